@@ -1,0 +1,41 @@
+# Each target sets up what it needs. `make` alone lists the targets.
+PYTHON ?= python3
+PRESET ?= mini
+SEEDS ?=
+DATA ?=
+BIN := .venv/bin
+
+export COLT_STORE ?= $(CURDIR)/runs
+export MPLBACKEND ?= agg
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lab figures lint clean
+
+help: ## list the targets
+	@echo "make TARGET [PRESET=mini|small|paper] [SEEDS=0,1,2] [DATA=cifar100]"
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
+
+run: .venv/.run ## run notebooks 01-05 headless; everything they write goes to runs/out/PRESET/
+	@$(BIN)/python -m colt_core.workbook --preset "$(PRESET)" --seeds "$(SEEDS)" --data "$(DATA)"
+
+test: .venv/.test ## run all tests, each notebook once among them
+	@$(BIN)/python -m pytest --nbval-lax tests notebooks
+
+lab: .venv/.run ## open JupyterLab on the notebooks
+	@env -u MPLBACKEND $(BIN)/jupyter lab --notebook-dir=notebooks
+
+figures: .venv/.run ## renew the committed figures and notebook outputs
+	@$(BIN)/python -m colt_core.workbook --renew figures
+
+lint: .venv/.test ## check style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+clean: ## remove the virtual environment and caches, not the results in runs/
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+# The two set-ups; a stamp is written only when the installation has ended well.
+.venv/.run: pyproject.toml
+	@sh tools/setup.sh "$(PYTHON)" "." && touch $@
+
+.venv/.test: pyproject.toml
+	@sh tools/setup.sh "$(PYTHON)" ".[test]" && touch $@ .venv/.run

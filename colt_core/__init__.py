@@ -1,0 +1,67 @@
+"""The COLT workbook's core: find, look into, compare and transfer Cyclic Overlapping Lottery Tickets.
+
+    import colt_core as cc
+
+    data = cc.load("cifar10-mini")
+    parts = cc.partition(data.train, parts=2, by="class")
+    network = cc.build("conv3", classes=10, seed=0)
+    for cycle in cc.colt(network, parts, cc.Recipe.named("mini"), rate=0.3, target=0.97):
+        print(cycle.number, cycle.density)
+
+Importing this is light; plots, reports and widgets load their libraries when first used.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+from . import masks
+from .data import Dataset, Images, load, partition
+from .experiments import Experiment, Study, rounds, run, store_folder, study
+from .methods import METHODS, colt, imp, oneshot, random, reinit
+from .models import NETWORKS, build, prunable, with_head
+from .seeding import choose_device
+from .tickets import Round, Score, Ticket, evaluate
+from .training import Recipe, accuracy, train, train_copies
+
+_LAZY = ("plots", "report", "workbook")
+
+__all__ = [
+    "METHODS",
+    "NETWORKS",
+    "Dataset",
+    "Experiment",
+    "Images",
+    "Recipe",
+    "Round",
+    "Score",
+    "Study",
+    "Ticket",
+    "accuracy",
+    "build",
+    "choose_device",
+    "colt",
+    "evaluate",
+    "imp",
+    "load",
+    "masks",
+    "oneshot",
+    "partition",
+    "prunable",
+    "random",
+    "reinit",
+    "rounds",
+    "run",
+    "store_folder",
+    "study",
+    "train",
+    "train_copies",
+    "with_head",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

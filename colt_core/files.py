@@ -1,0 +1,36 @@
+"""Files are written whole or not at all: beside their place as `.part`, then renamed into it."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
+    """Let `write` fill a temporary file, then rename it into place; on any failure nothing is left.
+
+    Raises
+    ------
+    OSError
+        With one clear line where the folder cannot be written or the disk is full.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(part)
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, SafetensorError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise OSError(f"{path} cannot be written ({reason}); nothing was changed") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file whole or not at all."""
+    return write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))

@@ -1,0 +1,90 @@
+"""The ways to find a ticket, one file each. `METHODS` is the one place that lists them for experiments."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from ..data import Dataset, Images, partition
+from ..tickets import Round
+from ..training import Recipe
+from .colt import colt
+from .controls import random, reinit
+from .imp import imp, oneshot
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What an experiment hands to a method.
+
+    Attributes
+    ----------
+    network, data, recipe, rate, target, parts, by, seed
+        The experiment's.
+    options
+        For the finder: seed, device, threads, scope, rewind, resume, provenance, ...
+    reference
+        Gives the rounds of the COLT run with the same settings, for methods that follow it.
+    """
+
+    network: nn.Module
+    data: Dataset
+    recipe: Recipe
+    rate: float
+    target: float
+    parts: int
+    by: str
+    seed: int
+    options: dict[str, Any] = field(default_factory=dict)
+    reference: Callable[[], list[Round]] = list
+
+    def split(self, images: Images) -> list[Images]:
+        """Return the partitions of some images."""
+        return partition(images, self.parts, self.by, self.seed)
+
+    def trajectory(self) -> list[float]:
+        """Return the densities of the reference's rounds after the dense one."""
+        return [found.density for found in self.reference() if found.number]
+
+
+def _dense(s: Setting) -> Iterator[Round]:
+    if s.options.get("resume") is None:
+        yield next(imp(s.network, s.data.train, s.recipe, **s.options))
+
+
+def _colt(s: Setting, **chosen: Any) -> Iterator[Round]:
+    parts, held_out = s.split(s.data.train), s.split(s.data.validation)
+    options = s.options | {"whole": s.data.train, "validation": held_out} | chosen
+    return colt(s.network, parts, s.recipe, s.rate, s.target, **options)
+
+
+def _imp(s: Setting, **chosen: Any) -> Iterator[Round]:
+    options = s.options | {"validation": [s.data.validation]} | chosen
+    return imp(s.network, s.data.train, s.recipe, s.rate, s.target, **options)
+
+
+def _oneshot(s: Setting) -> Iterator[Round]:
+    options = s.options | {"validation": [s.data.validation]}
+    return oneshot(s.network, s.data.train, s.recipe, s.trajectory(), **options)
+
+
+def _remaining(s: Setting) -> list[Round]:
+    done = s.options["resume"].number if s.options.get("resume") else -1
+    return [found for found in s.reference() if found.number > done]
+
+
+METHODS: dict[str, Callable[[Setting], Iterator[Round]]] = {
+    "dense": _dense,
+    "colt": _colt,
+    "imp": _imp,
+    "matched": lambda s: _imp(s, densities=s.trajectory()),
+    "union": lambda s: _colt(s, combine="or", densities=s.trajectory()),
+    "vote": lambda s: _colt(s, combine=s.parts // 2 + 1, densities=s.trajectory()),
+    "oneshot": _oneshot,
+    "random": lambda s: random(_remaining(s), s.seed),
+    "reinit": lambda s: reinit(_remaining(s), s.seed),
+}
+FOLLOW_COLT = ("matched", "union", "vote", "oneshot", "random", "reinit")
+
+__all__ = ["FOLLOW_COLT", "METHODS", "Setting", "colt", "imp", "oneshot", "random", "reinit"]

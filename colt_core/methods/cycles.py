@@ -1,0 +1,177 @@
+"""The loop that the iterative finders share: train, prune, rewind to theta0, repeat."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from .. import masks, models
+from ..data import Images, check_fraction
+from ..masks import Mask, Overlap
+from ..seeding import derive
+from ..tickets import Cost, Round, Ticket
+from ..training import Recipe, history_of, train, train_copies
+
+Choose = Callable[[list[nn.Module], Mask, int], tuple[list[Mask], Mask]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every finder takes besides its own arguments.
+
+    Attributes
+    ----------
+    scope
+        "global" (the paper) or "layer": the pool in which magnitudes are compared.
+    rewind
+        Step k to rewind to; 0 is the initialisation. The first k steps are trained once, on `whole`.
+    whole
+        The undivided training images, for `rewind`.
+    validation
+        Images to score each copy on, one set a partition.
+    seed
+        Of order, augmentation and fresh heads.
+    device, threads
+        Where to compute.
+    stem, head
+        False, True: leave the first layer out of the mask, take the classifier in.
+    resume
+        A round to go on from; it is not yielded again.
+    provenance
+        Joins every ticket's provenance.
+    """
+
+    scope: str = "global"
+    rewind: int = 0
+    whole: Images | None = None
+    validation: list[Images] | None = None
+    seed: int = 0
+    device: str = "auto"
+    threads: int = 1
+    stem: bool = True
+    head: bool = False
+    resume: Round | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def first_round(network: nn.Module, recipe: Recipe, options: Options) -> Round:
+    """Return round 0: the dense ticket at the rewind point, and what getting there cost."""
+    start = models.copy_of(network)
+    cost = Cost()
+    if options.rewind:
+        if options.whole is None:
+            raise ValueError("to rewind to a later step, the whole training images are needed: whole=data.train")
+        history = train(
+            start, options.whole, recipe, seed=derive(options.seed, "rewind"), steps=options.rewind,
+            device=options.device, threads=options.threads,
+        )  # fmt: skip
+        cost = Cost(history.images, history.images * step_flops(start, options.whole), history.seconds)
+    names = models.prunable(start, options.stem, options.head)
+    ticket = Ticket.of(start, names=names)
+    return Round(0, _with_provenance(ticket, options, 0, None), cost=cost)
+
+
+def step_flops(network: nn.Module, images: Images) -> float:
+    """Return the FLOPs of training on one image: forward, and backward at twice that."""
+    return 3.0 * models.forward_flops(network, images.size)
+
+
+def train_round(
+    ticket: Ticket, parts: list[Images], recipe: Recipe, options: Options, number: int
+) -> tuple[list[nn.Module], Cost]:
+    """Train a copy of a ticket on each partition, from theta0 under the mask; heads fit the partition's classes."""
+    own = ticket.architecture["classes"]
+    heads = [None if len(part.classes) == own else len(part.classes) for part in parts]
+    copies = [ticket.model(classes, options.seed) for classes in heads]
+    seeds = [derive(options.seed, "train", number, i) for i in range(len(parts))]
+    kept = [ticket.mask_for(copy, head is not None) for copy, head in zip(copies, heads, strict=True)]
+    train_copies(
+        copies, parts, recipe, masks=kept, seeds=seeds, validation=options.validation,
+        device=options.device, threads=options.threads, first_step=options.rewind,
+    )  # fmt: skip
+    costs = [
+        Cost(history.images, history.images * step_flops(copy, part), history.seconds)
+        for copy, part in zip(copies, parts, strict=True)
+        if (history := history_of(copy))
+    ]
+    return copies, sum(costs, Cost())
+
+
+def cycles(
+    network: nn.Module,
+    parts: list[Images],
+    recipe: Recipe,
+    choose: Choose,
+    done: Callable[[Round], bool],
+    options: Options,
+) -> Iterator[Round]:
+    """Yield rounds: `choose(copies, mask, number)` gives each copy's mask and the combined one; stop when `done`."""
+    last = options.resume or first_round(network, recipe, options)
+    if options.resume is None:
+        yield last
+    while not done(last):
+        number, before = last.number + 1, last.ticket
+        copies, cost = train_round(before, parts, recipe, options, number)
+        chosen, combined = choose(copies, before.mask, number)
+        ticket = Ticket(before.architecture, before.theta0, combined)
+        last = Round(
+            number,
+            _with_provenance(ticket, options, number, before),
+            chosen if len(chosen) > 1 else [],
+            Overlap.of(chosen, before.mask, combined, before.theta0, options.scope) if len(chosen) > 1 else None,
+            *curves(copies),
+            last.cost + cost,
+        )
+        yield last
+
+
+def curves(copies: list[nn.Module]) -> tuple[list[float], list[list[dict[str, float]]]]:
+    """Return the copies' last validation accuracies (none without validation images) and their epochs."""
+    epochs = [history_of(copy).epochs for copy in copies]
+    return [e[-1]["validation_accuracy"] for e in epochs if "validation_accuracy" in e[-1]], epochs
+
+
+def magnitude_masks(copies: list[nn.Module], mask: Mask, rate: float, scope: str) -> list[Mask]:
+    """Prune each trained copy by magnitude."""
+    return [masks.magnitude(dict(copy.named_parameters()), mask, rate, scope) for copy in copies]
+
+
+def stopping_rule(
+    densities: list[float] | None, rate: float, target: float, dense: Mask, scope: str
+) -> Callable[[Round], bool]:
+    """Return the stopping rule: at the target sparsity, or at the end of a density trajectory.
+
+    Raises
+    ------
+    ValueError
+        For a rate or target outside (0, 1), a target that cannot be reached, or a trajectory that does not fall.
+    """
+    if densities is not None:
+        if not densities or any(not 0 < b < a <= 1 for a, b in zip([1.0, *densities], densities, strict=False)):
+            raise ValueError("densities must fall from one round to the next and lie strictly between 0 and 1")
+        return lambda last: last.number >= len(densities)
+    check_fraction("rate", rate)
+    check_fraction("target", target)
+    highest = masks.reachable(dense, rate, scope)
+    if target > highest:
+        raise ValueError(f"target sparsity {target} cannot be reached: pruning at rate {rate} ends at {highest:.6g}")
+    return partial(_reached, target=target)
+
+
+def _reached(last: Round, target: float) -> bool:
+    return last.sparsity >= target - 1e-12
+
+
+def rate_to(density: float, mask: Mask) -> float:
+    """Return the rate that takes a mask to a density: `round(rate * kept)` is then exact."""
+    kept = masks.count(mask)
+    return max(0, kept - round(density * masks.size(mask))) / kept if kept else 0.0
+
+
+def _with_provenance(ticket: Ticket, options: Options, number: int, parent: Ticket | None) -> Ticket:
+    from .. import __version__
+
+    about = options.provenance | {"round": number, "parent": parent.hash if parent else None, "colt_core": __version__}
+    return Ticket(ticket.architecture, ticket.theta0, ticket.mask, about)

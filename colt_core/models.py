@@ -1,0 +1,260 @@
+"""The networks, what of them is prunable, and exact head surgery."""
+
+import math
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import nn
+
+from .seeding import derive
+
+
+def build(name: str, classes: int = 10, seed: int = 0, **arguments: Any) -> nn.Module:
+    """Build a freshly initialised network.
+
+    Parameters
+    ----------
+    name
+        One of `NETWORKS`: conv3, resnet18, mobilenetv2, shufflenetv2, densenet121, alexnet, lenet5, fc1 (the official
+        code's eight, with stems for small images), resnet20, resnet32, resnet44, resnet56 (for CIFAR).
+    classes
+        Outputs of the head.
+    seed
+        Of the initialisation: the same seed gives the same weights on every device.
+    **arguments
+        Of the network: `width` for conv3 (channels width, 2 width, 4 width; 64 is the paper's), `image_size` for fc1.
+
+    Returns
+    -------
+    torch.nn.Module
+        In float32 on the CPU, with an attribute `architecture` = {"name", "classes", "arguments"}. Input [N, 3, H, W],
+        output [N, classes]. Any image size of 32 or more works; adaptive pooling takes up the difference.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name or argument, or fewer than one class.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"unknown network {name!r}; allowed: {', '.join(NETWORKS)}")
+    if classes < 1:
+        raise ValueError(f"classes must be at least 1, not {classes}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "init", name))
+        try:
+            network = NETWORKS[name](classes, **arguments)
+        except TypeError:
+            raise ValueError(f"{name} does not take the arguments {sorted(arguments)}") from None
+    vars(network)["architecture"] = {"name": name, "classes": classes, "arguments": arguments}
+    return network
+
+
+def architecture(network: nn.Module) -> dict[str, Any]:
+    """Return {"name", "classes", "arguments"} of a network that `build` made; of any other, what can be known."""
+    head = network.get_submodule(head_name(network))
+    known: dict[str, Any] = {"name": type(network).__name__, "classes": head.out_features, "arguments": {}}
+    return vars(network).get("architecture", known)
+
+
+def prunable(network: nn.Module, stem: bool = True, head: bool = False) -> list[str]:
+    """Name the parameters that the paper prunes, in the network's order.
+
+    All convolution weights (first, depthwise and 1x1 shortcut convolutions included); where a network has hidden linear
+    layers and at most two convolutions (fc1, lenet5) those linear layers too, as the lottery ticket papers do.
+
+    Parameters
+    ----------
+    stem
+        False leaves the first layer out.
+    head
+        True takes the classifier in (a ticket with a pruned head keeps that part only for the same classes).
+    """
+    convolutions = [f"{n}.weight" for n, m in network.named_modules() if isinstance(m, nn.Conv2d)]
+    linear = [f"{n}.weight" for n, m in network.named_modules() if isinstance(m, nn.Linear)]
+    names = convolutions + (linear[:-1] if len(convolutions) <= 2 else [])
+    return names[0 if stem else 1 :] + ([f"{head_name(network)}.weight"] if head else [])
+
+
+def head_name(network: nn.Module) -> str:
+    """Return the module name of the classifier: the last linear layer."""
+    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+
+
+def with_head(network: nn.Module, classes: int, seed: int = 0) -> nn.Module:
+    """Return a copy with a fresh head of `classes` outputs; every other byte is unchanged.
+
+    The head depends on the seed and the number of classes alone, so that all tickets of one comparison share it.
+    """
+    copy = copy_of(network)
+    name = head_name(copy)
+    old = copy.get_submodule(name)
+    assert isinstance(old, nn.Linear)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "head", classes))
+        new = nn.Linear(old.in_features, classes, bias=old.bias is not None).to(old.weight.device)
+    parent, _, leaf = name.rpartition(".")
+    setattr(copy.get_submodule(parent), leaf, new)
+    vars(copy)["architecture"] = architecture(network) | {"classes": classes}
+    return copy
+
+
+def copy_of(network: nn.Module) -> nn.Module:
+    """Return an independent copy of a network, without its history."""
+    history = vars(network).pop("history", None)
+    copy = deepcopy(network)
+    if history is not None:
+        vars(network)["history"] = history
+    return copy
+
+
+@torch.no_grad()
+def forward_flops(network: nn.Module, image_size: int = 32) -> int:
+    """Return the floating-point operations of one image's dense forward pass (a multiply-add is 2), PyTorch's count."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    probe = deepcopy(network).to("meta").eval()
+    with FlopCounterMode(display=False) as counter:
+        probe(torch.empty(1, 3, image_size, image_size, device="meta"))
+    return counter.get_total_flops()
+
+
+# --- the networks ------------------------------------------------------------------------------------------------
+
+
+def _conv3(classes: int, width: int = 64) -> nn.Module:
+    """Three times [conv 3x3, BN, max-pool, ReLU], global average pool, linear: the paper's small network."""
+    if width < 1:
+        raise ValueError(f"width must be at least 1, not {width}")
+    channels = [3, width, 2 * width, 4 * width]
+    layers: list[nn.Module] = []
+    for into, out in pairwise(channels):
+        layers += [nn.Conv2d(into, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.MaxPool2d(2), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], classes))
+
+
+def _resnet18(classes: int) -> nn.Module:
+    """torchvision's, with a 3x3 stem of stride 1 and no max-pool: 11,159,232 convolution weights."""
+    from torchvision.models import resnet18
+
+    network = resnet18(num_classes=classes)
+    network.conv1 = _initialised(nn.Conv2d(3, 64, 3, padding=1, bias=False))
+    network.maxpool = nn.Identity()  # type: ignore[assignment]
+    return network
+
+
+def _mobilenetv2(classes: int) -> nn.Module:
+    """torchvision's, the stem's and the first stage's stride 1, so that 32 pixels end as 4."""
+    from torchvision.models import mobilenet_v2
+
+    network = mobilenet_v2(num_classes=classes)
+    for convolution in (network.features[0][0], network.features[2].conv[1][0]):
+        convolution.stride = (1, 1)
+    return network
+
+
+def _shufflenetv2(classes: int) -> nn.Module:
+    """torchvision's x1.0, the stem's stride 1 and no max-pool."""
+    from torchvision.models import shufflenet_v2_x1_0
+
+    network = shufflenet_v2_x1_0(num_classes=classes)
+    network.conv1[0].stride = (1, 1)
+    network.maxpool = nn.Identity()  # type: ignore[assignment]
+    return network
+
+
+def _densenet121(classes: int) -> nn.Module:
+    """torchvision's, with a 3x3 stem of stride 1 and no max-pool."""
+    from torchvision.models import densenet121
+
+    network = densenet121(num_classes=classes)
+    network.features.conv0 = _initialised(nn.Conv2d(3, 64, 3, padding=1, bias=False))
+    network.features.pool0 = nn.Identity()
+    return network
+
+
+def _alexnet(classes: int) -> nn.Module:
+    """torchvision's, with a 3x3 stem of stride 1 and 2x2 cells before the classifier instead of 6x6."""
+    from torchvision.models import alexnet
+
+    network = alexnet(num_classes=classes)
+    network.features[0] = nn.Conv2d(3, 64, 3, padding=1)
+    network.avgpool = nn.AdaptiveAvgPool2d(2)
+    network.classifier[1] = nn.Linear(256 * 2 * 2, 4096)
+    return network
+
+
+def _lenet5(classes: int) -> nn.Module:
+    """LeCun's five layers on RGB, with adaptive pooling to 5x5 before the linear ones."""
+    return nn.Sequential(
+        *(nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.AdaptiveMaxPool2d(5)),
+        *(nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, classes)),
+    )
+
+
+def _fc1(classes: int, image_size: int = 32) -> nn.Module:
+    """LeNet-300-100: three linear layers; images are first pooled to image_size x image_size."""
+    pooled = [nn.AdaptiveAvgPool2d(image_size), nn.Flatten(), nn.Linear(3 * image_size**2, 300), nn.ReLU()]
+    return nn.Sequential(*pooled, nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, classes))
+
+
+class _ZeroPaddedShortcut(nn.Module):
+    """Option A of He et al. (1512.03385): every second pixel, new channels are zero; no parameters."""
+
+    def __init__(self, new_channels: int) -> None:
+        super().__init__()
+        self.pad = new_channels // 2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.pad, self.pad))
+
+
+class _CifarResNet(nn.Sequential):
+    """The CIFAR ResNet of depth 6 n + 2 (1512.03385, section 4.2), of torchvision's basic blocks."""
+
+    def __init__(self, classes: int, depth: int) -> None:
+        from torchvision.models.resnet import BasicBlock
+
+        def stage(into: int, out: int) -> nn.Sequential:
+            first = BasicBlock(into, out) if into == out else BasicBlock(into, out, 2, _ZeroPaddedShortcut(out - into))
+            return nn.Sequential(first, *(BasicBlock(out, out) for _ in range((depth - 2) // 6 - 1)))
+
+        super().__init__(
+            *(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()),
+            *(stage(16, 16), stage(16, 32), stage(32, 64)),
+            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes)),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                _initialised(module)
+
+
+def _initialised(convolution: nn.Conv2d) -> nn.Conv2d:
+    """He initialisation by fan-out, as torchvision's residual networks have it."""
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return convolution
+
+
+def _cifar_resnet(depth: int) -> Callable[..., nn.Module]:
+    return lambda classes: _CifarResNet(classes, depth)
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "conv3": _conv3,
+    "resnet18": _resnet18,
+    "mobilenetv2": _mobilenetv2,
+    "shufflenetv2": _shufflenetv2,
+    "densenet121": _densenet121,
+    "alexnet": _alexnet,
+    "lenet5": _lenet5,
+    "fc1": _fc1,
+    **{f"resnet{depth}": _cifar_resnet(depth) for depth in (20, 32, 44, 56)},
+}
+
+
+def parameter_count(network: nn.Module, names: Iterable[str] | None = None) -> int:
+    """Return the number of values in the named parameters, or in all."""
+    parameters = dict(network.named_parameters())
+    return sum(math.prod(parameters[name].shape) for name in (names if names is not None else parameters))

@@ -1,0 +1,313 @@
+"""Every figure of the notebooks. Functions return a matplotlib `Figure`; `save` writes it beside its numbers."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
+
+from .data import Images
+from .files import write_text, write_whole
+from .masks import Mask
+from .tickets import Round
+
+# Okabe and Ito's colours, told apart with every kind of colour vision.
+COLOURS = {
+    "dense": "#000000",
+    "colt": "#D55E00",
+    "imp": "#0072B2",
+    "matched": "#56B4E9",
+    "random": "#999999",
+    "reinit": "#CC79A7",
+    "union": "#009E73",
+    "vote": "#E69F00",
+    "oneshot": "#F0E442",
+}
+NAMES = {"colt": "COLT", "imp": "IMP", "matched": "IMP at COLT's rate", "random": "random, same layers"}
+MARKERS = dict(zip(COLOURS, "sosDvPX^*", strict=True))
+KEPT = {"kept by both": "#222222", "A only": "#D55E00", "B only": "#0072B2", "pruned": "#F2F2F2"}
+STYLE = {
+    "figure.dpi": 110,
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+}
+
+
+@contextmanager
+def canvas(columns: int = 1, rows: int = 1, size: tuple[float, float] = (4.6, 3.4), **options: Any) -> Iterator[Any]:
+    """Give a figure and its axes in the workbook's style, closed for pyplot so that a notebook shows it once."""
+    with plt.style.context(["default", STYLE]):
+        figure, axes = plt.subplots(rows, columns, figsize=(size[0] * columns, size[1] * rows), **options)
+        yield figure, axes
+        plt.close(figure)
+
+
+def save(figure: Figure, name: str, numbers: pd.DataFrame, folder: str | Path | None = None) -> Figure:
+    """Write `<name>.png` and the numbers behind it as `<name>.csv`; return the figure, so that a cell shows it.
+
+    The folder is the one given, else `$COLT_OUT`, else `runs/out`.
+    """
+    place = Path(folder or os.environ.get("COLT_OUT") or "runs/out")
+    # No software version in the file: the same numbers give the same bytes.
+    keep: dict[str, Any] = {"format": "png", "dpi": 150, "metadata": {"Software": None}}
+    write_whole(place / f"{name}.png", lambda part: figure.savefig(part, **keep))
+    write_text(place / f"{name}.csv", numbers.to_csv(index=False))
+    return figure
+
+
+def _label(method: str) -> str:
+    return NAMES.get(method, method)
+
+
+def _line(method: str) -> dict[str, Any]:
+    return {"color": COLOURS.get(method, "#666666"), "marker": MARKERS.get(method, "."), "markersize": 5}
+
+
+# --- 01 data splitting -------------------------------------------------------------------------------------------
+
+
+def counts_table(parts: Sequence[Images], classes: Sequence[str]) -> pd.DataFrame:
+    """Return how many images of each class (rows, by name) each partition (columns) holds."""
+    held = [dict(zip(part.classes, part.counts(), strict=True)) for part in parts]
+    rows = {name: [counts.get(name, 0) for counts in held] for name in classes}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=[f"partition {i}" for i in range(len(parts))])
+
+
+def class_counts(splits: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw `counts_table` for several ways of splitting, side by side; the number is written in each cell."""
+    top = max(int(table.to_numpy().max()) for table in splits.values())
+    rows = max(len(table) for table in splits.values())
+    with canvas(len(splits), size=(2.9, max(3.2, 0.28 * min(rows, 40))), sharey=True) as (figure, axes):
+        for axis, (title, table) in zip(np.atleast_1d(axes), splits.items(), strict=True):
+            axis.imshow(table, aspect="auto", cmap="Blues", vmin=0, vmax=1.4 * top)
+            axis.set(title=title, xticks=range(table.shape[1]), xticklabels=range(table.shape[1]), xlabel="partition")
+            axis.grid(False)
+            if rows <= 20:
+                axis.set_yticks(range(rows), table.index)
+                for (row, column), value in np.ndenumerate(table.to_numpy()):
+                    axis.text(column, row, value, ha="center", va="center", fontsize=8)
+    return figure
+
+
+def pictures(parts: Sequence[Images], columns: int = 10, rows: int = 2) -> Figure:
+    """Show the first images of each class of each partition, one partition a panel, a class a column."""
+    with canvas(1, len(parts), size=(7.5, 0.5 + 0.75 * rows)) as (figure, axes):
+        for number, (axis, part) in enumerate(zip(np.atleast_1d(axes), parts, strict=True)):
+            shown = range(min(columns, len(part.classes)))
+            firsts = [(part.labels == c).nonzero().flatten()[:rows] for c in shown]
+            column = [part.images[index].permute(0, 2, 3, 1).reshape(-1, part.size, 3) for index in firsts]
+            height = max(picture.shape[0] for picture in column)
+            padded = [torch.nn.functional.pad(p, (0, 0, 0, 0, 0, height - p.shape[0]), value=255) for p in column]
+            axis.imshow(torch.cat(padded, 1).numpy())
+            names = [part.classes[c] for c in shown]
+            axis.set_xticks([part.size * (i + 0.5) for i in range(len(names))], names, fontsize=8)
+            axis.set(title=f"partition {number}: {len(part)} images, {len(part.classes)} classes", yticks=[])
+            axis.grid(False)
+    return figure
+
+
+# --- 02 cycles ---------------------------------------------------------------------------------------------------
+
+
+def magnitudes(weights: Sequence[torch.Tensor], thresholds: Sequence[float], rate: float) -> Figure:
+    """Draw the distribution of |w| of each trained copy, and where global magnitude pruning cuts."""
+    with canvas(len(weights), sharey=True) as (figure, axes):
+        for number, (axis, values) in enumerate(zip(np.atleast_1d(axes), weights, strict=True)):
+            edges = np.linspace(0, float(values.quantile(0.999)), 60)
+            below = values[values <= thresholds[number]]
+            axis.hist(values.numpy(), edges, color=KEPT["kept by both"], label="kept")
+            axis.hist(below.numpy(), edges, color="#BBBBBB", label=f"the lowest {rate:.0%}: pruned")
+            axis.axvline(thresholds[number], color=COLOURS["colt"])
+            axis.set(title=f"copy {number}: cut at |w| = {thresholds[number]:.3f}", xlabel="|w| after training")
+            axis.legend()
+        np.atleast_1d(axes)[0].set_ylabel("weights")
+    return figure
+
+
+def rounds_table(runs: Mapping[str, Sequence[Round]]) -> pd.DataFrame:
+    """Return one row a round of each run: density, cost, mean partition accuracy, keep factor, overlap."""
+    return pd.DataFrame(
+        {
+            "method": method,
+            "round": found.number,
+            "density": found.density,
+            "image_epochs": found.image_epochs,
+            "keep": found.density / before.density if found.number else 1.0,
+            "partition_accuracy": float(np.mean(found.accuracies)) if found.accuracies else np.nan,
+            "jaccard": found.overlap.jaccard if found.overlap else np.nan,
+            "chance": found.overlap.chance if found.overlap else np.nan,
+            "chance_global": found.overlap.chance_global if found.overlap else np.nan,
+            "inherited": found.overlap.inherited if found.overlap else np.nan,
+            "kappa": found.overlap.kappa if found.overlap else np.nan,
+        }
+        for method, rounds in runs.items()
+        for before, found in zip([rounds[0], *rounds], rounds, strict=False)
+    )
+
+
+def trajectories(table: pd.DataFrame, rate: float, parts: int) -> Figure:
+    """Draw density over rounds (COLT between its two arithmetic limits) and the copies' validation accuracy."""
+    with canvas(2) as (figure, (left, right)):
+        for method, rows in table.groupby("method", sort=False):
+            left.plot(rows["round"], rows["density"], label=_label(str(method)), **_line(str(method)))
+            trained_at = rows["density"].shift(1)
+            right.plot(1 - trained_at, rows["partition_accuracy"], label=_label(str(method)), **_line(str(method)))
+        last = int(table[table["method"] == "colt"]["round"].max())
+        steps = np.arange(last + 1)
+        limits = max(0.0, 1 - parts * rate) ** steps, (1 - rate) ** steps
+        left.fill_between(steps, *limits, color=COLOURS["colt"], alpha=0.12, label="COLT's limits: disjoint, identical")
+        left.plot(
+            steps, (1 - rate) ** (parts * steps), ":", color=COLOURS["colt"], label="COLT if masks were independent"
+        )
+        left.set(yscale="log", xlabel="rounds", ylabel="density (kept / prunable)", title="How fast the mask thins out")
+        left.set_ylim(table["density"].min() / 2, 1.2)
+        right.set(title="How well the copies do, each on its own classes", xlabel="sparsity they were trained at")
+        right.set_ylabel("validation accuracy")
+        right.xaxis.set_major_formatter(PercentFormatter(1))
+        right.yaxis.set_major_formatter(PercentFormatter(1))
+        left.legend(fontsize=8)
+        right.legend(fontsize=8)
+    return figure
+
+
+# --- 03 mask overlap ---------------------------------------------------------------------------------------------
+
+
+def overlap_over_cycles(table: pd.DataFrame) -> Figure:
+    """Draw the partitions' Jaccard index over cycles beside its two chance levels and the inherited one."""
+    with canvas(size=(7.2, 3.8)) as (figure, axis):
+        rows = table[table["round"] > 0]
+        axis.plot(rows["round"], rows["inherited"], ":^", color="#009E73", label="with pruning theta0 itself")
+        axis.plot(rows["round"], rows["jaccard"], label="between the partitions' masks", **_line("colt"))
+        axis.plot(rows["round"], rows["chance"], "--", color="#444444", label="chance within each layer")
+        axis.plot(
+            rows["round"], rows["chance_global"], ":", color="#999999", label="chance over all layers, k / (2 - k)"
+        )
+        axis.set(xlabel="cycle", ylabel="Jaccard index", title="Do the partitions agree on what to keep?")
+        axis.set_xticks(rows["round"])
+        axis.set_ylim(0, 1)
+        axis.legend(fontsize=9, loc="lower left")
+    return figure
+
+
+def overlap_by_layer(table: pd.DataFrame) -> Figure:
+    """Draw, for each layer over the cycles, Cohen's kappa, and z against the hypergeometric null of that layer.
+
+    `table` has columns round, layer, kappa, z.
+    """
+    layers = list(dict.fromkeys(table["layer"]))
+    shades = plt.get_cmap("viridis")(np.linspace(0.05, 0.85, len(layers)))
+    with canvas(2) as (figure, (left, right)):
+        for shade, marker, layer in zip(shades, "osD^vP*X" * len(layers), layers, strict=False):
+            rows = table[table["layer"] == layer]
+            left.plot(rows["round"], rows["kappa"], marker=marker, color=shade, label=layer)
+            right.plot(rows["round"], rows["z"], marker=marker, color=shade, label=layer)
+        for axis in (left, right):
+            axis.axhline(0, color="#444444", linestyle="--", linewidth=1)
+            axis.set(xlabel="cycle")
+        right.axhspan(-1.96, 1.96, color="#444444", alpha=0.12, label="95 % of chance")
+        left.set(ylabel="Cohen's kappa (0: chance, 1: equal)", title="Agreement in each layer")
+        right.set(ylabel="z of the overlap's size", title="Is it more than chance?")
+        right.set_yscale("symlog", linthresh=5)
+        if len(layers) <= 8:
+            right.legend(fontsize=8, title="layer")
+    return figure
+
+
+def filters(a: Mask, b: Mask, layer: str, limit: int = 64) -> Figure:
+    """Picture a layer's weights, a filter a row and (input channel, position) a column, by which copy kept them."""
+    first, second = a[layer].flatten(1)[:limit], b[layer].flatten(1)[:limit]
+    code = torch.where(first & second, 0, torch.where(first, 1, torch.where(second, 2, 3))).numpy()
+    with canvas(size=(8.5, 0.9 + 0.075 * max(24, len(code)))) as (figure, axis):
+        axis.imshow(code, cmap=ListedColormap(list(KEPT.values())), vmin=0, vmax=3, aspect="auto", interpolation="none")
+        axis.grid(False)
+        axis.set(xlabel="input channel x position", ylabel="filter", title=f"{layer}: which copy kept which weight")
+        shares = {name: float((code == i).mean()) for i, name in enumerate(KEPT)}
+        handles = [Patch(fc=c, ec="#888888", label=f"{n} ({shares[n]:.0%})") for n, c in KEPT.items()]
+        figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
+    return figure
+
+
+# --- 04 transfer and 05 tables -----------------------------------------------------------------------------------
+
+
+def accuracy_sparsity(table: pd.DataFrame, title: str = "Accuracy of tickets, trained on everything") -> Figure:
+    """Draw test accuracy against density reached (logarithmic), a line a method; intervals from three seeds on.
+
+    `table` is `report.accuracy_table`.
+    """
+    with canvas(size=(7.2, 4.2)) as (figure, axis):
+        for method, rows in table.groupby("method", sort=False):
+            name = str(method)
+            half = rows["half_width"].fillna(0)
+            if name == "dense":
+                level, spread = float(rows["accuracy"].iloc[0]), float(half.iloc[0])
+                axis.axhline(level, color=COLOURS["dense"], linestyle="--", label="dense")
+                axis.axhspan(level - spread, level + spread, color=COLOURS["dense"], alpha=0.08)
+            else:
+                axis.errorbar(
+                    1 - rows["sparsity"], rows["accuracy"], half, capsize=3, label=_label(name), **_line(name)
+                )
+        axis.set(xscale="log", xlabel="density (kept / prunable weights)", ylabel="test accuracy", title=title)
+        axis.invert_xaxis()
+        ticks = sorted({round(d, 3) for d in 1 - table[table["method"] != "dense"]["at"]})
+        axis.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
+        axis.minorticks_off()
+        axis.yaxis.set_major_formatter(PercentFormatter(1))
+        drawn = (
+            "bars: 95 % interval over seeds" if table["half_width"].notna().any() else "points: too few seeds for bars"
+        )
+        axis.legend(title=drawn, fontsize=9, title_fontsize=8)
+    return figure
+
+
+def transfer(table: pd.DataFrame, title: str) -> Figure:
+    """Draw accuracy on the target by arm and sparsity; `table` has arm, at, accuracy, half_width, and a dense row."""
+    arms = [arm for arm in dict.fromkeys(table["arm"]) if arm != "dense"]
+    shades = dict(zip(arms, ("#D55E00", "#0072B2", "#CC79A7", "#999999", "#009E73"), strict=False))
+    levels = sorted(set(table[table["arm"] != "dense"]["at"]))
+    with canvas(size=(7.2, 4.0)) as (figure, axis):
+        for i, arm in enumerate(arms):
+            rows = table[table["arm"] == arm].set_index("at").reindex(levels)
+            places = np.arange(len(levels)) + (i - (len(arms) - 1) / 2) * 0.16
+            half = rows["half_width"].fillna(0)
+            axis.errorbar(places, rows["accuracy"], half, fmt="sDov^"[i], color=shades[arm], capsize=3, label=arm)
+        dense = table[table["arm"] == "dense"]["accuracy"]
+        if len(dense):
+            axis.axhline(float(dense.iloc[0]), color="#000000", linestyle="--", label="dense")
+        axis.set_xticks(range(len(levels)), [f"{at:.0%} sparse" for at in levels])
+        axis.set(ylabel="test accuracy on the target", title=title, xlim=(-0.6, len(levels) - 0.4))
+        axis.yaxis.set_major_formatter(PercentFormatter(1))
+        axis.legend(fontsize=9)
+    return figure
+
+
+def costs(table: pd.DataFrame) -> Figure:
+    """Draw rounds and training-image passes needed to reach each sparsity; `table` is `report.rounds_table`."""
+    with canvas(2) as (figure, axes):
+        for axis, column, title in zip(
+            axes, ("rounds", "image_epochs"), ("Rounds", "Training images seen"), strict=True
+        ):
+            for method, rows in table.groupby("method", sort=False):
+                axis.plot(rows["at"], rows[column], label=_label(str(method)), **_line(str(method)))
+            axis.set(title=f"{title} to reach a sparsity", xlabel="sparsity", ylabel=title.lower())
+            axis.set_ylim(0)
+            axis.xaxis.set_major_formatter(PercentFormatter(1))
+        axes[0].legend(fontsize=9)
+    return figure

@@ -1,0 +1,136 @@
+"""From records to tables in the paper's shape, with intervals over seeds; to Markdown, LaTeX and CSV."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+from scipy import stats
+
+from .experiments import read_records, store_folder
+from .files import write_text
+
+SETTING = ["scored_on", "network", "method"]
+LEAST_SEEDS = 3  # fewer: points only, no interval
+
+
+def load(store: str | Path | None = None) -> pd.DataFrame:
+    """Return every record of a store, a row each (`kind` "round" or "score"); empty where there is none."""
+    folders = sorted(path.parent for path in store_folder(store).glob("*/records.jsonl"))
+    return pd.DataFrame([record for folder in folders for record in read_records(folder)])
+
+
+def interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float]:
+    """Return mean and half-width of Student's t interval; the half-width is NaN for fewer than three values."""
+    series = pd.Series(list(values), dtype=float).dropna()
+    if len(series) < LEAST_SEEDS:
+        return float(series.mean()), math.nan
+    return float(series.mean()), float(stats.t.ppf((1 + level) / 2, len(series) - 1) * stats.sem(series))
+
+
+def at_sparsities(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
+    """Return, for each run and each sparsity asked for, the score of its first round at or beyond it.
+
+    Adds the columns `at` (the sparsity asked for) and `sparsity` (the one reached). Dense runs stand at 0 alone.
+    """
+    scores = records[records["kind"] == "score"].assign(sparsity=lambda r: 1 - r["density"])
+    scores = scores.sort_values("round", kind="stable")
+    rows = [scores[scores["method"] == "dense"].assign(at=0.0)]
+    for at in sparsities:
+        reached = scores[(scores["method"] != "dense") & (scores["sparsity"] >= at - 1e-12)]
+        rows.append(reached.groupby([*SETTING, "experiment", "seed"], as_index=False).first().assign(at=at))
+    return pd.concat(rows, ignore_index=True)
+
+
+def accuracy_table(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
+    """Return mean test accuracy by data set, network, method and sparsity, in long form.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns scored_on, network, method, at, sparsity (mean reached), accuracy (mean over seeds, in [0, 1]),
+        half_width (of the 95 % t interval; NaN below three seeds), seeds, rounds, image_epochs (means), train_images.
+    """
+    rows = []
+    for key, group in at_sparsities(records, sparsities).groupby([*SETTING, "at"], sort=False):
+        mean, half = interval(group["accuracy"])
+        means = {"rounds": "round", "image_epochs": "image_epochs", "train_images": "train_images"}
+        row = dict(zip([*SETTING, "at"], key, strict=True)) | {"sparsity": group["sparsity"].mean(), "accuracy": mean}
+        row |= {"half_width": half, "seeds": group["seed"].nunique()}
+        rows.append(row | {name: group[column].mean() for name, column in means.items()})
+    return pd.DataFrame(rows)
+
+
+def paper_table(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
+    """Return `accuracy_table` in the paper's shape: a row a method, a column a sparsity, "mean ± half-width" in %."""
+    table = accuracy_table(records, sparsities)
+    table["cell"] = [percent(row.accuracy, row.half_width) for row in table.itertuples()]
+    table["column"] = ["dense" if at == 0 else f"{at:.0%} sparse" for at in table["at"]]
+    order = ["dense", *(f"{at:.0%} sparse" for at in sparsities)]
+    wide = table.pivot_table(index=SETTING, columns="column", values="cell", aggfunc="first", sort=False)
+    wide = wide.reindex(columns=[name for name in order if name in wide]).fillna("-")
+    wide.insert(0, "seeds", table.groupby(SETTING, sort=False)["seeds"].max())
+    return wide.rename_axis(columns=None).reset_index().rename(columns={"scored_on": "dataset"})
+
+
+def percent(mean: float, half: float = math.nan) -> str:
+    """Return "41.2 ± 1.3" (percent), or "41.2" without an interval."""
+    return f"{100 * mean:.1f}" if math.isnan(half) else f"{100 * mean:.1f} ± {100 * half:.1f}"
+
+
+def rounds_table(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
+    """Return how many rounds, and how many training-image passes, each method takes to reach each sparsity.
+
+    Means over seeds; only methods that train in order to find (their rounds cost something of their own).
+    """
+    found = records[(records["kind"] == "round") & records["method"].isin(["colt", "imp", "matched", "union", "vote"])]
+    rows = []
+    for at in sparsities:
+        reached = found[1 - found["density"] >= at - 1e-12].sort_values("round")
+        first = reached.groupby(["dataset", "network", "method", "experiment", "seed"], as_index=False).first()
+        for (dataset, network, method), group in first.groupby(["dataset", "network", "method"], sort=False):
+            row = {"dataset": dataset, "network": network, "method": method, "at": at, "rounds": group["round"].mean()}
+            rows.append(row | {"image_epochs": group["image_epochs"].mean(), "seeds": len(group)})
+    return pd.DataFrame(rows)
+
+
+def paired(records: pd.DataFrame, method: str, other: str, sparsities: Iterable[float]) -> pd.DataFrame:
+    """Return the difference in accuracy of two methods, seed by seed: mean and 95 % interval at each sparsity.
+
+    A run of one seed shares initialisation, head and order of images, so the difference has less noise than either.
+    """
+    table = at_sparsities(records, sparsities)
+    rows = []
+    for (scored_on, network, at), group in table.groupby(["scored_on", "network", "at"], sort=False):
+        by_seed = group.pivot_table(index="seed", columns="method", values="accuracy")
+        if {method, other} <= set(by_seed):
+            difference = (by_seed[method] - by_seed[other]).dropna()
+            mean, half = interval(difference)
+            row = {"scored_on": scored_on, "network": network, "at": at, "difference": mean, "half_width": half}
+            rows.append(row | {"seeds": len(difference)})
+    return pd.DataFrame(rows, columns=["scored_on", "network", "at", "difference", "half_width", "seeds"])
+
+
+def verdict(difference: pd.DataFrame, method: str, other: str) -> list[str]:
+    """Say in words, a sentence a sparsity, what `paired` found and whether its interval excludes zero."""
+    lines = []
+    for row in difference.itertuples():
+        points = f"{100 * row.difference:+.1f} points"
+        if math.isnan(row.half_width):
+            ending = f"from {row.seeds} seed(s), too few for an interval"
+        else:
+            clear = abs(row.difference) > row.half_width
+            side = ("better" if row.difference > 0 else "worse") if clear else "no difference that these seeds can show"
+            ending = f"± {100 * row.half_width:.1f} over {row.seeds} seeds: {side}"
+        lines.append(f"{method} against {other} at {row.at:.0%} sparsity: {points} {ending}")
+    return lines
+
+
+def save(table: pd.DataFrame, folder: str | Path, name: str) -> list[Path]:
+    """Write a table as CSV, Markdown and LaTeX, each whole or not at all; return the paths."""
+    forms = {
+        "csv": table.to_csv(index=False),
+        "md": table.to_markdown(index=False) + "\n",
+        "tex": table.to_latex(index=False, escape=True),
+    }
+    return [write_text(Path(folder) / f"{name}.{ending}", text) for ending, text in forms.items()]

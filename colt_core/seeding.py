@@ -1,0 +1,63 @@
+"""Randomness and the device: the two things that every training must be told, in one place.
+
+Every random draw of the workbook comes from a generator made of a seed and the draw's purpose, so the order in which
+things are computed never changes a result.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def derive(seed: int, *purpose: object) -> int:
+    """Return a 63-bit seed that belongs to `seed` and this purpose alone, e.g. `derive(0, "train", 3, 1)`."""
+    text = "/".join(str(part) for part in (seed, *purpose))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(seed: int, *purpose: object) -> torch.Generator:
+    """Return a CPU generator for one purpose; draws are the same whatever device uses them."""
+    return torch.Generator().manual_seed(derive(seed, *purpose))
+
+
+def choose_device(name: str | torch.device = "auto") -> torch.device:
+    """Return the device to compute on: CUDA, else MPS, else the CPU; or the one asked for.
+
+    Raises
+    ------
+    ValueError
+        If the device is not there, or the name is none of PyTorch's.
+    """
+    if str(name) == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"unknown device {name!r}; allowed: auto, cpu, cuda, cuda:0, ..., mps") from None
+    missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing or device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"device {str(name)!r} was asked for, but this machine has none; use device='auto' or 'cpu'")
+    return device
+
+
+@contextmanager
+def reproducible(device: torch.device, seed: int, threads: int = 1) -> Iterator[None]:
+    """Compute with a fixed thread count, deterministic kernels and a private global random state (used by dropout).
+
+    Everything is put back afterwards. On the CPU a result depends on the thread count, hence it is always explicit.
+    """
+    before = torch.get_num_threads(), torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    with torch.random.fork_rng(devices=[device] if device.type != "cpu" else [], device_type=device.type):
+        try:
+            torch.manual_seed(seed)
+            torch.set_num_threads(threads)
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+            yield
+        finally:
+            torch.set_num_threads(before[0])
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before[1:]

@@ -1,0 +1,383 @@
+"""A ticket (initial weights + mask), the round that found it, and its score."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from . import masks, models
+from .data import Dataset, _hash_into
+from .files import write_whole
+from .masks import Mask, Overlap
+from .training import Recipe, accuracy, train
+
+State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Ticket:
+    """Initial weights and a mask: what a finder finds.
+
+    Attributes
+    ----------
+    architecture
+        {"name", "classes", "arguments"} of `models.build`.
+    theta0
+        The network's whole state dict at the rewind point, BatchNorm statistics included; unmasked.
+    mask
+        Bool tensors by parameter name, prunable parameters only.
+    provenance
+        Where it comes from: experiment hash, method, round, parent's hash, library versions. No time, host or path.
+    """
+
+    architecture: dict[str, Any]
+    theta0: State
+    mask: Mask
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, network: nn.Module, mask: Mask | None = None, names: list[str] | None = None) -> "Ticket":
+        """Take a network as it stands now for theta0; without a mask, the dense one over `names` (or `prunable`)."""
+        state = {name: value.detach().cpu().clone().contiguous() for name, value in network.state_dict().items()}
+        mask = mask if mask is not None else masks.dense(state, names or models.prunable(network))
+        masks.check(mask, state, models.architecture(network)["name"])
+        return cls(models.architecture(network), state, {name: kept.cpu() for name, kept in mask.items()})
+
+    @property
+    def density(self) -> float:
+        """Kept / prunable weights."""
+        return masks.density(self.mask)
+
+    @property
+    def density_all(self) -> float:
+        """Kept / all weights, the head and normalisation counted (biases not)."""
+        return masks.density_all(self.mask, self.theta0)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over architecture, theta0 and mask: the ticket's identity, whoever found it."""
+        digest = hashlib.sha256(json.dumps(self.architecture, sort_keys=True).encode())
+        for name, tensor in sorted(self._tensors().items()):
+            digest.update(name.encode())
+            _hash_into(digest, tensor.reshape(-1))
+        return digest.hexdigest()
+
+    def model(self, classes: int | None = None, seed: int = 0) -> nn.Module:
+        """Return the network with theta0 under the mask, ready to train.
+
+        Parameters
+        ----------
+        classes
+            None keeps theta0's own head. A number draws a fresh head of so many outputs from `seed`: the same one for
+            every ticket of this architecture. Nothing else changes, and nothing is frozen.
+        """
+        arch = self.architecture
+        network = models.build(arch["name"], arch["classes"], **arch["arguments"])
+        network.load_state_dict(self.theta0)
+        if classes is not None:
+            network = models.with_head(network, classes, seed)
+        masks.apply(self.mask_for(network, fresh_head=classes is not None), network)
+        return network
+
+    def mask_for(self, network: nn.Module, fresh_head: bool = False) -> Mask:
+        """Return the mask for training `network`; a fresh head is not masked, whatever the old one was.
+
+        Raises
+        ------
+        ValueError
+            If the ticket is for another network.
+        """
+        head = f"{models.head_name(network)}." if fresh_head else None
+        kept = {n: m for n, m in self.mask.items() if not (head and n.startswith(head))}
+        masks.check(kept, dict(network.named_parameters()), models.architecture(network)["name"])
+        return kept
+
+    def redraw(self, seed: int) -> "Ticket":
+        """Return the same mask over another random initialisation: the control for theta0."""
+        arch = self.architecture
+        other = models.build(arch["name"], arch["classes"], seed, **arch["arguments"])
+        return replace(Ticket.of(other, self.mask), provenance=self.provenance | {"redrawn": seed})
+
+    def to_torch_prune(self, classes: int | None = None, seed: int = 0) -> nn.Module:
+        """Return the network pruned by `torch.nn.utils.prune` (parameters `weight_orig`, buffers `weight_mask`)."""
+        from torch.nn.utils import prune
+
+        network = self.model(classes, seed)
+        for name, kept in self.mask_for(network, classes is not None).items():
+            module, _, parameter = name.rpartition(".")
+            prune.custom_from_mask(network.get_submodule(module), parameter, kept)
+        return network
+
+    def save(self, path: str | Path, extra: Mapping[str, torch.Tensor] | None = None) -> Path:
+        """Write one safetensors file, whole or not at all: `weight/<name>`, `mask/<name>`, JSON metadata `ticket`.
+
+        The same ticket gives the same bytes. Readable with safetensors alone.
+        """
+        from safetensors.torch import save_file
+
+        about = {"architecture": self.architecture, "provenance": self.provenance, "sha256": self.hash}
+        about |= {"weights": list(self.theta0), "masks": list(self.mask)}  # the network's order: a file has its own
+        # One metadata key: safetensors writes several in no fixed order.
+        metadata = {"ticket": json.dumps(about, sort_keys=True)}
+        tensors = self._tensors() | {k: v.contiguous() for k, v in (extra or {}).items()}
+        return write_whole(Path(path), lambda part: save_file(tensors, part, metadata))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Ticket":
+        """Read and verify a ticket.
+
+        Raises
+        ------
+        ValueError
+            If the file is no ticket, is truncated or altered, or its mask does not fit its weights.
+        FileNotFoundError
+            If there is no such file.
+        """
+        tensors, about = _read(Path(path))
+        try:
+            theta0 = {name: tensors[f"weight/{name}"] for name in about["weights"]}
+            mask = {name: tensors[f"mask/{name}"] for name in about["masks"]}
+        except KeyError as missing:
+            raise ValueError(f"{path} is altered: the tensor {missing} is missing") from None
+        ticket = cls(about["architecture"], theta0, mask, about["provenance"])
+        if ticket.hash != about["sha256"]:
+            raise ValueError(f"{path} is altered: its checksum differs")
+        masks.check(ticket.mask, ticket.theta0, str(path))
+        return ticket
+
+    def _tensors(self) -> State:
+        weights = {f"weight/{name}": value for name, value in self.theta0.items()}
+        return weights | {f"mask/{name}": kept.contiguous() for name, kept in self.mask.items()}
+
+
+def _read(path: Path) -> tuple[State, dict[str, Any]]:
+    """Return the tensors and the JSON metadata of a ticket file."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no ticket at {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {})["ticket"])
+            return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118 (not a dict)
+    except (SafetensorError, KeyError, json.JSONDecodeError) as problem:
+        raise ValueError(f"{path} is no ticket or is truncated ({problem})") from None
+
+
+# --- rounds ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What was spent: training images seen (once an epoch each), dense floating-point operations, seconds.
+
+    FLOPs count a forward and a backward pass (three forwards) of the dense network: unstructured masks save none.
+    """
+
+    images: int = 0
+    flops: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.images + other.images, self.flops + other.flops, self.seconds + other.seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """What a finder yields.
+
+    Attributes
+    ----------
+    number
+        How many times its ticket has been pruned; 0 is the dense network.
+    ticket
+        theta0 with this round's mask.
+    partition_masks
+        Each copy's own mask, before they were combined (empty where there is one copy, or none was trained).
+    overlap
+        How far those masks agree, beside chance; None where there is one copy.
+    accuracies
+        Validation accuracy of each copy whose training decided this mask, in [0, 1]: trained at the density *before*
+        this round's pruning, each on its own partition's classes. Empty without validation images.
+    curves
+        For each of those copies, the epochs of its `training.History`.
+    cost
+        Every training that took place before this mask existed.
+    """
+
+    number: int
+    ticket: Ticket
+    partition_masks: list[Mask] = field(default_factory=list)
+    overlap: Overlap | None = None
+    accuracies: list[float] = field(default_factory=list)
+    curves: list[list[dict[str, float]]] = field(default_factory=list)
+    cost: Cost = Cost()
+
+    @property
+    def density(self) -> float:
+        """Kept / prunable weights."""
+        return self.ticket.density
+
+    @property
+    def sparsity(self) -> float:
+        """1 - density."""
+        return 1 - self.ticket.density
+
+    @property
+    def density_all(self) -> float:
+        """Kept / all weights."""
+        return self.ticket.density_all
+
+    @property
+    def image_epochs(self) -> int:
+        """Training images seen so far, an image counted once an epoch."""
+        return self.cost.images
+
+    @property
+    def flops(self) -> float:
+        """Dense training FLOPs so far."""
+        return self.cost.flops
+
+    @property
+    def seconds(self) -> float:
+        """Training seconds so far."""
+        return self.cost.seconds
+
+    def record(self) -> dict[str, Any]:
+        """Return everything but tensors as plain Python objects."""
+        return {
+            "round": self.number,
+            "density": self.density,
+            "density_all": self.density_all,
+            "image_epochs": self.cost.images,
+            "flops": self.cost.flops,
+            "seconds": self.cost.seconds,
+            "accuracies": self.accuracies,
+            "curves": self.curves,
+            "overlap": self.overlap.as_dict() if self.overlap else None,
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write the ticket's file with the partitions' masks beside it: tensors `partition/<i>/<name>`."""
+        extra = {f"partition/{i}/{n}": kept for i, m in enumerate(self.partition_masks) for n, kept in m.items()}
+        return self.ticket.save(path, extra)
+
+    @classmethod
+    def load(cls, path: str | Path, record: Mapping[str, Any]) -> "Round":
+        """Read a round from its file and its record."""
+        ticket = Ticket.load(path)
+        tensors, _ = _read(Path(path))
+        count = 1 + max((int(k.split("/")[1]) for k in tensors if k.startswith("partition/")), default=-1)
+        return cls(
+            number=record["round"],
+            ticket=ticket,
+            partition_masks=[{n: tensors[f"partition/{i}/{n}"] for n in ticket.mask} for i in range(count)],
+            overlap=Overlap(**record["overlap"]) if record["overlap"] else None,
+            accuracies=record["accuracies"],
+            curves=record["curves"],
+            cost=Cost(record["image_epochs"], record["flops"], record["seconds"]),
+        )
+
+
+# --- scores ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a ticket trains.
+
+    Attributes
+    ----------
+    accuracy
+        On the test set, last epoch, in [0, 1]. Only to report: no choice may rest on it.
+    validation_accuracy
+        On the validation split, last epoch.
+    best_epoch, best_validation_accuracy, best_accuracy
+        Of the epoch that was best on validation, kept apart; `best_accuracy` is its test accuracy.
+    train_images, test_images
+        How many images it was trained and tested on.
+    image_epochs, seconds
+        What this one training cost.
+    curve
+        The epochs of its `training.History`.
+    """
+
+    accuracy: float
+    validation_accuracy: float
+    best_epoch: int
+    best_validation_accuracy: float
+    best_accuracy: float
+    train_images: int
+    test_images: int
+    image_epochs: int
+    seconds: float
+    curve: list[dict[str, float]] = field(repr=False, default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain Python objects."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Score":
+        """Return the score of a stored dict."""
+        return cls(**{f.name: values[f.name] for f in fields(cls)})
+
+
+def evaluate(
+    ticket: Ticket,
+    data: Dataset,
+    recipe: Recipe,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    threads: int = 1,
+) -> Score:
+    """Train a ticket from theta0 on a full training set, with a fresh head, and test it.
+
+    The head, the order of the images and their augmentation come from `seed` alone, so tickets scored with one seed
+    differ in nothing but themselves. On data of other classes or another image size this is transfer.
+
+    Parameters
+    ----------
+    ticket
+        What to score.
+    data
+        Trained on `data.train`; `data.validation` is scored each epoch, `data.test` at the end.
+    recipe
+        How to train.
+
+    Raises
+    ------
+    ValueError, FloatingPointError
+        As `train`.
+
+    References
+    ----------
+    arXiv 2212.12770, section III; ALGORITHMS: steps 6 (evaluation) and 7 (transfer).
+    """
+    start = time.perf_counter()
+    network = ticket.model(len(data.classes), seed)
+    mask = ticket.mask_for(network, fresh_head=True)
+    history = train(
+        network, data.train, recipe, mask=mask, validation=data.validation, seed=seed, device=device, threads=threads
+    )
+    last = accuracy(network, data.test)
+    assert history.best_state is not None and history.best_epoch is not None
+    network.load_state_dict(history.best_state)
+    return Score(
+        accuracy=last,
+        validation_accuracy=history.epochs[-1]["validation_accuracy"],
+        best_epoch=history.best_epoch,
+        best_validation_accuracy=history.epochs[history.best_epoch]["validation_accuracy"],
+        best_accuracy=accuracy(network, data.test),
+        train_images=len(data.train),
+        test_images=len(data.test),
+        image_epochs=history.images,
+        seconds=time.perf_counter() - start,
+        curve=history.epochs,
+    )

@@ -1,0 +1,168 @@
+"""`python -m colt_core.workbook`: run the notebooks headless with papermill, and bring what they wrote together."""
+
+import argparse
+import ast
+import json
+import logging
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from .data import check_name
+from .experiments import Study, store_folder
+from .files import write_text
+
+SPINE = ("01_data_splitting", "02_cycles", "03_mask_overlap", "04_transfer", "05_tables")
+
+
+def check_parameters(*allowed: str) -> None:
+    """Refuse parameters that papermill injected and the notebook does not know (papermill itself only warns).
+
+    Call it in the cell after the parameters.
+
+    Raises
+    ------
+    ValueError
+        Naming the unknown parameters and the allowed ones.
+    """
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    cells = shell.user_ns.get("In", []) if shell else []
+    injected = [cell for cell in cells if cell.lstrip().startswith("# Parameters\n")]
+    nodes = [node for cell in injected for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
+    names = {target.id for node in nodes for target in node.targets if isinstance(target, ast.Name)}
+    if unknown := sorted(names - set(allowed)):
+        raise ValueError(f"unknown parameter {', '.join(unknown)}; allowed: {', '.join(allowed)}")
+
+
+def execute(source: Path, target: Path, parameters: dict[str, Any], timeout: int) -> str | None:
+    """Run one notebook; return None, or what went wrong in one line. The executed notebook is kept in both cases."""
+    import papermill
+
+    for name in ("papermill", "traitlets", "nbclient"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    quiet = {"progress_bar": False, "execution_timeout": timeout, "extra_arguments": ["--log-level=40"]}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            known = set(papermill.inspect_notebook(str(source)))
+            chosen = {name: value for name, value in parameters.items() if name in known}
+            papermill.execute_notebook(str(source), str(target), chosen, cwd=str(source.parent), **quiet)
+    except papermill.PapermillExecutionError as problem:
+        return f"cell {problem.exec_count}: {problem.ename}: {problem.evalue}"
+    except Exception as problem:  # a cell time-out, a dead kernel, a full disk: each is one line, not a traceback
+        return f"{type(problem).__name__}: {' '.join(str(problem).split())}"
+    return None
+
+
+def run(preset: str, seeds: list[int], data: list[str], notebooks: Path, out: Path) -> int:
+    """Run the spine for each data set, then print one summary with the main table; return the exit status."""
+    studies = {name: Study.named(preset, name) for name in data or [""]}
+    for name in data:
+        check_name(name)
+    seeds = seeds or list(next(iter(studies.values())).seeds)
+    written: list[Path] = []
+    started = time.perf_counter()
+    for name, study in studies.items():
+        folder = out / preset / name.replace(":", "_").replace("/", "_") if name else out / preset
+        os.environ["COLT_OUT"] = str(folder.resolve())
+        os.environ["COLT_STORE"] = str(store_folder().resolve())
+        parameters = {"preset": preset, "data": name, "seed": seeds[0], "seeds": seeds}
+        for number, notebook in enumerate(SPINE, 1):
+            print(f"[{number}/{len(SPINE)}] {notebook} {name}".rstrip(), end=" ", flush=True)
+            begun = time.perf_counter()
+            target = folder / f"{notebook}.ipynb"
+            problem = execute(notebooks / f"{notebook}.ipynb", target, parameters, study.cell_timeout)
+            print(f"{'failed' if problem else 'done'} in {time.perf_counter() - begun:.0f} s", flush=True)
+            if problem:
+                print(f"{notebook}: {problem}\nThe notebook up to there: {_short(target)}", file=sys.stderr)
+                return 1
+        written += sorted(path for path in folder.iterdir() if path.is_file())
+    _summary(list(studies.values()), seeds, written, out / preset, time.perf_counter() - started)
+    return 0
+
+
+def _summary(studies: list[Study], seeds: list[int], written: list[Path], folder: Path, seconds: float) -> None:
+    import pandas as pd
+
+    from . import report
+    from .experiments import read_records
+
+    experiments = [e for study in studies for e in study.experiments(seeds)]
+    records = pd.DataFrame([r for e in experiments for r in read_records(store_folder() / e.hash)])
+    sparsities = sorted({s for e in experiments for s in e.scores or ()}) or [0.8, 0.9, 0.95]
+    table = report.paper_table(records, sparsities)
+    written += report.save(table, folder, "main_table")
+    endings = {"Executed notebooks": (".ipynb",), "Figures": (".png",), "Tables and numbers": (".csv", ".md", ".tex")}
+    for title, kinds in endings.items():
+        print(f"\n{title}:")
+        for path in (p for p in dict.fromkeys(written) if p.suffix in kinds):
+            print(f"  {_short(path)}")
+    print(f"\nTest accuracy in %, mean over seeds {seeds}, with 95 % intervals from three seeds on:\n")
+    print(table.to_markdown(index=False))
+    print(f"\nAll in {seconds:.0f} s. The tickets and records are in {_short(store_folder())}.")
+
+
+def _short(path: Path) -> str:
+    return os.path.relpath(path)
+
+
+def renew(notebooks: Path, figures: Path) -> int:
+    """Run the spine at its defaults, write the outputs into the notebooks themselves and the figures into a folder."""
+    os.environ["COLT_OUT"] = str(figures.resolve())
+    os.environ["COLT_STORE"] = str(store_folder().resolve())
+    for name in SPINE:
+        source, target = notebooks / f"{name}.ipynb", store_folder() / "renewed" / f"{name}.ipynb"
+        print(name, end=" ", flush=True)
+        if problem := execute(source, target, {}, Study.named("mini").cell_timeout):
+            print(f"failed: {problem}", file=sys.stderr)
+            return 1
+        write_text(source, clean(target.read_text()))
+        print("done", flush=True)
+    return 0
+
+
+def clean(text: str) -> str:
+    """Return an executed notebook's text without what belongs to one run: papermill's metadata, times, paths."""
+    notebook = json.loads(text)
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook["metadata"] = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    for cell in notebook["cells"]:
+        cell["metadata"] = {k: v for k, v in cell["metadata"].items() if k == "tags" and v}
+    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line and run; mistakes are one line on standard error."""
+    parser = argparse.ArgumentParser(prog="python -m colt_core.workbook", description=__doc__)
+    parser.add_argument("--preset", default="mini", help="a ready study: mini, small, paper; or a YAML file")
+    parser.add_argument("--seeds", default="", help="for example 0,1,2; default: the preset's own")
+    parser.add_argument("--data", default="", help="other data sets than the preset's, separated by spaces or ';'")
+    parser.add_argument("--notebooks", type=Path, default=Path("notebooks"))
+    parser.add_argument("--out", type=Path, default=Path("runs/out"))
+    parser.add_argument("--renew", type=Path, metavar="FIGURES", help="renew notebook outputs and this figures folder")
+    chosen = parser.parse_args(arguments)
+    try:
+        if chosen.renew:
+            return renew(chosen.notebooks, chosen.renew)
+        seeds = _seeds(chosen.seeds)
+        return run(chosen.preset, seeds, chosen.data.replace(";", " ").split(), chosen.notebooks, chosen.out)
+    except (ValueError, OSError) as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+
+
+def _seeds(text: str) -> list[int]:
+    pieces = text.replace(",", " ").split()
+    if bad := [p for p in pieces if not p.isdigit()]:
+        raise ValueError(f"seeds must be whole numbers from 0, for example 0,1,2, not {bad[0]!r}")
+    return [int(p) for p in pieces]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
