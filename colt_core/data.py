@@ -436,7 +436,7 @@ def _decode(count: int, files: Any, size: int | None = None) -> torch.Tensor:
 
     pixels = torch.empty(0, dtype=torch.uint8)
     for i, file in enumerate(files):
-        path = getattr(file, "name", file)
+        path = file if isinstance(file, Path) else file.name
         try:
             with Image.open(file) as opened:
                 picture = opened.convert("RGB")

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -27,7 +28,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
         reason = getattr(problem, "strerror", None) or problem
         raise OSError(f"{path} cannot be written ({reason}); nothing was changed") from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
     return path
 
 

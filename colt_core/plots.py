@@ -10,10 +10,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from .data import Images
 from .files import write_text, write_whole
@@ -76,7 +77,23 @@ def _label(method: str) -> str:
 
 
 def _line(method: str) -> dict[str, Any]:
-    return {"color": COLOURS.get(method, "#666666"), "marker": MARKERS.get(method, "."), "markersize": 5}
+    look = {"color": COLOURS.get(method, "#666666"), "marker": MARKERS.get(method, "."), "markersize": 5}
+    # Matched IMP lies on COLT wherever the two are equal by design: dashed and hollow, so that both are seen.
+    return look | ({"linestyle": "--", "markerfacecolor": "none", "markersize": 9} if method == "matched" else {})
+
+
+def _whole_numbers(axis: Axes) -> None:
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _percent(axis: Axes, which: str = "y") -> None:
+    for one in [axis.yaxis] if which == "y" else [axis.xaxis, axis.yaxis]:
+        one.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+def _guessing(axis: Axes, chance: float, label: str = "guessing") -> None:
+    axis.axhline(chance, color="#999999", linestyle=":", linewidth=1)
+    axis.annotate(label, (1, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
 
 
 # --- 01 data splitting -------------------------------------------------------------------------------------------
@@ -161,8 +178,11 @@ def rounds_table(runs: Mapping[str, Sequence[Round]]) -> pd.DataFrame:
     )
 
 
-def trajectories(table: pd.DataFrame, rate: float, parts: int) -> Figure:
-    """Draw density over rounds (COLT between its two arithmetic limits) and the copies' validation accuracy."""
+def trajectories(table: pd.DataFrame, rate: float, parts: int, classes: int) -> Figure:
+    """Draw density over rounds (COLT between its two arithmetic limits) and the copies' validation accuracy.
+
+    `table` is `rounds_table`; `rate` and `parts` are COLT's, `classes` those of the whole data set.
+    """
     with canvas(2) as (figure, (left, right)):
         for method, rows in table.groupby("method", sort=False):
             left.plot(rows["round"], rows["density"], label=_label(str(method)), **_line(str(method)))
@@ -179,10 +199,13 @@ def trajectories(table: pd.DataFrame, rate: float, parts: int) -> Figure:
         left.set_ylim(table["density"].min() / 2, 1.2)
         right.set(title="How well the copies do, each on its own classes", xlabel="sparsity they were trained at")
         right.set_ylabel("validation accuracy")
-        right.xaxis.set_major_formatter(PercentFormatter(1))
-        right.yaxis.set_major_formatter(PercentFormatter(1))
+        right.set_ylim(0)
+        _guessing(right, 1 / classes, f"guessing, {classes} classes (IMP)")
+        _guessing(right, parts / classes, f"guessing, {classes // parts} classes (COLT's copies)")
+        _percent(right, "both")
+        _whole_numbers(left)
         left.legend(fontsize=8)
-        right.legend(fontsize=8)
+        right.legend(fontsize=8, loc="upper left")
     return figure
 
 
@@ -200,7 +223,7 @@ def overlap_over_cycles(table: pd.DataFrame) -> Figure:
             rows["round"], rows["chance_global"], ":", color="#999999", label="chance over all layers, k / (2 - k)"
         )
         axis.set(xlabel="cycle", ylabel="Jaccard index", title="Do the partitions agree on what to keep?")
-        axis.set_xticks(rows["round"])
+        _whole_numbers(axis)
         axis.set_ylim(0, 1)
         axis.legend(fontsize=9, loc="lower left")
     return figure
@@ -221,6 +244,7 @@ def overlap_by_layer(table: pd.DataFrame) -> Figure:
         for axis in (left, right):
             axis.axhline(0, color="#444444", linestyle="--", linewidth=1)
             axis.set(xlabel="cycle")
+            _whole_numbers(axis)
         right.axhspan(-1.96, 1.96, color="#444444", alpha=0.12, label="95 % of chance")
         left.set(ylabel="Cohen's kappa (0: chance, 1: equal)", title="Agreement in each layer")
         right.set(ylabel="z of the overlap's size", title="Is it more than chance?")
@@ -252,7 +276,7 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "Accuracy of tickets, tr
 
     `table` is `report.accuracy_table`.
     """
-    with canvas(size=(7.2, 4.2)) as (figure, axis):
+    with canvas(size=(8.4, 4.2)) as (figure, axis):
         for method, rows in table.groupby("method", sort=False):
             name = str(method)
             half = rows["half_width"].fillna(0)
@@ -269,11 +293,12 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "Accuracy of tickets, tr
         ticks = sorted({round(d, 3) for d in 1 - table[table["method"] != "dense"]["at"]})
         axis.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
         axis.minorticks_off()
-        axis.yaxis.set_major_formatter(PercentFormatter(1))
-        drawn = (
-            "bars: 95 % interval over seeds" if table["half_width"].notna().any() else "points: too few seeds for bars"
-        )
-        axis.legend(title=drawn, fontsize=9, title_fontsize=8)
+        _percent(axis)
+        _guessing(axis, float(table["chance"].iloc[0]))
+        axis.set_ylim(0)
+        enough = table["half_width"].notna().any()
+        drawn = "bars: 95 % interval over seeds" if enough else "points: too few seeds for bars"
+        figure.legend(title=drawn, fontsize=9, title_fontsize=8, loc="outside right upper")
     return figure
 
 
@@ -282,19 +307,21 @@ def transfer(table: pd.DataFrame, title: str) -> Figure:
     arms = [arm for arm in dict.fromkeys(table["arm"]) if arm != "dense"]
     shades = dict(zip(arms, ("#D55E00", "#0072B2", "#CC79A7", "#999999", "#009E73"), strict=False))
     levels = sorted(set(table[table["arm"] != "dense"]["at"]))
-    with canvas(size=(7.2, 4.0)) as (figure, axis):
+    with canvas(size=(8.4, 4.0)) as (figure, axis):
         for i, arm in enumerate(arms):
             rows = table[table["arm"] == arm].set_index("at").reindex(levels)
             places = np.arange(len(levels)) + (i - (len(arms) - 1) / 2) * 0.16
-            half = rows["half_width"].fillna(0)
+            half = None if rows["half_width"].isna().all() else rows["half_width"]
             axis.errorbar(places, rows["accuracy"], half, fmt="sDov^"[i], color=shades[arm], capsize=3, label=arm)
         dense = table[table["arm"] == "dense"]["accuracy"]
         if len(dense):
             axis.axhline(float(dense.iloc[0]), color="#000000", linestyle="--", label="dense")
         axis.set_xticks(range(len(levels)), [f"{at:.0%} sparse" for at in levels])
         axis.set(ylabel="test accuracy on the target", title=title, xlim=(-0.6, len(levels) - 0.4))
-        axis.yaxis.set_major_formatter(PercentFormatter(1))
-        axis.legend(fontsize=9)
+        _percent(axis)
+        _guessing(axis, float(table["chance"].iloc[0]))
+        axis.set_ylim(0)
+        figure.legend(fontsize=9, loc="outside right upper")
     return figure
 
 
@@ -308,6 +335,6 @@ def costs(table: pd.DataFrame) -> Figure:
                 axis.plot(rows["at"], rows[column], label=_label(str(method)), **_line(str(method)))
             axis.set(title=f"{title} to reach a sparsity", xlabel="sparsity", ylabel=title.lower())
             axis.set_ylim(0)
-            axis.xaxis.set_major_formatter(PercentFormatter(1))
+            axis.set_xticks(sorted(set(table["at"])), [f"{at:.0%}" for at in sorted(set(table["at"]))])
         axes[0].legend(fontsize=9)
     return figure

@@ -49,12 +49,13 @@ def accuracy_table(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.Dat
     -------
     pandas.DataFrame
         Columns scored_on, network, method, at, sparsity (mean reached), accuracy (mean over seeds, in [0, 1]),
-        half_width (of the 95 % t interval; NaN below three seeds), seeds, rounds, image_epochs (means), train_images.
+        half_width (of the 95 % t interval; NaN below three seeds), seeds, rounds, image_epochs (means), train_images,
+        chance (the accuracy of guessing).
     """
     rows = []
     for key, group in at_sparsities(records, sparsities).groupby([*SETTING, "at"], sort=False):
         mean, half = interval(group["accuracy"])
-        means = {"rounds": "round", "image_epochs": "image_epochs", "train_images": "train_images"}
+        means = {"rounds": "round", "image_epochs": "image_epochs", "train_images": "train_images", "chance": "chance"}
         row = dict(zip([*SETTING, "at"], key, strict=True)) | {"sparsity": group["sparsity"].mean(), "accuracy": mean}
         row |= {"half_width": half, "seeds": group["seed"].nunique()}
         rows.append(row | {name: group[column].mean() for name, column in means.items()})

@@ -300,6 +300,8 @@ class Score:
         On the validation split, last epoch.
     best_epoch, best_validation_accuracy, best_accuracy
         Of the epoch that was best on validation, kept apart; `best_accuracy` is its test accuracy.
+    chance
+        The accuracy of guessing: one over the number of classes.
     train_images, test_images
         How many images it was trained and tested on.
     image_epochs, seconds
@@ -313,6 +315,7 @@ class Score:
     best_epoch: int
     best_validation_accuracy: float
     best_accuracy: float
+    chance: float
     train_images: int
     test_images: int
     image_epochs: int
@@ -375,6 +378,7 @@ def evaluate(
         best_epoch=history.best_epoch,
         best_validation_accuracy=history.epochs[history.best_epoch]["validation_accuracy"],
         best_accuracy=accuracy(network, data.test),
+        chance=1 / len(data.classes),
         train_images=len(data.train),
         test_images=len(data.test),
         image_epochs=history.images,

@@ -390,6 +390,4 @@ def _close_epoch(
 def _check_head(network: nn.Module, images: Images) -> None:
     outputs = architecture(network)["classes"]
     if outputs != len(images.classes):
-        raise ValueError(
-            f"the head has {outputs} outputs but the images {len(images.classes)} classes; see with_head()"
-        )
+        raise ValueError(f"the head has {outputs} outputs but the images have {len(images.classes)} classes")

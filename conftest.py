@@ -1,0 +1,14 @@
+"""All tests, notebooks included, work in a fresh store and output folder: no old result can pass for a new one."""
+
+import os
+import tempfile
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="colt-test-")
+os.environ["COLT_STORE"] = os.path.join(_FOLDER.name, "store")
+os.environ["COLT_OUT"] = os.path.join(_FOLDER.name, "out")
+os.environ["MPLBACKEND"] = "agg"
+os.environ["PYTHONWARNINGS"] = "ignore"
+
+
+def pytest_unconfigure(config):
+    _FOLDER.cleanup()

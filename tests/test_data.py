@@ -1,0 +1,345 @@
+import functools
+import hashlib
+import http.server
+import io
+import json
+import pickle
+import tarfile
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import colt_core as cc
+from colt_core import data as datasets
+
+
+def numbered(n, classes, seed=0):
+    """Images that carry their own number in their first pixels, so that they can be told apart."""
+    images = torch.zeros(n, 3, 4, 4, dtype=torch.uint8)
+    images[:, 0, 0, 0], images[:, 0, 0, 1] = torch.arange(n) % 256, torch.arange(n) // 256
+    labels = torch.randperm(n, generator=torch.Generator().manual_seed(seed)) % classes
+    return cc.Images(images, labels, tuple(f"c{i}" for i in range(classes)))
+
+
+def numbers(images):
+    return (images.images[:, 0, 0, 0].long() + 256 * images.images[:, 0, 0, 1].long()).tolist()
+
+
+# --- the embedded data set ---
+
+
+def test_the_embedded_set_is_balanced_and_has_the_official_classes(mini):
+    assert mini.classes == datasets._embedded()[1] and mini.classes[0] == "airplane" and mini.classes[-1] == "truck"
+    assert (len(mini.train), len(mini.validation), len(mini.test)) == (3600, 400, 1000)
+    assert (
+        mini.train.counts() == [360] * 10 and mini.validation.counts() == [40] * 10 and mini.test.counts() == [100] * 10
+    )
+
+
+def test_the_embedded_pixels_are_cifar10s_own(mini):
+    path = datasets.data_folder() / "cifar10.safetensors"
+    if not path.exists():
+        pytest.skip("the full CIFAR-10 is not at hand: set COLT_DATA to compare")
+    index = json.loads((datasets.ASSETS / "cifar10-mini.json").read_text())["index"]
+    full, (embedded, _) = load_file(path), datasets._embedded()
+    for part in ("train", "test"):
+        assert torch.equal(full[f"{part}_images"][index[part]], embedded[f"{part}_images"])
+        assert torch.equal(full[f"{part}_labels"][index[part]], embedded[f"{part}_labels"])
+
+
+def test_channel_statistics_are_those_of_the_training_pixels(mini):
+    pixels = mini.train.images.double() / 255
+    assert mini.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist())
+    assert mini.std == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist())
+    assert mini.test.mean == mini.validation.mean == mini.train.mean
+
+
+# --- partitions ---
+
+
+@given(st.integers(2, 12), st.integers(1, 12), st.sampled_from(["class", "random", "stratified"]), st.integers(0, 9))
+@settings(max_examples=80, deadline=None)
+def test_partitions_are_disjoint_and_cover_everything(classes, count, by, seed):
+    images = numbered(120, classes)
+    if by == "class" and count > classes:
+        with pytest.raises(ValueError, match=f"at most {classes}"):
+            cc.partition(images, count, by, seed)
+        return
+    found = [number for part in cc.partition(images, count, by, seed) for number in numbers(part)]
+    assert sorted(found) == list(range(120))
+
+
+@pytest.mark.parametrize(("classes", "count", "sizes"), [(10, 2, [5, 5]), (10, 3, [4, 3, 3]), (7, 5, [2, 2, 1, 1, 1])])
+def test_class_partitions_are_contiguous_shifted_and_drop_no_class(classes, count, sizes):
+    images = numbered(140, classes)
+    split = cc.partition(images, count)
+    assert [len(part.classes) for part in split] == sizes
+    assert [name for part in split for name in part.classes] == list(images.classes)
+    for part in split:
+        assert part.labels.min() == 0 and part.labels.max() == len(part.classes) - 1
+        for number, label in zip(numbers(part), part.labels.tolist(), strict=True):
+            assert images.classes[images.labels[number]] == part.classes[label]
+
+
+def test_stratified_partitions_hold_even_shares():
+    for part in cc.partition(numbered(120, 4), 3, "stratified"):
+        assert part.counts() == [10] * 4
+
+
+def test_partitions_by_order_are_the_whole_set_in_other_orders():
+    images = numbered(60, 3)
+    first, second = (numbers(part) for part in cc.partition(images, 2, "order"))
+    assert sorted(first) == sorted(second) == list(range(60)) and first != second
+
+
+def test_partitions_depend_on_the_seed_alone():
+    images = numbered(100, 5)
+    same = [[numbers(p) for p in cc.partition(images, 2, "random", seed)] for seed in (0, 0, 1)]
+    assert same[0] == same[1] != same[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"parts": 11}, "at most 10, the number of classes, not 11"),
+        ({"parts": 0}, "at least 1"),
+        ({"by": "colour"}, "allowed: class, random, stratified, order"),
+    ],
+)
+def test_bad_partitions_are_refused_in_one_line(mini, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        cc.partition(mini.train, **arguments)
+
+
+def test_an_empty_partition_is_refused():
+    images = numbered(40, 4)
+    some = images.take((images.labels < 2).nonzero().flatten())
+    with pytest.raises(ValueError, match="partition 1 of 2 would be empty"):
+        cc.partition(some, 2)
+
+
+def test_validation_is_stratified_seeded_and_apart():
+    images = numbered(200, 4)
+    train, held_out = datasets.split_validation(images, 0.1, seed=1)
+    assert held_out.counts() == [5] * 4 and not set(numbers(train)) & set(numbers(held_out))
+    assert len(train) + len(held_out) == 200
+    assert numbers(held_out) == numbers(datasets.split_validation(images, 0.1, seed=1)[1])
+    assert numbers(held_out) != numbers(datasets.split_validation(images, 0.1, seed=2)[1])
+
+
+def test_some_of_the_classes_by_name():
+    half = cc.load("cifar10-mini:5-9")
+    assert half.classes == ("dog", "frog", "horse", "ship", "truck") and len(half.test) == 500
+    assert cc.load("cifar10-mini:1,9").classes == ("automobile", "truck")
+    assert datasets.halves("cifar10-mini") == ("cifar10-mini:0,1,2,3,4", "cifar10-mini:5,6,7,8,9")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "imagenet",
+            "unknown data set 'imagenet'; allowed: cifar10-mini, cifar10, cifar100, tinyimagenet, or a folder",
+        ),
+        ("cifar10-mini:3-12", r"different numbers in 0\.\.9"),
+        ("cifar10-mini:3", "at least two classes"),
+        ("cifar10-mini:1,1", "different numbers"),
+        ("cifar10-mini:5-", "at least two|names no classes"),
+    ],
+)
+def test_an_unknown_data_set_or_class_is_named(name, message):
+    with pytest.raises(ValueError, match=message):
+        cc.load(name)
+
+
+# --- a user's folder ---
+
+
+def test_a_folder_of_class_folders(folder):
+    data = cc.load(str(folder))
+    assert data.classes == ("ant", "bee", "zebra")
+    assert len(data.train) + len(data.validation) + len(data.test) == 36
+    assert min(data.train.counts()) >= 1 and min(data.validation.counts()) >= 1 and min(data.test.counts()) >= 1
+    every = torch.cat([part.images for part in (data.train, data.validation, data.test)])
+    grey = torch.from_numpy(np.asarray(Image.open(folder / "bee" / "00.png").convert("RGB")).copy()).permute(2, 0, 1)
+    assert any(torch.equal(grey, image) for image in every)
+
+
+def test_a_folder_with_one_class_is_refused(tmp_path):
+    (tmp_path / "only").mkdir()
+    with pytest.raises(ValueError, match="holds 1 class folder"):
+        cc.load(str(tmp_path))
+
+
+def test_a_folder_with_files_that_are_no_images_names_the_file(tmp_path, folder):
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "set")
+    (tmp_path / "set" / "bee" / "03.png").write_text("no picture")
+    with pytest.raises(ValueError, match=r"bee/03\.png is no image") as caught:
+        cc.load(str(tmp_path / "set"))
+    assert "\n" not in str(caught.value)
+
+
+def test_images_of_several_sizes_are_refused_unless_resized(tmp_path, folder):
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "set")
+    Image.new("RGB", (40, 48)).save(tmp_path / "set" / "bee" / "03.png")
+    with pytest.raises(ValueError, match="40x48 after 32x32"):
+        cc.load(str(tmp_path / "set"))
+    assert cc.load(str(tmp_path / "set"), size=36).train.size == 36
+
+
+# --- prepared files ---
+
+
+@pytest.fixture
+def prepared(tmp_path, monkeypatch, mini):
+    """A small prepared file in the documented format."""
+    monkeypatch.setenv("COLT_DATA", str(tmp_path))
+    tensors = {"train_images": mini.train.images[::9].clone(), "train_labels": mini.train.labels[::9].clone()}
+    tensors |= {"test_images": mini.test.images[::9].clone(), "test_labels": mini.test.labels[::9].clone()}
+    digest = hashlib.sha256(tensors["train_images"].numpy().tobytes() + tensors["test_images"].numpy().tobytes())
+    about = {"classes": json.dumps(mini.classes), "sha256": digest.hexdigest()}
+    path = tmp_path / "cifar10.safetensors"
+    save_file(tensors, path, about)
+    return path, tensors, about
+
+
+def test_a_prepared_file_is_read_and_memory_mapped(prepared):
+    path, tensors, _ = prepared
+    data = cc.load("cifar10")
+    assert torch.equal(data.test.images, tensors["test_images"])
+    assert len(data.train) + len(data.validation) == len(tensors["train_labels"])
+    held = datasets._read_prepared("cifar10")
+    if Path("/proc/self/maps").exists():
+        assert str(path) in Path("/proc/self/maps").read_text(), "the file is not memory-mapped"
+    del held
+
+
+def test_a_truncated_data_file_is_one_clear_line(prepared):
+    path, _, _ = prepared
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match="truncated") as caught:
+        cc.load("cifar10")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["train_images", "test_images"])
+def test_an_altered_data_file_is_found_out(prepared, key):
+    path, tensors, about = prepared
+    tensors[key][0, 0, 0, 0] ^= 1
+    save_file(tensors, path, about)
+    with pytest.raises(ValueError, match="altered"):
+        cc.load("cifar10")
+
+
+# --- the official archives ---
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A web server on the loopback interface for archives in the official layout."""
+    root = tmp_path / "served"
+    root.mkdir()
+    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(quiet, directory=str(root)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield root, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def official_cifar(served, tmp_path, monkeypatch, mini):
+    """cifar-10-python.tar.gz with a few images, and torchvision pointed to it."""
+    from torchvision.datasets import CIFAR10
+
+    monkeypatch.setenv("COLT_DATA", str(tmp_path / "data"))
+    root, address = served
+    md5, files = {}, {}
+    for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
+        part = mini.test if name == "test_batch" else mini.train
+        index = torch.arange(hash_of(name) % 7, len(part), 37)
+        files[name] = pickle.dumps(
+            {"data": part.images[index].flatten(1).numpy(), "labels": part.labels[index].tolist()}
+        )
+    files["batches.meta"] = pickle.dumps({"label_names": list(mini.classes)})
+    with tarfile.open(root / CIFAR10.filename, "w:gz") as archive:
+        for name, content in files.items():
+            md5[name] = hashlib.md5(content).hexdigest()
+            entry = tarfile.TarInfo(f"{CIFAR10.base_folder}/{name}")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    monkeypatch.setattr(CIFAR10, "url", f"{address}/{CIFAR10.filename}")
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5((root / CIFAR10.filename).read_bytes()).hexdigest())
+    monkeypatch.setattr(CIFAR10, "train_list", [[n, md5[n]] for n in files if n.startswith("data")])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5["test_batch"]]])
+    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": md5["batches.meta"]})
+    return root / CIFAR10.filename, pickle.loads(files["test_batch"])
+
+
+def hash_of(text):
+    return int(hashlib.md5(text.encode()).hexdigest(), 16)
+
+
+def test_cifar10_comes_through_torchvisions_download_and_is_prepared_once(official_cifar):
+    archive, test = official_cifar
+    data = cc.load("cifar10")
+    assert torch.equal(data.test.images.flatten(1), torch.from_numpy(test["data"]))
+    assert data.test.labels.tolist() == test["labels"]
+    path = datasets.data_folder() / "cifar10.safetensors"
+    with safe_open(path, "pt") as file:
+        assert {"classes", "sha256"} <= set(file.metadata())
+    archive.unlink()
+    assert torch.equal(cc.load("cifar10").train.images, data.train.images)
+
+
+def test_an_altered_download_is_refused_and_leaves_nothing_prepared(official_cifar):
+    archive, _ = official_cifar
+    archive.write_bytes(archive.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="could not be downloaded") as caught:
+        cc.load("cifar10")
+    assert "\n" not in str(caught.value)
+    assert not list(datasets.data_folder().glob("*.safetensors*"))
+
+
+def test_tinyimagenet_is_read_from_the_official_layout(tmp_path, monkeypatch, served, mini):
+    root, address = served
+    monkeypatch.setenv("COLT_DATA", str(tmp_path / "data"))
+    wnids = ["n03", "n01", "n02"]  # the official file is not in sorted order
+    pixels = iter(mini.train.images)
+
+    def jpeg(grey=False):
+        image = Image.fromarray(next(pixels).permute(1, 2, 0).numpy()).resize((64, 64))
+        buffer = io.BytesIO()
+        (image.convert("L") if grey else image).save(buffer, "JPEG")
+        return buffer.getvalue()
+
+    path = root / "tiny-imagenet-200.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("tiny-imagenet-200/wnids.txt", "\n".join(wnids) + "\n")
+        for wnid in wnids:
+            for i in range(12):
+                name = f"tiny-imagenet-200/train/{wnid}/images/{wnid}_{i}.JPEG"
+                archive.writestr(name, jpeg(grey=wnid == "n02" and i == 0))
+        lines = [f"val_{i}.JPEG\t{wnid}\t0\t0\t62\t62" for i, wnid in enumerate(["n02", "n01", "n03", "n02"])]
+        archive.writestr("tiny-imagenet-200/val/val_annotations.txt", "\n".join(lines) + "\n")
+        for i in range(4):
+            archive.writestr(f"tiny-imagenet-200/val/images/val_{i}.JPEG", jpeg())
+    monkeypatch.setattr(datasets, "TINY_URL", f"{address}/{path.name}")
+    monkeypatch.setattr(datasets, "TINY_MD5", hashlib.md5(path.read_bytes()).hexdigest())
+    data = cc.load("tinyimagenet")
+    assert data.classes == ("n01", "n02", "n03") and data.train.size == 64
+    assert data.test.labels.tolist() == [1, 0, 2, 1]
+    assert [a + b for a, b in zip(data.train.counts(), data.validation.counts(), strict=True)] == [12] * 3

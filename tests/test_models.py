@@ -1,0 +1,102 @@
+import pytest
+import torch
+
+import colt_core as cc
+from colt_core import models
+
+
+@pytest.mark.parametrize(("name", "weights"), [("conv3", 370_368), ("resnet18", 11_159_232)], ids=["conv3", "resnet18"])
+def test_prunable_weights_are_the_papers_count(name, weights):
+    network = cc.build(name, 10)
+    names = cc.prunable(network)
+    assert models.parameter_count(network, names) == weights
+    assert all(network.get_parameter(n).ndim == 4 for n in names)
+
+
+def test_resnet20_has_the_published_number_of_parameters():
+    assert models.parameter_count(cc.build("resnet20", 10)) == 269_722  # He et al.: 0.27 million
+    assert [len(cc.prunable(cc.build(f"resnet{d}", 10))) for d in (20, 32, 44, 56)] == [19, 31, 43, 55]
+
+
+@pytest.mark.parametrize("name", models.NETWORKS)
+def test_every_network_takes_small_images_of_any_size(name):
+    network = cc.build(name, 7).eval()
+    with torch.no_grad():
+        for size in (32, 64):
+            assert network(torch.rand(2, 3, size, size)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", models.NETWORKS)
+def test_the_seed_alone_fixes_the_initialisation(name):
+    torch.manual_seed(1)
+    first = cc.build(name, 10, seed=5).state_dict()
+    torch.manual_seed(2)
+    second = cc.build(name, 10, seed=5).state_dict()
+    other = cc.build(name, 10, seed=6).state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_building_leaves_the_global_random_state_alone():
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    cc.with_head(cc.build("conv3", 10), 5)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_first_depthwise_and_shortcut_convolutions_are_prunable():
+    assert "conv1.weight" in cc.prunable(cc.build("resnet18", 10))
+    assert "layer2.0.downsample.0.weight" in cc.prunable(cc.build("resnet18", 10))
+    mobile = cc.build("mobilenetv2", 10)
+    convolutions = [n for n, m in mobile.named_modules() if isinstance(m, torch.nn.Conv2d)]
+    assert cc.prunable(mobile) == [f"{n}.weight" for n in convolutions]
+
+
+def test_fc1_and_lenet5_prune_their_hidden_linear_layers():
+    assert [cc.build("fc1", 10).get_parameter(n).shape[0] for n in cc.prunable(cc.build("fc1", 10))] == [300, 100]
+    assert [cc.build("lenet5", 10).get_parameter(n).ndim for n in cc.prunable(cc.build("lenet5", 10))] == [4, 4, 2, 2]
+
+
+def test_stem_and_head_can_be_left_out_or_taken_in():
+    network = cc.build("conv3", 10)
+    assert cc.prunable(network, stem=False) == cc.prunable(network)[1:]
+    assert cc.prunable(network, head=True) == [*cc.prunable(network), "14.weight"]
+
+
+@pytest.mark.parametrize("name", models.NETWORKS)
+def test_head_surgery_changes_nothing_but_the_head(name):
+    network = cc.build(name, 10)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    after = cc.with_head(network, 5, seed=1)
+    head = models.head_name(network)
+    for key, value in after.state_dict().items():
+        assert value.shape[0] == 5 if key.startswith(head + ".") else torch.equal(value, before[key])
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items()), "the original was changed"
+    assert models.architecture(after)["classes"] == 5 and models.architecture(network)["classes"] == 10
+
+
+def test_a_fresh_head_depends_on_its_seed_alone(network):
+    other = cc.build("conv3", 10, seed=9, width=4)
+    one, two, three = cc.with_head(network, 6, 1), cc.with_head(other, 6, 1), cc.with_head(network, 6, 2)
+    weight = lambda n: n.get_submodule(models.head_name(n)).weight  # noqa: E731
+    assert torch.equal(weight(one), weight(two)) and not torch.equal(weight(one), weight(three))
+
+
+def test_forward_flops_of_conv3_by_hand():
+    # A multiply-add is two operations; maps of 32, 16 and 8 pixels; then the linear layer.
+    by_hand = 2 * (3 * 64 * 9 * 32**2 + 64 * 128 * 9 * 16**2 + 128 * 256 * 9 * 8**2 + 256 * 10)
+    assert models.forward_flops(cc.build("conv3", 10)) == by_hand
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("vgg", {}, "allowed: conv3, resnet18"),
+        ("conv3", {"depth": 4}, r"conv3 does not take the arguments \['depth'\]"),
+        ("conv3", {"width": 0}, "at least 1"),
+        ("conv3", {"classes": 0}, "at least 1"),
+    ],
+)
+def test_bad_networks_are_refused(name, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        cc.build(name, **arguments)

@@ -1,0 +1,266 @@
+import math
+
+import pytest
+import torch
+from torchvision.transforms import functional as tv
+
+import colt_core as cc
+from colt_core import masks, training
+from colt_core.training import Recipe, augment, epoch_batches, normalise
+
+
+def same(a, b):
+    return all(torch.equal(value, b[key]) for key, value in a.items())
+
+
+def state(network):
+    return {k: v.detach().clone() for k, v in network.state_dict().items()}
+
+
+def half_mask(network, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    return {n: torch.rand(network.get_parameter(n).shape, generator=rng) < 0.5 for n in cc.prunable(network)}
+
+
+# --- masked weights ---
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 5e-4}, {"optimizer": "adam", "weight_decay": 1e-2}],
+    ids=["sgd with momentum and weight decay", "adam with weight decay"],
+)
+def test_a_masked_weight_is_exactly_zero_at_every_forward_pass(network, few, recipe, change):
+    mask, seen = half_mask(network), []
+
+    def look(module, inputs):
+        for name, kept in mask.items():
+            seen.append(float(network.get_parameter(name).detach()[~kept].abs().max()))
+
+    network.register_forward_pre_hook(look)
+    cc.train(network, few.train, recipe.changed(epochs=2, **change), mask=mask, validation=few.validation)
+    look(None, None)
+    assert len(seen) > 20 and max(seen) == 0.0
+
+
+def test_a_mask_that_comes_late_is_not_undone_by_stale_momentum(network, few, recipe):
+    """Momentum gathered while a weight was alive must not bring it back once it is masked."""
+    sgd = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    masked = training._MaskedWeights(network, half_mask(network))
+    pixels, labels = normalise(few.train.images, few.mean, few.std), few.train.labels
+    for step in range(6):
+        sgd.zero_grad()
+        torch.nn.functional.cross_entropy(network(pixels), labels).backward()
+        sgd.step()
+        if step >= 2:
+            masked.apply()
+            assert all(not network.get_parameter(n).detach()[~kept].any() for n, kept in half_mask(network).items())
+
+
+def test_gradients_of_kept_weights_move_them(network, few, recipe):
+    before, mask = state(network), half_mask(network)
+    cc.train(network, few.train, recipe, mask=mask)
+    name = cc.prunable(network)[0]
+    assert not torch.equal(network.get_parameter(name)[mask[name]], before[name][mask[name]])
+
+
+# --- determinism ---
+
+
+def test_the_same_training_gives_the_same_bytes(network, few, recipe):
+    other = cc.build("conv3", 10, seed=0, width=4)
+    torch.manual_seed(1)
+    first = cc.train(network, few.train, recipe, seed=3, validation=few.validation)
+    torch.manual_seed(2)
+    second = cc.train(other, few.train, recipe, seed=3)
+    assert same(state(network), state(other)), "validation or the global random state changed the training"
+    assert [e["loss"] for e in first.epochs] == [e["loss"] for e in second.epochs]
+
+
+def test_another_seed_gives_another_training(network, few, recipe):
+    other = cc.build("conv3", 10, seed=0, width=4)
+    cc.train(network, few.train, recipe, seed=3)
+    cc.train(other, few.train, recipe, seed=4)
+    assert not same(state(network), state(other))
+
+
+def test_dropout_is_part_of_what_the_seed_fixes(few, recipe):
+    copies = [cc.build("mobilenetv2", 10) for _ in range(2)]
+    small = few.train.take(torch.arange(0, 120, 10))
+    for number, copy in enumerate(copies):
+        torch.manual_seed(number)
+        cc.train(copy, small, recipe.changed(batch_size=6), seed=1)
+    assert same(state(copies[0]), state(copies[1]))
+
+
+def test_copies_do_not_depend_on_each_other_or_on_their_order(few, parts, recipe):
+    make = lambda: [cc.build("conv3", 5, seed=0, width=4) for _ in parts]  # noqa: E731
+    together = cc.train_copies(make(), parts, recipe, seeds=[7, 8])
+    backwards = cc.train_copies(make(), parts[::-1], recipe, seeds=[8, 7])[::-1]
+    assert all(same(state(a), state(b)) for a, b in zip(together, backwards, strict=True))
+    assert not same(state(together[0]), state(together[1]))
+
+
+def test_the_thread_count_and_random_state_are_put_back(network, few, recipe):
+    torch.manual_seed(5)
+    before, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    cc.train(network, few.train, recipe, threads=2)
+    assert torch.get_num_threads() == threads and torch.equal(before, torch.random.get_rng_state())
+
+
+def test_training_in_two_pieces_ends_where_one_does(few, recipe):
+    """Late rewinding starts from step k of the same schedule; without BatchNorm or momentum the pieces must join."""
+    plain = recipe.changed(epochs=2, optimizer="sgd", momentum=0.0, learning_rate=0.05)
+    whole, pieces = (cc.build("conv3", 10, seed=0, width=4) for _ in range(2))
+    cc.train(whole, few.train, plain, seed=1)
+    first = cc.train(pieces, few.train, plain, seed=1, steps=3)
+    second = cc.train(pieces, few.train, plain, seed=1, first_step=3)
+    assert first.steps == 3 and first.images == 72 and first.images + second.images == 240
+    assert same(state(whole), state(pieces))
+
+
+# --- data order and augmentation ---
+
+
+def test_an_epoch_sees_every_image_once_in_even_batches(few):
+    batches = epoch_batches(few.train, Recipe(batch_size=50), seed=0, epoch=0)
+    assert [len(index) for index, _ in batches] == [40, 40, 40]
+    assert sorted(i for index, _ in batches for i in index.tolist()) == list(range(120))
+    again = epoch_batches(few.train, Recipe(batch_size=50), seed=0, epoch=1)
+    assert batches[0][0].tolist() != again[0][0].tolist()
+
+
+def shifts(count, dy=0, dx=0, flip=False, angle=0.0):
+    return {
+        "dy": torch.full((count,), dy),
+        "dx": torch.full((count,), dx),
+        "flip": torch.full((count,), flip),
+        "angle": torch.full((count,), angle),
+    }
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(("dy", "dx"), [(0, 0), (3, -4), (-4, 2)])
+def test_crop_and_flip_are_torchvisions(few, dy, dx, flip):
+    pixels, recipe = few.train.images[:5], Recipe(crop=4, rotation=0)
+    expected = tv.crop(tv.pad(pixels, 4), 4 + dy, 4 + dx, 32, 32)
+    expected = tv.hflip(expected) if flip else expected
+    assert torch.equal(augment(pixels, recipe, shifts(5, dy, dx, flip)), expected)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_flip_without_a_crop_is_the_same_flip(few, flip):
+    pixels = few.train.images[:5]
+    short = augment(pixels, Recipe(crop=0, rotation=0), shifts(5, flip=flip))
+    assert torch.equal(short, augment(pixels, Recipe(crop=4, rotation=0), shifts(5, flip=flip)))
+
+
+@pytest.mark.parametrize("degrees", [15.0, -7.0])
+def test_rotation_is_torchvisions(few, degrees):
+    pixels, recipe = few.train.images[:5], Recipe(crop=0, flip=False, rotation=20)
+    turned = augment(pixels, recipe, shifts(5, angle=math.radians(degrees)))
+    expected = tv.rotate(pixels.float(), degrees, tv.InterpolationMode.BILINEAR)
+    alternative = tv.rotate(pixels.float(), -degrees, tv.InterpolationMode.BILINEAR)
+    assert min(float((turned - e).abs().max()) for e in (expected, alternative)) < 0.05
+
+
+def test_augmentation_off_changes_nothing_and_normalisation_is_torchvisions(few):
+    recipe = Recipe(crop=0, flip=False, rotation=0)
+    pixels = few.train.images[:4]
+    assert torch.equal(augment(pixels, recipe, shifts(4, 2, 2, True)), pixels)
+    expected = tv.normalize(pixels.float() / 255, few.mean, few.std)
+    assert torch.allclose(normalise(pixels, few.mean, few.std), expected, atol=1e-5)
+
+
+# --- schedule and recipe ---
+
+
+def test_the_official_schedule_by_hand():
+    official, steps = Recipe.named("official"), 196  # ceil(50,000 / 256)
+    assert official.rate_at(0, steps) == pytest.approx(0.1 / 196)
+    assert official.rate_at(195, steps) == pytest.approx(0.1)
+    for epoch, rate in ((1, 0.1), (19, 0.1), (20, 0.02), (29, 0.02), (30, 0.004), (45, 0.0008), (49, 0.0008)):
+        assert official.rate_at(epoch * steps, steps) == pytest.approx(rate)
+
+
+def test_warm_up_never_divides_by_nothing():
+    assert Recipe(warmup=0).rate_at(0, 1) == 0.1
+    assert 0 < Recipe(warmup=1).rate_at(0, 1) <= 0.1
+    assert Recipe(epochs=1, warmup=1, schedule="cosine").rate_at(0, 1) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs"),
+        ({"optimiser": "sgd"}, "unknown key 'optimiser'; allowed: epochs, batch_size"),
+        ({"optimizer": "lion"}, "'sgd' or 'adam'"),
+        ({"learning_rate": -1}, "learning_rate"),
+        ({"precision": "int8"}, "precision"),
+    ],
+)
+def test_a_bad_recipe_is_one_clear_line(change, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        Recipe(**change)
+    assert "\n" not in str(caught.value)
+
+
+def test_recipes_are_frozen_and_named():
+    with pytest.raises(ValueError, match="frozen"):
+        Recipe().epochs = 3
+    with pytest.raises(ValueError, match="allowed: official"):
+        Recipe.named("best")
+    assert Recipe.named("mini").model_copy(update={"epochs": 7}).epochs == 7
+
+
+# --- bookkeeping and errors ---
+
+
+def test_best_and_last_are_kept_apart(network, few, recipe):
+    history = cc.train(network, few.train, recipe.changed(epochs=4), validation=few.validation)
+    scores = [epoch["validation_accuracy"] for epoch in history.epochs]
+    assert history.best_epoch == scores.index(max(scores)) and history.validation_accuracy == scores[-1]
+    network.load_state_dict(history.best_state)
+    assert cc.accuracy(network, few.validation) == max(scores)
+
+
+def test_a_network_learns(mini):
+    network = cc.build("conv3", 10, seed=0, width=8)
+    history = cc.train(network, mini.train, Recipe.named("mini"), validation=mini.validation)
+    assert history.validation_accuracy > 0.25 and history.epochs[1]["loss"] < history.epochs[0]["loss"]
+    assert history.images == 2 * len(mini.train)
+
+
+def test_bfloat16_keeps_weights_in_float32(network, few, recipe):
+    cc.train(network, few.train, recipe.changed(precision="bfloat16"))
+    assert all(p.dtype == torch.float32 for p in network.parameters())
+
+
+def test_a_diverged_training_says_so(network, few, recipe):
+    with pytest.raises(FloatingPointError, match="lower the recipe's learning rate"):
+        cc.train(network, few.train, recipe.changed(epochs=9, optimizer="sgd", learning_rate=1e20, warmup=0))
+
+
+def test_head_mask_device_and_lengths_are_checked_first(network, few, parts, recipe):
+    with pytest.raises(ValueError, match="the head has 10 outputs but the images have 5 classes"):
+        cc.train(network, parts[0], recipe)
+    with pytest.raises(ValueError, match="another network"):
+        cc.train(network, few.train, recipe, mask={"conv9.weight": torch.ones(1).bool()})
+    with pytest.raises(ValueError, match="2 networks need 2 parts, not 1"):
+        cc.train_copies([network, network], parts[:1], recipe)
+    with pytest.raises(ValueError, match="allowed: auto, cpu"):
+        cc.train(network, few.train, recipe, device="abacus")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_is_refused_where_there_is_none(network, few, recipe):
+    with pytest.raises(ValueError, match="this machine has none; use device='auto' or 'cpu'"):
+        cc.train(network, few.train, recipe, device="cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA")
+def test_masked_training_on_cuda(network, few, recipe):
+    mask = half_mask(network)
+    cc.train(network, few.train, recipe, mask=mask, device="cuda")
+    assert all(not network.get_parameter(n).detach().cpu()[~kept].any() for n, kept in mask.items())
+    assert masks.density(mask) < 1
