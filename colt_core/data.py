@@ -264,6 +264,8 @@ def halves(name: str) -> tuple[str, str]:
     base, chosen = _split_name(name)
     count = len(load(base).classes)
     wanted = _parse_classes(chosen, count, name) if chosen else list(range(count))
+    if len(wanted) < 4:
+        raise ValueError(f"data set {name!r} has {len(wanted)} classes; to be split in two halves it needs four")
     first, second = wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]
     return f"{base}:{','.join(map(str, first))}", f"{base}:{','.join(map(str, second))}"
 

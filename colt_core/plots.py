@@ -34,7 +34,7 @@ COLOURS = {
     "oneshot": "#F0E442",
 }
 NAMES = {"colt": "COLT", "imp": "IMP", "matched": "IMP at COLT's rate", "random": "random, same layers"}
-MARKERS = dict(zip(COLOURS, "sosDvPX^*", strict=True))
+MARKERS = dict(zip(COLOURS, "hosDvPX^*", strict=True))
 KEPT = {"kept by both": "#222222", "A only": "#D55E00", "B only": "#0072B2", "pruned": "#F2F2F2"}
 STYLE = {
     "figure.dpi": 110,

@@ -371,13 +371,14 @@ def evaluate(
     )
     last = accuracy(network, data.test)
     assert history.best_state is not None and history.best_epoch is not None
-    network.load_state_dict(history.best_state)
+    if (best := history.best_epoch) != len(history.epochs) - 1:
+        network.load_state_dict(history.best_state)
     return Score(
         accuracy=last,
         validation_accuracy=history.epochs[-1]["validation_accuracy"],
-        best_epoch=history.best_epoch,
-        best_validation_accuracy=history.epochs[history.best_epoch]["validation_accuracy"],
-        best_accuracy=accuracy(network, data.test),
+        best_epoch=best,
+        best_validation_accuracy=history.epochs[best]["validation_accuracy"],
+        best_accuracy=last if best == len(history.epochs) - 1 else accuracy(network, data.test),
         chance=1 / len(data.classes),
         train_images=len(data.train),
         test_images=len(data.test),

@@ -5,6 +5,7 @@ import ast
 import json
 import logging
 import os
+import re
 import sys
 import time
 import warnings
@@ -52,7 +53,8 @@ def execute(source: Path, target: Path, parameters: dict[str, Any], timeout: int
             warnings.simplefilter("ignore")
             known = set(papermill.inspect_notebook(str(source)))
             chosen = {name: value for name, value in parameters.items() if name in known}
-            papermill.execute_notebook(str(source), str(target), chosen, cwd=str(source.parent), **quiet)
+            place = {"cwd": str(source.parent), "kernel_name": "python3"}
+            papermill.execute_notebook(str(source), str(target), chosen, **place, **quiet)
     except papermill.PapermillExecutionError as problem:
         return f"cell {problem.exec_count}: {problem.ename}: {problem.evalue}"
     except Exception as problem:  # a cell time-out, a dead kernel, a full disk: each is one line, not a traceback
@@ -62,17 +64,18 @@ def execute(source: Path, target: Path, parameters: dict[str, Any], timeout: int
 
 def run(preset: str, seeds: list[int], data: list[str], notebooks: Path, out: Path) -> int:
     """Run the spine for each data set, then print one summary with the main table; return the exit status."""
-    studies = {name: Study.named(preset, name) for name in data or [""]}
     for name in data:
         check_name(name)
-    seeds = seeds or list(next(iter(studies.values())).seeds)
+    studies = {name: Study.named(_absolute(preset), _absolute(name)) for name in data or [""]}
+    first = next(iter(studies.values()))
+    seeds, out = seeds or list(first.seeds), out / first.name
     written: list[Path] = []
     started = time.perf_counter()
     for name, study in studies.items():
-        folder = out / preset / name.replace(":", "_").replace("/", "_") if name else out / preset
+        folder = out / re.sub(r"[^\w,.-]+", "_", name) if name else out
         os.environ["COLT_OUT"] = str(folder.resolve())
         os.environ["COLT_STORE"] = str(store_folder().resolve())
-        parameters = {"preset": preset, "data": name, "seed": seeds[0], "seeds": seeds}
+        parameters = {"preset": _absolute(preset), "data": _absolute(name), "seed": seeds[0], "seeds": seeds}
         for number, notebook in enumerate(SPINE, 1):
             print(f"[{number}/{len(SPINE)}] {notebook} {name}".rstrip(), end=" ", flush=True)
             begun = time.perf_counter()
@@ -83,7 +86,7 @@ def run(preset: str, seeds: list[int], data: list[str], notebooks: Path, out: Pa
                 print(f"{notebook}: {problem}\nThe notebook up to there: {_short(target)}", file=sys.stderr)
                 return 1
         written += sorted(path for path in folder.iterdir() if path.is_file())
-    _summary(list(studies.values()), seeds, written, out / preset, time.perf_counter() - started)
+    _summary(list(studies.values()), seeds, written, out, time.perf_counter() - started)
     return 0
 
 
@@ -106,6 +109,11 @@ def _summary(studies: list[Study], seeds: list[int], written: list[Path], folder
     print(f"\nTest accuracy in %, mean over seeds {seeds}, with 95 % intervals from three seeds on:\n")
     print(table.to_markdown(index=False))
     print(f"\nAll in {seconds:.0f} s. The tickets and records are in {_short(store_folder())}.")
+
+
+def _absolute(name: str) -> str:
+    """Return the absolute path where a name is one (a notebook has a working folder of its own), else the name."""
+    return str(Path(name).resolve()) if name and Path(name).exists() else name
 
 
 def _short(path: Path) -> str:

@@ -14,7 +14,7 @@ def mini():
 @pytest.fixture(scope="session")
 def few(mini):
     """Ten classes, 12 training, 4 validation and 10 test images of each."""
-    pick = lambda images, n: images.take(torch.cat([(images.labels == c).nonzero().flatten()[:n] for c in range(10)]))  # noqa: E731
+    pick = lambda images, n: images.take(torch.cat([(images.labels == c).nonzero().flatten()[:n] for c in range(10)]))
     return cc.Dataset("few", pick(mini.train, 12), pick(mini.validation, 4), pick(mini.test, 10))
 
 

@@ -78,7 +78,7 @@ def test_head_surgery_changes_nothing_but_the_head(name):
 def test_a_fresh_head_depends_on_its_seed_alone(network):
     other = cc.build("conv3", 10, seed=9, width=4)
     one, two, three = cc.with_head(network, 6, 1), cc.with_head(other, 6, 1), cc.with_head(network, 6, 2)
-    weight = lambda n: n.get_submodule(models.head_name(n)).weight  # noqa: E731
+    weight = lambda n: n.get_submodule(models.head_name(n)).weight
     assert torch.equal(weight(one), weight(two)) and not torch.equal(weight(one), weight(three))
 
 

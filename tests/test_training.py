@@ -94,7 +94,7 @@ def test_dropout_is_part_of_what_the_seed_fixes(few, recipe):
 
 
 def test_copies_do_not_depend_on_each_other_or_on_their_order(few, parts, recipe):
-    make = lambda: [cc.build("conv3", 5, seed=0, width=4) for _ in parts]  # noqa: E731
+    make = lambda: [cc.build("conv3", 5, seed=0, width=4) for _ in parts]
     together = cc.train_copies(make(), parts, recipe, seeds=[7, 8])
     backwards = cc.train_copies(make(), parts[::-1], recipe, seeds=[8, 7])[::-1]
     assert all(same(state(a), state(b)) for a, b in zip(together, backwards, strict=True))

@@ -10,7 +10,7 @@ from torch import nn
 from .. import masks, models
 from ..data import Images, check_fraction
 from ..masks import Mask, Overlap
-from ..seeding import derive
+from ..seeding import choose_device, derive
 from ..tickets import Cost, Round, Ticket
 from ..training import Recipe, history_of, train, train_copies
 
@@ -54,6 +54,11 @@ class Options:
     head: bool = False
     resume: Round | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.scope not in ("global", "layer"):
+            raise ValueError(f"unknown scope {self.scope!r}; allowed: global, layer")
+        choose_device(self.device)
 
 
 def first_round(network: nn.Module, recipe: Recipe, options: Options) -> Round:

@@ -1,0 +1,288 @@
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+import yaml
+
+import colt_core as cc
+from colt_core import experiments
+from colt_core.experiments import Experiment, Study, read_records
+
+
+@pytest.fixture
+def make(folder):
+    """Experiments of seconds: a folder of 36 pictures, a narrow conv3, one epoch."""
+    base = {"dataset": str(folder), "network_args": {"width": 4}, "rate": 0.3, "target": 0.7, "scores": (0.5,)}
+    recipe = cc.Recipe.named("mini").changed(epochs=1, batch_size=8)
+    return lambda **fields: Experiment(**(base | {"recipe": recipe} | fields))
+
+
+def files(store, experiment):
+    """The bytes of an experiment's tickets and its records without their times."""
+    folder = store / experiment.hash
+    records = [{k: v for k, v in r.items() if k != "seconds"} for r in read_records(folder)]
+    return {p.name: p.read_bytes() for p in sorted(folder.glob("*.safetensors"))}, records
+
+
+# --- the description ---
+
+
+def test_the_hash_names_what_is_found_and_not_what_is_measured():
+    one = Experiment()
+    assert one.hash == Experiment(dataset="cifar10-mini").hash == Experiment(recipe=cc.Recipe.named("mini")).hash
+    assert one.hash == one.changed(scores=(0.9,), score_on="cifar10").hash
+    others = [
+        one.changed(**c) for c in ({"seed": 1}, {"rate": 0.2}, {"parts": 3}, {"method": "union"}, {"by": "random"})
+    ]
+    assert len({one.hash, *(e.hash for e in others)}) == 6
+    assert one.hash != one.changed(recipe=one.recipe.changed(epochs=3)).hash
+
+
+def test_rates_default_to_the_methods_own():
+    assert Experiment().rate == Experiment(method="matched").rate == 0.15 and Experiment(method="imp").rate == 0.2
+    assert Experiment(method="matched").reference().hash == Experiment(method="colt").hash
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"dataset": "mnist"}, "unknown data set 'mnist'; allowed: cifar10-mini"),
+        ({"network": "vgg16"}, "unknown network 'vgg16'; allowed: conv3"),
+        ({"method": "magic"}, "unknown method 'magic'; allowed: dense, colt, imp"),
+        ({"recipe": "best"}, "unknown recipe 'best'; allowed: official"),
+        ({"rate": 1.0}, "rate must lie strictly between 0 and 1"),
+        ({"target": 0}, "target must lie strictly between 0 and 1"),
+        ({"sparsity": 0.9}, "unknown key 'sparsity'; allowed: dataset, parts"),
+        ({"parts": 0}, "parts"),
+        ({"by": "colour"}, "unknown by 'colour'; allowed: class, random"),
+        ({"scores": [1.5]}, "scores must lie"),
+    ],
+)
+def test_bad_descriptions_are_one_clear_line(fields, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        Experiment(**fields)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_only_the_data_can_tell_is_refused_before_any_training(make, tmp_path, monkeypatch):
+    monkeypatch.setattr("colt_core.training._step", lambda *_: pytest.fail("a training was begun"))
+    with pytest.raises(ValueError, match="parts must be at most 3, the number of classes, not 4"):
+        cc.run(make(parts=4), tmp_path)
+    with pytest.raises(ValueError, match="cannot be reached"):
+        cc.run(make(target=0.99999), tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+# --- run ---
+
+
+def test_records_have_what_tables_need(make, tmp_path):
+    frame = cc.run(make(), tmp_path)
+    named = ["dataset", "network", "method", "seed", "round", "density", "density_all", "accuracy", "train_images"]
+    assert {*named, "image_epochs", "seconds", "device", "threads"} <= set(frame.columns)
+    rounds, scores = frame[frame["kind"] == "round"], frame[frame["kind"] == "score"]
+    assert rounds["round"].tolist() == list(range(len(rounds))) and rounds["density"].is_monotonic_decreasing
+    assert len(scores) == 1 and scores["accuracy"].between(0, 1).all() and 1 - scores["density"].iloc[0] >= 0.5
+
+
+@pytest.mark.parametrize("method", experiments.METHODS)
+def test_every_method_runs_resumes_by_round_and_ends_with_the_same_bytes(make, tmp_path, method):
+    experiment = make(method=method)
+    cc.run(experiment, tmp_path / "whole")
+    whole = files(tmp_path / "whole", experiment)
+    last = max(r["round"] for r in whole[1])
+    finder = cc.rounds(experiment, tmp_path / "pieces")
+    for _ in range(min(2, last + 1)):
+        next(finder)
+    finder.close()
+    cc.run(experiment, tmp_path / "pieces")
+    pieces = files(tmp_path / "pieces", experiment)
+    assert whole[0] == pieces[0] and len(whole[0]) == last + 1
+    key = lambda r: (r["kind"], r["round"])
+    assert sorted(whole[1], key=key) == sorted(pieces[1], key=key)
+
+
+def test_what_is_there_is_not_computed_again(make, tmp_path, monkeypatch):
+    first = cc.run(make(), tmp_path)
+    monkeypatch.setattr("colt_core.training._step", lambda *_: pytest.fail("a training was begun"))
+    assert cc.run(make(), tmp_path).equals(first)
+    assert [r.number for r in cc.rounds(make(), tmp_path)] == sorted(first[first["kind"] == "round"]["round"])
+
+
+def test_more_scores_are_added_without_finding_again(make, tmp_path, monkeypatch):
+    cc.run(make(), tmp_path)
+    monkeypatch.setattr("colt_core.methods.cycles.train_copies", lambda *_, **__: pytest.fail("found again"))
+    frame = cc.run(make(scores=()), tmp_path)
+    assert frame[frame["kind"] == "score"]["round"].nunique() == frame["round"].nunique()
+
+
+def test_a_score_is_looked_up_by_content(make, tmp_path, monkeypatch):
+    """The dense tickets of two methods are one ticket: scored once."""
+    cc.run(make(method="dense", scores=()), tmp_path)
+    calls = []
+    monkeypatch.setattr(
+        experiments, "evaluate", lambda ticket, *_: calls.append(ticket.density) or pytest.fail("again")
+    )
+    cc.run(make(method="dense", target=0.6, scores=()), tmp_path)
+    assert not calls
+
+
+def test_a_torn_last_line_is_left_out_and_mended(make, tmp_path):
+    experiment = make()
+    cc.run(experiment, tmp_path)
+    whole = files(tmp_path, experiment)
+    path = tmp_path / experiment.hash / "records.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    (tmp_path / experiment.hash / "complete").unlink()
+    path.write_text("".join(lines[:2]) + lines[2][:40])
+    assert len(read_records(path.parent)) == 2
+    cc.run(experiment, tmp_path)
+    assert files(tmp_path, experiment) == whole
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_a_damaged_round_is_refused_and_named(make, tmp_path):
+    experiment = make()
+    cc.run(experiment, tmp_path)
+    path = tmp_path / experiment.hash / "round-01.safetensors"
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(ValueError, match=r"round-01\.safetensors is no ticket or is truncated"):
+        list(cc.rounds(experiment, tmp_path))
+
+
+def test_data_that_changed_under_a_run_is_noticed(make, tmp_path, folder):
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "pictures")
+    experiment = make(dataset=str(tmp_path / "pictures"))
+    finder = cc.rounds(experiment, tmp_path / "store")
+    next(finder)
+    finder.close()
+    shutil.copy(folder / "ant" / "00.png", tmp_path / "pictures" / "bee" / "99.png")
+    experiments._data.cache_clear()
+    with pytest.raises(ValueError, match="has changed since"):
+        cc.run(experiment, tmp_path / "store")
+
+
+def test_an_unwritable_store_is_one_clear_line_before_any_training(make, tmp_path, monkeypatch):
+    monkeypatch.setattr("colt_core.training._step", lambda *_: pytest.fail("a training was begun"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="cannot be written") as caught:
+        cc.run(make(), tmp_path / "file" / "store")
+    assert "\n" not in str(caught.value)
+
+
+def test_controls_follow_the_colt_run_of_their_settings(make, tmp_path):
+    frame = cc.study([make(method=m) for m in ("random", "matched")], tmp_path, workers=1)
+    colt = {r.number: r for r in cc.rounds(make(), tmp_path)}
+    assert (tmp_path / make().hash / "complete").exists()
+    for row in frame[frame["kind"] == "round"].itertuples():
+        assert row.density == colt[row.round].density
+
+
+def test_transfer_scores_on_the_other_data(make, tmp_path):
+    frame = cc.run(make(score_on="cifar10-mini:0-1"), tmp_path)
+    score = frame[frame["kind"] == "score"].iloc[0]
+    assert score["scored_on"] == "cifar10-mini:0-1" and score["test_images"] == 300 and score["chance"] == 0.5
+
+
+# --- worker processes ---
+
+
+def test_worker_processes_give_the_same_bytes_as_this_one(make, tmp_path):
+    jobs = [make(method=m, seed=s) for s in (0, 1) for m in ("colt", "matched", "dense")]
+    cc.study(jobs, tmp_path / "one", workers=1)
+    cc.study(jobs, tmp_path / "two", workers=2, progress=False)
+    for job in jobs:
+        assert files(tmp_path / "one", job) == files(tmp_path / "two", job)
+
+
+def test_a_study_works_from_a_script_without_a_main_guard(make, tmp_path):
+    jobs = [make(method=m).model_dump(mode="json") for m in ("colt", "dense")]
+    code = f"""
+        import json
+        import colt_core as cc
+        jobs = [cc.Experiment(**job) for job in json.loads({json.dumps(json.dumps(jobs))})]
+        print("rows", len(cc.study(jobs, {str(tmp_path)!r}, workers=2)))
+    """
+    command = [sys.executable, "-"]
+    done = subprocess.run(command, input=textwrap.dedent(code), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("rows ")
+
+
+def test_a_workers_mistake_reaches_the_caller_and_what_others_finished_is_kept(make, tmp_path):
+    good, bad = make(method="dense"), make(parts=9, seed=1)
+    with pytest.raises(RuntimeError, match=r"colt on .*, seed 1: ValueError: parts must be at most 3"):
+        cc.study([bad, good], tmp_path, workers=2)
+
+
+# --- presets ---
+
+
+@pytest.mark.parametrize("name", ["mini", "small", "paper"])
+def test_ready_studies_are_valid_and_say_what_they_are(name):
+    study = Study.named(name)
+    assert {"dense", "colt", "imp", "matched", "random"} <= set(study.methods) and len(study.seeds) >= 3
+    assert study.title and len(study.experiments()) == len(study.methods) * len(study.seeds)
+    assert study.experiment("imp").rate == 0.2
+
+
+def test_the_mini_preset_keeps_its_budget():
+    """About 1.2 million training-image passes, by arithmetic, with COLT's masks independent."""
+    study, images = Study.named("mini"), 3150
+    imp, colt = study.experiment("imp"), study.experiment("colt")
+    import math
+
+    rounds = lambda keep: math.ceil(math.log(1 - imp.target) / math.log(keep))
+    found = rounds(1 - imp.rate) + 2 * rounds((1 - colt.rate) ** 2)
+    scored = 1 + len(colt.scores) * 4
+    passes = len(study.seeds) * (found + scored) * colt.recipe.epochs * images
+    assert passes < 1_000_000  # the rest is for the transfer notebook
+
+
+def test_a_preset_can_be_put_on_other_data(folder):
+    study = Study.named("mini", str(folder))
+    assert study.dataset == str(folder)
+    with pytest.raises(ValueError, match="has 3 classes; to be split in two halves it needs four"):
+        study.transfer_pair()
+    four = Study.named("mini", "cifar10-mini:2-5")
+    assert four.transfer_pair() == ("cifar10-mini:2,3", "cifar10-mini:4,5")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("title: [", "is no YAML"),
+        ("just words", "holds no study"),
+        ("title: t\nbase: {dataset: mnist}\nmethods: {colt: {}}", "unknown data set 'mnist'"),
+        ("title: t\nbase: {}\nmethods: {magic: {}}", "unknown method 'magic'"),
+        ("title: t\nbase: {speed: 3}\nmethods: {colt: {}}", "unknown key 'speed'"),
+        ("title: t\nbase: {}\nmethods: {colt: {}}\nsedes: [0]", "unknown key 'sedes'"),
+    ],
+)
+def test_a_study_file_with_a_mistake_is_one_clear_line(tmp_path, content, message):
+    path = tmp_path / "study.yaml"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        Study.named(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_preset_names_the_ready_ones():
+    with pytest.raises(ValueError, match="unknown preset 'huge'; allowed: mini, paper, small"):
+        Study.named("huge")
+
+
+def test_records_and_studies_are_plain_files(make, tmp_path):
+    experiment = make(method="dense")
+    cc.run(experiment, tmp_path)
+    about = json.loads((tmp_path / experiment.hash / "experiment.json").read_text())
+    again = Experiment(**{k: v for k, v in about.items() if k not in ("format", "data")})
+    assert again.hash == experiment.hash
+    assert yaml.safe_dump(experiment.model_dump(mode="json"))
+    assert torch.equal(cc.Ticket.load(tmp_path / experiment.hash / "round-00.safetensors").mask["0.weight"],
+                       torch.ones(4, 3, 3, 3, dtype=torch.bool))  # fmt: skip

@@ -1,0 +1,252 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+import colt_core as cc
+from colt_core import masks
+from colt_core.methods import cycles as loop
+
+
+def equal(a, b):
+    return list(a) == list(b) and all(torch.equal(a[n], b[n]) for n in a)
+
+
+@pytest.fixture
+def colt_rounds(network, parts, recipe):
+    return list(cc.colt(network, parts, recipe, rate=0.3, target=0.8, device="cpu"))
+
+
+# --- laws of every finder ---
+
+
+def test_imp_has_the_densities_of_its_rate_and_stops_at_the_first_at_the_target(network, few, recipe):
+    rounds = list(cc.imp(network, few.train, recipe, rate=0.2, target=0.7, device="cpu"))
+    kept = masks.size(rounds[0].ticket.mask)
+    for found in rounds:
+        assert masks.count(found.ticket.mask) == kept
+        assert found.density == pytest.approx(0.8**found.number, abs=1e-3)
+        kept -= round(0.2 * kept)
+    assert rounds[-1].sparsity >= 0.7 > rounds[-2].sparsity
+    assert len(rounds) - 1 == math.ceil(math.log(0.3) / math.log(0.8))
+
+
+def test_masks_nest_and_every_ticket_holds_theta0_untouched(network, colt_rounds):
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    for earlier, later in zip(colt_rounds, colt_rounds[1:], strict=False):
+        assert masks.count(masks.difference(later.ticket.mask, earlier.ticket.mask)) == 0
+        assert later.density < earlier.density
+    for found in colt_rounds:  # BatchNorm's running statistics and counters among them
+        assert found.ticket.theta0.keys() == before.keys()
+        assert all(torch.equal(found.ticket.theta0[k], v) for k, v in before.items())
+    assert any("running_mean" in key for key in before) and all(
+        torch.equal(v, before[k]) for k, v in network.state_dict().items()
+    )
+
+
+def test_a_cycle_is_the_overlap_of_the_copies_own_masks(colt_rounds):
+    for earlier, found in zip(colt_rounds, colt_rounds[1:], strict=False):
+        assert equal(found.ticket.mask, masks.overlap(*found.partition_masks))
+        assert equal(found.ticket.mask, masks.overlap(*found.partition_masks[::-1]))
+        alive = masks.count(earlier.ticket.mask)
+        for own in found.partition_masks:
+            assert masks.count(own) == alive - round(0.3 * alive)
+        assert 1 - 2 * 0.3 - 1e-3 <= found.density / earlier.density <= 0.7 + 1e-3
+        assert found.overlap.keep == pytest.approx(found.density / earlier.density)
+        assert found.overlap.jaccard == masks.jaccard(*found.partition_masks)
+
+
+def test_one_cycle_by_hand(network, parts, recipe, colt_rounds):
+    """The loop does what the paper says, step by step, with the public verbs alone."""
+    copies = [cc.with_head(network, 5, seed=0) for _ in parts]
+    dense = masks.dense(dict(network.named_parameters()), cc.prunable(network))
+    seeds = [loop.derive(0, "train", 1, i) for i in range(2)]
+    cc.train_copies(copies, parts, recipe, masks=[dense] * 2, seeds=seeds, device="cpu")
+    own = [masks.magnitude(dict(copy.named_parameters()), dense, 0.3) for copy in copies]
+    assert equal(colt_rounds[1].ticket.mask, masks.overlap(*own))
+
+
+def test_the_copies_start_equal_but_for_their_heads(network):
+    ticket = cc.Ticket.of(network)
+    first, second = ticket.model(5, seed=0), ticket.model(5, seed=0)
+    assert all(torch.equal(v, second.state_dict()[k]) for k, v in first.state_dict().items())
+
+
+def test_round_zero_is_dense_and_free_and_a_round_of_colt_costs_what_one_of_imp_costs(network, few, parts, recipe):
+    by_colt = list(cc.colt(network, parts, recipe, rate=0.3, target=0.5, device="cpu"))
+    by_imp = list(cc.imp(network, few.train, recipe, rate=0.3, target=0.5, device="cpu"))
+    assert by_colt[0].density == by_imp[0].density == 1 and by_colt[0].image_epochs == by_imp[0].image_epochs == 0
+    assert by_colt[1].image_epochs == by_imp[1].image_epochs == 120
+    assert by_imp[2].image_epochs == 240
+    # The heads differ (5 and 10 outputs), the convolutions do not.
+    assert by_colt[1].flops == pytest.approx(by_imp[1].flops, rel=1e-3)
+
+
+def test_the_same_seed_gives_the_same_ticket_file_byte_for_byte(network, parts, recipe, colt_rounds, tmp_path):
+    again = list(cc.colt(network, parts, recipe, rate=0.3, target=0.8, device="cpu"))
+    other = list(cc.colt(network, parts, recipe, rate=0.3, target=0.8, seed=1, device="cpu"))
+    for number, (one, two) in enumerate(zip(colt_rounds, again, strict=True)):
+        first, second = one.save(tmp_path / f"a{number}"), two.save(tmp_path / f"b{number}")
+        assert first.read_bytes() == second.read_bytes()
+    assert not equal(colt_rounds[1].ticket.mask, other[1].ticket.mask)
+
+
+def test_a_finder_goes_on_from_a_round_as_if_it_had_never_stopped(network, parts, recipe, colt_rounds, tmp_path):
+    path = colt_rounds[1].save(tmp_path / "round.safetensors")
+    stored = cc.Round.load(path, colt_rounds[1].record())
+    rest = list(cc.colt(network, parts, recipe, rate=0.3, target=0.8, device="cpu", resume=stored))
+    assert [found.number for found in rest] == [found.number for found in colt_rounds[2:]]
+    assert all(a.ticket.hash == b.ticket.hash for a, b in zip(rest, colt_rounds[2:], strict=True))
+    assert rest[-1].image_epochs == colt_rounds[-1].image_epochs
+
+
+def test_a_caller_may_stop_a_finder_at_any_round(network, parts, recipe):
+    finder = cc.colt(network, parts, recipe, rate=0.3, target=0.99, device="cpu")
+    assert next(finder).number == 0 and next(finder).number == 1
+    finder.close()
+
+
+def test_the_test_set_and_validation_never_touch_a_ticket(network, few, parts, recipe, colt_rounds):
+    held_out = cc.partition(few.validation, 2)
+    wrong = [replace(images, labels=images.labels.flip(0)) for images in held_out]
+    for validation in (held_out, wrong):
+        rounds = list(cc.colt(network, parts, recipe, rate=0.3, target=0.8, device="cpu", validation=validation))
+        assert [r.ticket.mask.keys() for r in rounds] and rounds[-1].ticket.hash == colt_rounds[-1].ticket.hash
+        assert len(rounds[-1].accuracies) == 2
+
+
+# --- variants ---
+
+
+@pytest.mark.parametrize(("combine", "least"), [("or", 1), ("and", 3), (2, 2)])
+def test_masks_combine_by_and_or_and_k_of_n(network, few, recipe, combine, least):
+    three = cc.partition(few.train, 3)
+    found = list(cc.colt(network, three, recipe, rate=0.3, target=0.05, combine=combine, device="cpu"))[1]
+    assert equal(found.ticket.mask, masks.vote(*found.partition_masks, least=least))
+    assert len(found.partition_masks) == 3 and [len(p.classes) for p in three] == [4, 3, 3]
+
+
+@pytest.mark.parametrize("combine", ["or", 2, "and"])
+def test_union_and_vote_follow_a_density_trajectory(network, few, recipe, combine):
+    densities = [0.6, 0.33, 0.15]
+    rounds = list(
+        cc.colt(network, cc.partition(few.train, 3), recipe, combine=combine, densities=densities, device="cpu")
+    )
+    total = masks.size(rounds[0].ticket.mask)
+    for found, wanted in zip(rounds[1:], densities, strict=True):
+        assert abs(masks.count(found.ticket.mask) - wanted * total) <= 4
+    assert masks.count(masks.difference(rounds[2].ticket.mask, rounds[1].ticket.mask)) == 0
+
+
+def test_matched_imp_has_colts_very_densities(network, few, recipe, colt_rounds):
+    densities = [found.density for found in colt_rounds[1:]]
+    matched = list(cc.imp(network, few.train, recipe, densities=densities, device="cpu"))
+    assert [m.density for m in matched] == [c.density for c in colt_rounds]
+    assert not equal(matched[-1].ticket.mask, colt_rounds[-1].ticket.mask)
+
+
+def test_oneshot_cuts_every_density_from_one_training(network, few, recipe):
+    rounds = list(cc.oneshot(network, few.train, recipe, [0.5, 0.2], device="cpu"))
+    by_imp = list(cc.imp(network, few.train, recipe, densities=[0.5], device="cpu"))
+    assert equal(rounds[1].ticket.mask, by_imp[1].ticket.mask)
+    assert [r.image_epochs for r in rounds] == [0, 120, 120]
+    assert [round(r.density, 2) for r in rounds] == [1.0, 0.5, 0.2]
+
+
+def test_random_keeps_the_layer_counts_and_changes_the_mask(colt_rounds):
+    for found, control in zip(colt_rounds, cc.random(colt_rounds, seed=3), strict=True):
+        counts = [[int(k.sum()) for k in r.ticket.mask.values()] for r in (found, control)]
+        assert counts[0] == counts[1] and control.image_epochs == found.image_epochs
+        assert equal(found.ticket.mask, control.ticket.mask) == (found.number == 0)
+        assert all(torch.equal(control.ticket.theta0[k], v) for k, v in found.ticket.theta0.items())
+
+
+def test_reinit_keeps_the_mask_and_changes_theta0(colt_rounds):
+    for found, control in zip(colt_rounds, cc.reinit(colt_rounds, seed=3), strict=True):
+        assert equal(found.ticket.mask, control.ticket.mask)
+        assert not any(torch.equal(control.ticket.theta0[n], found.ticket.theta0[n]) for n in found.ticket.mask)
+
+
+def test_other_splits_find_other_tickets(network, few, recipe, colt_rounds):
+    found = {by: list(cc.colt(network, cc.partition(few.train, 2, by), recipe, 0.3, 0.4, device="cpu"))[1]
+             for by in ("class", "random", "stratified", "order")}  # fmt: skip
+    hashes = {r.ticket.hash for r in found.values()}
+    assert len(hashes) == 4 and found["class"].ticket.hash == colt_rounds[1].ticket.hash
+
+
+def test_pruning_by_layer_takes_the_rate_from_each(network, few, recipe):
+    found = list(cc.imp(network, few.train, recipe, rate=0.3, target=0.2, scope="layer", device="cpu"))[1]
+    for kept in found.ticket.mask.values():
+        assert int(kept.sum()) == kept.numel() - round(0.3 * kept.numel())
+
+
+def test_late_rewinding_takes_the_weights_of_step_k(network, few, recipe):
+    rounds = list(cc.imp(network, few.train, recipe, rate=0.3, target=0.4, rewind=2, device="cpu"))
+    moved = cc.build("conv3", 10, seed=0, width=4)
+    cc.train(moved, few.train, recipe, seed=loop.derive(0, "rewind"), steps=2, device="cpu")
+    assert all(torch.equal(rounds[-1].ticket.theta0[k], v) for k, v in moved.state_dict().items())
+    assert not torch.equal(rounds[0].ticket.theta0["0.weight"], network.state_dict()["0.weight"])
+    assert rounds[0].image_epochs == 48  # two batches of 24
+    assert rounds[1].image_epochs == 48 + 72  # the other three of the epoch
+
+
+def test_a_shared_warm_up_comes_before_the_split(network, few, parts, recipe):
+    rounds = list(cc.colt(network, parts, recipe, 0.3, 0.4, rewind=1, whole=few.train, device="cpu"))
+    by_imp = list(cc.imp(network, few.train, recipe, 0.3, 0.2, rewind=1, device="cpu"))
+    assert rounds[0].ticket.hash == by_imp[0].ticket.hash
+    with pytest.raises(ValueError, match="whole=data.train"):
+        list(cc.colt(network, parts, recipe, 0.3, 0.4, rewind=1, device="cpu"))
+
+
+def test_the_stem_can_be_left_dense(network, parts, recipe):
+    found = list(cc.colt(network, parts, recipe, 0.3, 0.4, stem=False, device="cpu"))[-1]
+    assert "0.weight" not in found.ticket.mask and found.density_all > found.density
+
+
+# --- overlap statistics ---
+
+
+def test_equal_data_in_the_same_order_gives_equal_masks_and_other_data_does_not(network, few, recipe, monkeypatch):
+    same = [few.train, few.train]
+    monkeypatch.setattr(loop, "derive", lambda *_: 1)
+    found = list(cc.colt(network, same, recipe, 0.3, 0.2, device="cpu"))[1]
+    assert found.overlap.jaccard == found.overlap.kappa == 1 and found.overlap.keep == pytest.approx(0.7, abs=1e-3)
+
+
+def test_overlap_statistics_come_with_chance_and_per_layer(colt_rounds):
+    overlap = colt_rounds[1].overlap
+    assert 0 < overlap.chance < 1 and overlap.chance_global == pytest.approx(0.7 / 1.3, abs=1e-3)
+    assert [row["layer"] for row in overlap.layers] == ["0", "4", "8"]
+    assert colt_rounds[0].overlap is None
+    start = masks.magnitude(colt_rounds[0].ticket.theta0, colt_rounds[0].ticket.mask, 0.3)
+    by_hand = sum(masks.jaccard(own, start) for own in colt_rounds[1].partition_masks) / 2
+    assert overlap.inherited == pytest.approx(by_hand, abs=2e-3)
+
+
+# --- bad input, at the call ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rate": 0.0}, "rate must lie strictly between 0 and 1, not 0"),
+        ({"rate": 1.0}, "rate must lie"),
+        ({"target": 1.2}, "target must lie"),
+        ({"rate": 0.2, "target": 0.9999}, r"target sparsity 0\.9999 cannot be reached: .* ends at 0\.99"),
+        ({"combine": "xor"}, "allowed: and, or, or a number up to 2"),
+        ({"combine": 3}, "allowed: and, or, or a number up to 2"),
+        ({"densities": [0.5, 0.6]}, "densities must fall"),
+        ({"scope": "filter"}, "allowed: global, layer"),
+    ],
+)
+def test_colt_refuses_bad_input_before_any_training(network, parts, recipe, monkeypatch, arguments, message):
+    monkeypatch.setattr(loop, "train_copies", lambda *_, **__: pytest.fail("a training was begun"))
+    with pytest.raises(ValueError, match=message) as caught:
+        cc.colt(network, parts, recipe, **arguments)  # not even asked for a round
+    assert "\n" not in str(caught.value)
+
+
+def test_one_partition_is_no_colt(network, few, recipe):
+    with pytest.raises(ValueError, match="at least two partitions"):
+        cc.colt(network, [few.train], recipe)

@@ -1,0 +1,79 @@
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from test_report import records
+
+import colt_core as cc
+from colt_core import plots, report
+
+
+@pytest.fixture(scope="module")
+def runs(few, parts, recipe):
+    network = cc.build("conv3", 10, width=4)
+    held_out = cc.partition(few.validation, 2)
+    return {
+        "colt": list(cc.colt(network, parts, recipe, 0.3, 0.8, device="cpu", validation=held_out)),
+        "imp": list(cc.imp(network, few.train, recipe, 0.3, 0.5, device="cpu", validation=[few.validation])),
+    }
+
+
+def drawings(runs, few, parts):
+    table = plots.rounds_table(runs)
+    cycle = runs["colt"][1]
+    layers = pd.DataFrame([{"round": c.number} | row for c in runs["colt"] if c.overlap for row in c.overlap.layers])
+    accuracy = report.accuracy_table(records(), [0.5, 0.7])
+    arms = accuracy.assign(arm=accuracy["method"])
+    yield plots.class_counts({"class": plots.counts_table(parts, few.classes)})
+    yield plots.pictures(parts)
+    yield plots.magnitudes([torch.rand(500), torch.rand(500)], [0.3, 0.3], 0.3)
+    yield plots.trajectories(table, 0.3, 2, 10)
+    yield plots.overlap_over_cycles(table[table["method"] == "colt"])
+    yield plots.overlap_by_layer(layers)
+    yield plots.filters(*cycle.partition_masks, "4.weight")
+    yield plots.accuracy_sparsity(accuracy)
+    yield plots.accuracy_sparsity(report.accuracy_table(records(2), [0.5]))
+    yield plots.transfer(arms, "Transfer")
+    yield plots.costs(report.rounds_table(records(), [0.8, 0.9]))
+
+
+def test_every_figure_is_drawn_once_with_titles_and_is_closed(runs, few, parts):
+    for figure in drawings(runs, few, parts):
+        assert isinstance(figure, Figure) and figure.axes[0].get_title(loc="left")
+    assert not plt.get_fignums()
+
+
+def test_a_figure_is_saved_beside_its_numbers_with_the_same_bytes_each_time(runs, tmp_path):
+    table = plots.rounds_table(runs)
+    for name in ("a", "b"):
+        plots.save(plots.trajectories(table, 0.3, 2, 10), name, table, tmp_path)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert pd.read_csv(tmp_path / "a.csv")["density"].tolist() == pytest.approx(table["density"].tolist())
+
+
+def test_the_filter_picture_shows_the_masks(runs):
+    first, second = runs["colt"][1].partition_masks
+    figure = plots.filters(first, second, "8.weight", limit=16)
+    code = torch.tensor(figure.axes[0].images[0].get_array().data)
+    a, b = first["8.weight"].flatten(1), second["8.weight"].flatten(1)
+    assert torch.equal(code == 0, a & b) and torch.equal(code == 1, a & ~b)
+    assert torch.equal(code == 2, b & ~a) and torch.equal(code == 3, ~a & ~b)
+
+
+def test_overlap_is_drawn_with_its_chance_levels(runs):
+    table = plots.rounds_table({"colt": runs["colt"]})
+    lines = {line.get_label(): line.get_ydata() for line in plots.overlap_over_cycles(table).axes[0].lines}
+    assert lines["chance within each layer"][0] == runs["colt"][1].overlap.chance
+    assert lines["between the partitions' masks"][0] == runs["colt"][1].overlap.jaccard
+
+
+def test_every_method_has_a_colour_and_a_marker_of_its_own():
+    assert set(cc.METHODS) <= set(plots.COLOURS)
+    assert len({to_rgb(c) for c in plots.COLOURS.values()}) == len(set(plots.MARKERS.values())) == len(plots.COLOURS)
+
+
+def test_class_counts_add_up(few, parts):
+    table = plots.counts_table(parts, few.classes)
+    assert table.to_numpy().sum() == len(few.train) and table.index.tolist() == list(few.classes)

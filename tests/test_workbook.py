@@ -1,0 +1,97 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+import colt_core as cc
+from colt_core import workbook
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+
+
+def call(*arguments, folder):
+    command = [
+        sys.executable,
+        "-m",
+        "colt_core.workbook",
+        "--notebooks",
+        str(NOTEBOOKS),
+        "--out",
+        str(folder),
+        *arguments,
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=400)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "huge"], "unknown preset 'huge'; allowed: mini, paper, small"),
+        (["--data", "mnist"], "unknown data set 'mnist'; allowed: cifar10-mini"),
+        (["--seeds", "0,x"], "seeds must be whole numbers from 0, for example 0,1,2, not 'x'"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line_and_writes_nothing(arguments, message, tmp_path):
+    done = call(*arguments, folder=tmp_path)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_papermill_cannot_pass_a_parameter_that_the_notebook_does_not_know(tmp_path):
+    import papermill
+
+    source, target = NOTEBOOKS / "01_data_splitting.ipynb", tmp_path / "out.ipynb"
+    quiet = {"progress_bar": False, "cwd": str(NOTEBOOKS)}
+    with pytest.raises(
+        papermill.PapermillExecutionError, match=r"unknown parameter presett; allowed: preset, seed, data"
+    ):
+        papermill.execute_notebook(source, target, {"presett": "mini"}, **quiet)
+
+
+def test_a_notebook_that_fails_is_one_line(tmp_path):
+    problem = workbook.execute(NOTEBOOKS / "01_data_splitting.ipynb", tmp_path / "o.ipynb", {"preset": "huge"}, 100)
+    assert problem.endswith("ValueError: unknown preset 'huge'; allowed: mini, paper, small, or a YAML file")
+    assert (tmp_path / "o.ipynb").exists()
+
+
+def test_a_cell_that_takes_too_long_is_one_line(tmp_path):
+    cell = nbformat.v4.new_code_cell("import time; time.sleep(60)")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "slow.ipynb")
+    problem = workbook.execute(tmp_path / "slow.ipynb", tmp_path / "o.ipynb", {}, 2)
+    assert "\n" not in problem and "Timeout" in problem
+
+
+def test_a_batch_of_data_sets_and_seeds_is_run_headless_and_brought_together(tmp_path, monkeypatch):
+    """The whole spine on the smallest study: two data sets, two seeds, one table."""
+    content = yaml.safe_load((Path(cc.__file__).parent / "studies" / "mini.yaml").read_text())
+    content["base"] |= {"network_args": {"width": 4}, "target": 0.7, "scores": [0.6]}
+    content["base"]["recipe"] = {
+        "epochs": 1,
+        "batch_size": 64,
+        "optimizer": "adam",
+        "learning_rate": 0.01,
+        "rotation": 0,
+    }
+    study = tmp_path / "tiny.yaml"
+    study.write_text(yaml.safe_dump(content))
+    monkeypatch.setenv("COLT_STORE", str(tmp_path / "store"))
+    names = ["cifar10-mini:0-3", "cifar10-mini:4,5,8,9"]
+    done = call("--preset", str(study), "--seeds", "0,1", "--data", " ".join(names), folder=tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "out" / "tiny" / "main_table.md").read_text()
+    assert all(name in table for name in names) and table.count("| conv3") == 10
+    assert table.strip() in done.stdout and done.stdout.count("done in") == 10
+    for notebook in workbook.SPINE:
+        assert len(list((tmp_path / "out" / "tiny").glob(f"*/{notebook}.ipynb"))) == 2
+
+
+def test_cleaned_notebooks_hold_nothing_of_the_run():
+    cell = {"cell_type": "code", "metadata": {"papermill": {"duration": 1}, "tags": ["parameters"]}, "outputs": []}
+    text = json.dumps({"cells": [cell], "metadata": {"papermill": {"input_path": "/secret"}}, "nbformat": 4})
+    cleaned = workbook.clean(text)
+    assert "papermill" not in cleaned and "secret" not in cleaned and "parameters" in cleaned
