@@ -6,6 +6,7 @@ DATA ?=
 BIN := .venv/bin
 
 export COLT_STORE ?= $(CURDIR)/runs
+export COLT_OUT ?= $(CURDIR)/runs/out
 export MPLBACKEND ?= agg
 
 .DEFAULT_GOAL := help

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-import yaml
 from pydantic import Field, field_validator, model_validator
 from tqdm import tqdm
 
 from . import data as datasets
 from . import models
 from .data import Dataset
-from .files import write_text
+from .files import sweep, write_text
 from .methods import FOLLOW_COLT, METHODS, Setting
 from .seeding import choose_device
 from .settings import Settings
@@ -261,6 +260,7 @@ def _start(folder: Path, experiment: Experiment) -> None:
     print_now = _data(experiment.dataset).train.fingerprint()
     about = experiment.model_dump(mode="json", exclude={"scores", "score_on"})
     path = folder / "experiment.json"
+    sweep(folder)
     if path.exists() and json.loads(path.read_text()).get("data") != print_now:
         raise ValueError(f"the data set {experiment.dataset!r} has changed since {folder} was begun; use another store")
     if not path.exists():
@@ -333,6 +333,8 @@ class Study(Settings):
         ValueError
             For an unknown preset or mistakes in the file.
         """
+        import yaml  # not at the top: the core also runs on a bare GPU machine
+
         ready = sorted(path.stem for path in STUDIES.glob("*.yaml"))
         path = STUDIES / f"{name}.yaml" if name in ready else Path(name)
         if path.suffix != ".yaml" or not path.is_file():

@@ -33,6 +33,18 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that dead processes of this machine left in a folder."""
+    for part in folder.glob(".*.part"):
+        owner = part.name.split(".")[-2]
+        try:
+            os.kill(int(owner), 0)
+        except (ValueError, ProcessLookupError):
+            part.unlink(missing_ok=True)
+        except PermissionError:  # alive, another user's
+            continue
+
+
 def write_text(path: Path, text: str) -> Path:
     """Write a text file whole or not at all."""
     return write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))

@@ -1,6 +1,7 @@
 """The networks, what of them is prunable, and exact head surgery."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from itertools import pairwise
@@ -129,10 +130,12 @@ def _conv3(classes: int, width: int = 64) -> nn.Module:
     if width < 1:
         raise ValueError(f"width must be at least 1, not {width}")
     channels = [3, width, 2 * width, 4 * width]
-    layers: list[nn.Module] = []
-    for into, out in pairwise(channels):
-        layers += [nn.Conv2d(into, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.MaxPool2d(2), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], classes))
+    layers: dict[str, nn.Module] = {}
+    for i, (into, out) in enumerate(pairwise(channels), 1):
+        layers[f"conv{i}"] = nn.Conv2d(into, out, 3, padding=1, bias=False)
+        layers |= {f"norm{i}": nn.BatchNorm2d(out), f"pool{i}": nn.MaxPool2d(2), f"relu{i}": nn.ReLU()}
+    layers |= {"average": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "head": nn.Linear(channels[-1], classes)}
+    return nn.Sequential(OrderedDict(layers))
 
 
 def _resnet18(classes: int) -> nn.Module:
@@ -188,16 +191,19 @@ def _alexnet(classes: int) -> nn.Module:
 
 def _lenet5(classes: int) -> nn.Module:
     """LeCun's five layers on RGB, with adaptive pooling to 5x5 before the linear ones."""
-    return nn.Sequential(
-        *(nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.AdaptiveMaxPool2d(5)),
-        *(nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, classes)),
-    )
+    layers = {"conv1": nn.Conv2d(3, 6, 5), "relu1": nn.ReLU(), "pool1": nn.MaxPool2d(2)}
+    layers |= {"conv2": nn.Conv2d(6, 16, 5), "relu2": nn.ReLU(), "pool2": nn.AdaptiveMaxPool2d(5)}
+    layers |= {"flatten": nn.Flatten(), "fc1": nn.Linear(400, 120), "relu3": nn.ReLU()}
+    layers |= {"fc2": nn.Linear(120, 84), "relu4": nn.ReLU(), "head": nn.Linear(84, classes)}
+    return nn.Sequential(OrderedDict(layers))
 
 
 def _fc1(classes: int, image_size: int = 32) -> nn.Module:
     """LeNet-300-100: three linear layers; images are first pooled to image_size x image_size."""
-    pooled = [nn.AdaptiveAvgPool2d(image_size), nn.Flatten(), nn.Linear(3 * image_size**2, 300), nn.ReLU()]
-    return nn.Sequential(*pooled, nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, classes))
+    layers = {"pool": nn.AdaptiveAvgPool2d(image_size), "flatten": nn.Flatten()}
+    layers |= {"fc1": nn.Linear(3 * image_size**2, 300), "relu1": nn.ReLU()}
+    layers |= {"fc2": nn.Linear(300, 100), "relu2": nn.ReLU(), "head": nn.Linear(100, classes)}
+    return nn.Sequential(OrderedDict(layers))
 
 
 class _ZeroPaddedShortcut(nn.Module):
@@ -221,11 +227,10 @@ class _CifarResNet(nn.Sequential):
             first = BasicBlock(into, out) if into == out else BasicBlock(into, out, 2, _ZeroPaddedShortcut(out - into))
             return nn.Sequential(first, *(BasicBlock(out, out) for _ in range((depth - 2) // 6 - 1)))
 
-        super().__init__(
-            *(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()),
-            *(stage(16, 16), stage(16, 32), stage(32, 64)),
-            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes)),
-        )
+        layers = {"conv": nn.Conv2d(3, 16, 3, padding=1, bias=False), "norm": nn.BatchNorm2d(16), "relu": nn.ReLU()}
+        layers |= {"stage1": stage(16, 16), "stage2": stage(16, 32), "stage3": stage(32, 64)}
+        layers |= {"average": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "head": nn.Linear(64, classes)}
+        super().__init__(OrderedDict(layers))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 _initialised(module)

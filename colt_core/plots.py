@@ -199,7 +199,7 @@ def trajectories(table: pd.DataFrame, rate: float, parts: int, classes: int) -> 
         left.set_ylim(table["density"].min() / 2, 1.2)
         right.set(title="How well the copies do, each on its own classes", xlabel="sparsity they were trained at")
         right.set_ylabel("validation accuracy")
-        right.set_ylim(0)
+        right.set_ylim(0, 1.3 * table["partition_accuracy"].max())
         _guessing(right, 1 / classes, f"guessing, {classes} classes (IMP)")
         _guessing(right, parts / classes, f"guessing, {classes // parts} classes (COLT's copies)")
         _percent(right, "both")
@@ -276,7 +276,7 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "Accuracy of tickets, tr
 
     `table` is `report.accuracy_table`.
     """
-    with canvas(size=(8.4, 4.2)) as (figure, axis):
+    with canvas(size=(8.4, 4.8)) as (figure, axis):
         for method, rows in table.groupby("method", sort=False):
             name = str(method)
             half = rows["half_width"].fillna(0)
@@ -295,7 +295,7 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "Accuracy of tickets, tr
         axis.minorticks_off()
         _percent(axis)
         _guessing(axis, float(table["chance"].iloc[0]))
-        axis.set_ylim(0)
+        axis.set_ylim(0.7 * float(table["chance"].iloc[0]))
         enough = table["half_width"].notna().any()
         drawn = "bars: 95 % interval over seeds" if enough else "points: too few seeds for bars"
         figure.legend(title=drawn, fontsize=9, title_fontsize=8, loc="outside right upper")
@@ -320,7 +320,7 @@ def transfer(table: pd.DataFrame, title: str) -> Figure:
         axis.set(ylabel="test accuracy on the target", title=title, xlim=(-0.6, len(levels) - 0.4))
         _percent(axis)
         _guessing(axis, float(table["chance"].iloc[0]))
-        axis.set_ylim(0)
+        axis.set_ylim(0.7 * float(table["chance"].iloc[0]))
         figure.legend(fontsize=9, loc="outside right upper")
     return figure
 

@@ -186,7 +186,7 @@ def test_late_rewinding_takes_the_weights_of_step_k(network, few, recipe):
     moved = cc.build("conv3", 10, seed=0, width=4)
     cc.train(moved, few.train, recipe, seed=loop.derive(0, "rewind"), steps=2, device="cpu")
     assert all(torch.equal(rounds[-1].ticket.theta0[k], v) for k, v in moved.state_dict().items())
-    assert not torch.equal(rounds[0].ticket.theta0["0.weight"], network.state_dict()["0.weight"])
+    assert not torch.equal(rounds[0].ticket.theta0["conv1.weight"], network.state_dict()["conv1.weight"])
     assert rounds[0].image_epochs == 48  # two batches of 24
     assert rounds[1].image_epochs == 48 + 72  # the other three of the epoch
 
@@ -201,7 +201,7 @@ def test_a_shared_warm_up_comes_before_the_split(network, few, parts, recipe):
 
 def test_the_stem_can_be_left_dense(network, parts, recipe):
     found = list(cc.colt(network, parts, recipe, 0.3, 0.4, stem=False, device="cpu"))[-1]
-    assert "0.weight" not in found.ticket.mask and found.density_all > found.density
+    assert "conv1.weight" not in found.ticket.mask and found.density_all > found.density
 
 
 # --- overlap statistics ---
@@ -217,7 +217,7 @@ def test_equal_data_in_the_same_order_gives_equal_masks_and_other_data_does_not(
 def test_overlap_statistics_come_with_chance_and_per_layer(colt_rounds):
     overlap = colt_rounds[1].overlap
     assert 0 < overlap.chance < 1 and overlap.chance_global == pytest.approx(0.7 / 1.3, abs=1e-3)
-    assert [row["layer"] for row in overlap.layers] == ["0", "4", "8"]
+    assert [row["layer"] for row in overlap.layers] == ["conv1", "conv2", "conv3"]
     assert colt_rounds[0].overlap is None
     start = masks.magnitude(colt_rounds[0].ticket.theta0, colt_rounds[0].ticket.mask, 0.3)
     by_hand = sum(masks.jaccard(own, start) for own in colt_rounds[1].partition_masks) / 2

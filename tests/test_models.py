@@ -60,7 +60,7 @@ def test_fc1_and_lenet5_prune_their_hidden_linear_layers():
 def test_stem_and_head_can_be_left_out_or_taken_in():
     network = cc.build("conv3", 10)
     assert cc.prunable(network, stem=False) == cc.prunable(network)[1:]
-    assert cc.prunable(network, head=True) == [*cc.prunable(network), "14.weight"]
+    assert cc.prunable(network, head=True) == [*cc.prunable(network), "head.weight"]
 
 
 @pytest.mark.parametrize("name", models.NETWORKS)

@@ -32,7 +32,7 @@ def drawings(runs, few, parts):
     yield plots.trajectories(table, 0.3, 2, 10)
     yield plots.overlap_over_cycles(table[table["method"] == "colt"])
     yield plots.overlap_by_layer(layers)
-    yield plots.filters(*cycle.partition_masks, "4.weight")
+    yield plots.filters(*cycle.partition_masks, "conv2.weight")
     yield plots.accuracy_sparsity(accuracy)
     yield plots.accuracy_sparsity(report.accuracy_table(records(2), [0.5]))
     yield plots.transfer(arms, "Transfer")
@@ -55,9 +55,9 @@ def test_a_figure_is_saved_beside_its_numbers_with_the_same_bytes_each_time(runs
 
 def test_the_filter_picture_shows_the_masks(runs):
     first, second = runs["colt"][1].partition_masks
-    figure = plots.filters(first, second, "8.weight", limit=16)
+    figure = plots.filters(first, second, "conv3.weight", limit=16)
     code = torch.tensor(figure.axes[0].images[0].get_array().data)
-    a, b = first["8.weight"].flatten(1), second["8.weight"].flatten(1)
+    a, b = first["conv3.weight"].flatten(1), second["conv3.weight"].flatten(1)
     assert torch.equal(code == 0, a & b) and torch.equal(code == 1, a & ~b)
     assert torch.equal(code == 2, b & ~a) and torch.equal(code == 3, ~a & ~b)
 

@@ -89,7 +89,7 @@ def test_importing_the_core_is_light():
 import time, torch, numpy, safetensors.torch, pydantic, tqdm
 start = time.perf_counter()
 import colt_core, sys
-heavy = {"torchvision", "matplotlib", "pandas", "seaborn", "scipy", "papermill", "IPython"} & set(sys.modules)
+heavy = {"torchvision", "matplotlib", "pandas", "seaborn", "scipy", "papermill", "IPython", "yaml"} & set(sys.modules)
 print(time.perf_counter() - start, *heavy)
 """
     run = lambda: subprocess.run(

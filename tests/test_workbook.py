@@ -66,28 +66,30 @@ def test_a_cell_that_takes_too_long_is_one_line(tmp_path):
     assert "\n" not in problem and "Timeout" in problem
 
 
-def test_a_batch_of_data_sets_and_seeds_is_run_headless_and_brought_together(tmp_path, monkeypatch):
-    """The whole spine on the smallest study: two data sets, two seeds, one table."""
+def test_a_batch_of_data_sets_and_seeds_is_run_headless_and_brought_together(tmp_path, monkeypatch, capsys):
+    """Two notebooks of the spine on a smaller study: two data sets, two seeds, one table."""
     content = yaml.safe_load((Path(cc.__file__).parent / "studies" / "mini.yaml").read_text())
-    content["base"] |= {"network_args": {"width": 4}, "target": 0.7, "scores": [0.6]}
+    content["base"] |= {"network_args": {"width": 4}, "rate": 0.4, "target": 0.5, "scores": [0.5]}
     content["base"]["recipe"] = {
         "epochs": 1,
-        "batch_size": 64,
+        "batch_size": 32,
         "optimizer": "adam",
         "learning_rate": 0.01,
         "rotation": 0,
     }
     study = tmp_path / "tiny.yaml"
     study.write_text(yaml.safe_dump(content))
-    monkeypatch.setenv("COLT_STORE", str(tmp_path / "store"))
+    for name in ("COLT_STORE", "COLT_OUT"):
+        monkeypatch.setenv(name, str(tmp_path / "store"))
+    monkeypatch.setattr(workbook, "SPINE", ("01_data_splitting", "05_tables"))
     names = ["cifar10-mini:0-3", "cifar10-mini:4,5,8,9"]
-    done = call("--preset", str(study), "--seeds", "0,1", "--data", " ".join(names), folder=tmp_path / "out")
-    assert done.returncode == 0, done.stderr
-    table = (tmp_path / "out" / "tiny" / "main_table.md").read_text()
+    assert workbook.run(str(study), [0, 1], names, NOTEBOOKS, tmp_path / "out") == 0
+    printed, out = capsys.readouterr().out, tmp_path / "out" / "tiny"
+    table = (out / "main_table.md").read_text()
     assert all(name in table for name in names) and table.count("| conv3") == 10
-    assert table.strip() in done.stdout and done.stdout.count("done in") == 10
-    for notebook in workbook.SPINE:
-        assert len(list((tmp_path / "out" / "tiny").glob(f"*/{notebook}.ipynb"))) == 2
+    assert table.strip() in printed and printed.count("done in") == 4
+    assert len(list(out.glob("*/05_tables.ipynb"))) == len(list(out.glob("*/05_tables.png"))) == 2
+    assert all(str(path.name) in printed for path in out.rglob("*.png"))
 
 
 def test_cleaned_notebooks_hold_nothing_of_the_run():

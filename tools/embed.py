@@ -14,7 +14,7 @@ from colt_core.data import ASSETS, _read_prepared
 tensors, classes = _read_prepared("cifar10")
 rng = np.random.default_rng(2212_12770)
 about, pixels = {"classes": classes, "index": {}}, []
-for part, of_each, columns in (("train", 350, 70), ("test", 150, 50)):
+for part, of_each, columns in (("train", 300, 60), ("test", 200, 50)):
     labels = tensors[f"{part}_labels"].numpy()
     index = np.concatenate(
         [np.sort(rng.choice(np.flatnonzero(labels == c), of_each, replace=False)) for c in range(10)]
