@@ -206,13 +206,14 @@ def load(name: str, validation: float = 0.1, seed: int = 0, size: int | None = N
         "cifar10-mini" (in the package), "cifar10", "cifar100", "tinyimagenet" (read from
         `$COLT_DATA/<name>.safetensors`, else downloaded once and prepared there), or a folder: class folders directly
         (a fifth becomes the test set) or below `train/` and `test/`. A suffix takes some of the classes:
-        "cifar10:0-4", "cifar10:0,2,8".
+        "cifar10:0-4", "cifar10:0,2,8". A folder whose images differ in size or are not square is resized by another:
+        "pictures@32", "pictures@32:0-4".
     validation
         The share of each class of the training set held out for choices.
     seed
         For the validation split (and the test split of a plain folder).
     size
-        Only for folders whose images differ in size: resize to size x size.
+        The same as the suffix "@size", for folders alone.
 
     Raises
     ------
@@ -220,7 +221,8 @@ def load(name: str, validation: float = 0.1, seed: int = 0, size: int | None = N
         For an unknown name, unknown classes, a damaged file, a folder with fewer than two classes or without images.
     """
     check_fraction("validation", validation)
-    base, chosen = _split_name(name)
+    base, chosen, wanted_size = _split_name(name)
+    size = wanted_size or size
     if base in BUILT_IN:
         tensors, classes = _embedded() if base == "cifar10-mini" else _read_prepared(base)
     elif Path(base).is_dir():
@@ -237,12 +239,13 @@ def load(name: str, validation: float = 0.1, seed: int = 0, size: int | None = N
     return Dataset(name, *(replace(part, mean=mean, std=std) for part in (train, held_out, test)))
 
 
+RESIZE = "to resize all, add a size to the folder's name, for example pictures@32"
 BUILT_IN = ("cifar10-mini", "cifar10", "cifar100", "tinyimagenet")
 
 
 def check_name(name: str) -> None:
     """Raise a `ValueError` if no data set could have this name; reads nothing."""
-    base, _ = _split_name(name)
+    base, _, _ = _split_name(name)
     if base not in BUILT_IN and not Path(base).is_dir():
         raise ValueError(f"unknown data set {base!r}; allowed: {', '.join(BUILT_IN)}, or a folder of class folders")
 
@@ -261,7 +264,8 @@ def data_folder() -> Path:
 
 def halves(name: str) -> tuple[str, str]:
     """Return the names of the first and the second half of a data set's classes: "cifar10:0-4" and "cifar10:5-9"."""
-    base, chosen = _split_name(name)
+    base, chosen, size = _split_name(name)
+    base += f"@{size}" if size else ""
     count = len(load(base).classes)
     wanted = _parse_classes(chosen, count, name) if chosen else list(range(count))
     if len(wanted) < 4:
@@ -283,10 +287,16 @@ def channel_statistics(images: torch.Tensor, chunk: int = 10_000) -> tuple[tuple
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
 
-def _split_name(name: str) -> tuple[str, str]:
-    """Split "cifar10:0-4" into its name and its classes; a path may hold colons of its own."""
-    match = re.fullmatch(r"(.+?):([\d,\-]+)", name)
-    return (match[1], match[2]) if match else (name, "")
+def is_built_in(name: str) -> bool:
+    """Tell whether a data set's pixels are fixed by a checksum, unlike a user's folder."""
+    return _split_name(name)[0] in BUILT_IN
+
+
+def _split_name(name: str) -> tuple[str, str, int | None]:
+    """Split "pictures@32:0-4" into name, classes and size; a path may hold colons of its own."""
+    match = re.fullmatch(r"(.*?)(?:@(\d+))?(?::([\d,\-]+))?", name)
+    assert match
+    return match[1], match[3] or "", int(match[2]) if match[2] else None
 
 
 def _parse_classes(text: str, available: int, name: str) -> list[int]:
@@ -449,9 +459,9 @@ def _decode(count: int, files: Any, size: int | None = None) -> torch.Tensor:
         pixels = torch.empty((count, *one.shape), dtype=torch.uint8) if i == 0 else pixels
         if one.shape != pixels.shape[1:]:
             found = f"{one.shape[2]}x{one.shape[1]} after {pixels.shape[3]}x{pixels.shape[2]}"
-            raise ValueError(
-                f"{path} has another size than the images before it ({found}); give size=32, say, to resize"
-            )
+            raise ValueError(f"{path} has another size than those before it ({found}); {RESIZE}")
+        if one.shape[1] != one.shape[2]:
+            raise ValueError(f"{path} is not square ({one.shape[2]}x{one.shape[1]}); {RESIZE}")
         pixels[i] = one
     return pixels
 
@@ -465,7 +475,7 @@ def _read_folder(root: Path, size: int | None, seed: int) -> tuple[dict[str, tor
         if other != classes:
             raise ValueError(f"{root}: train/ and test/ have different class folders")
         if test.size != train.size:
-            raise ValueError(f"{root}: train/ and test/ have images of different sizes; give size=32, say, to resize")
+            raise ValueError(f"{root}: train/ and test/ have images of different sizes; {RESIZE}")
     else:
         train, test = split_validation(train, 0.2, seed)
     return {

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from . import data as datasets
 from . import models
 from .data import Dataset
-from .files import sweep, write_text
+from .files import locked, sweep, write_text
 from .methods import FOLLOW_COLT, METHODS, Setting
 from .seeding import choose_device
 from .settings import Settings
@@ -143,7 +143,10 @@ class Experiment(Settings):
 
 def store_folder(store: str | Path | None = None) -> Path:
     """Return the store: the one given, else `$COLT_STORE`, else `runs`."""
-    return Path(store or os.environ.get("COLT_STORE") or "runs")
+    place = str(store or os.environ.get("COLT_STORE") or "runs")
+    if "://" in place:
+        raise ValueError(f"the store must be a folder, not {place!r}: buckets are not supported yet")
+    return Path(place)
 
 
 def run(
@@ -195,11 +198,18 @@ def _finish(experiment: Experiment, store: Path, device: str, threads: int) -> N
             wanted, _ = True, open_scores.pop(0)
         if wanted and found.number not in scored:
             score, where = _score(found.ticket, experiment, target, store, device, threads)
-            _append(folder, experiment, "score", found.record() | score.as_dict() | where | {"scored_on": target})
+            spent = {
+                "image_epochs": found.image_epochs,
+                "seconds": found.seconds,
+            }  # to find it; the rest is the score's
+            own = {f"score_{name}": getattr(score, name) for name in spent}
+            values = found.record() | score.as_dict() | spent | own | where
+            _append(folder, experiment, "score", values | {"scored_on": target, "score_data": _prints(target)})
 
 
 def _rounds(experiment: Experiment, store: Path, device: str, threads: int) -> Iterator[Round]:
     folder = store / experiment.hash
+    _check_data(folder, experiment)
     records = [r for r in read_records(folder) if r["kind"] == "round"]
     last = None
     for record in records:
@@ -207,8 +217,9 @@ def _rounds(experiment: Experiment, store: Path, device: str, threads: int) -> I
         yield last
     if (folder / "complete").exists():
         return
-    _start(folder, experiment)
-    for found in METHODS[experiment.method](_setting(experiment, store, device, threads, last)):
+    finder = METHODS[experiment.method](_setting(experiment, store, device, threads, last))
+    _start(folder, experiment)  # only now: what the method refuses leaves no folder behind
+    for found in finder:
         found.save(folder / f"round-{found.number:02d}.safetensors")
         images = {"train_images": len(_data(experiment.dataset).train), "device": device, "threads": threads}
         _append(folder, experiment, "round", found.record() | images | {"accuracy": None})
@@ -233,12 +244,19 @@ def _setting(experiment: Experiment, store: Path, device: str, threads: int, las
     )
 
 
+def check(experiment: Experiment, device: str = "auto") -> None:
+    """Refuse, before any training, what only the data and the network can tell: see the errors of `run`."""
+    plain = experiment.reference() or experiment
+    for name in {experiment.dataset, experiment.score_on or experiment.dataset}:
+        _data(name)
+    METHODS[plain.method](_setting(plain, store_folder(), str(choose_device(device)), 1, None))
+
+
 def _score(
     ticket: Ticket, experiment: Experiment, target: str, store: Path, device: str, threads: int
 ) -> tuple[Score, dict[str, Any]]:
     """Score a ticket, or look the score up where any experiment has scored the very same."""
-    data = _data(target)
-    prints = [part.fingerprint() for part in (data.train, data.validation, data.test)]
+    data, prints = _data(target), _prints(target)
     where = {"device": device, "threads": threads}
     recipe = experiment.recipe.model_dump(mode="json")
     key = json.dumps([FORMAT, ticket.hash, prints, recipe, experiment.seed, where, torch.__version__], sort_keys=True)
@@ -255,25 +273,43 @@ def _data(name: str) -> Dataset:
     return datasets.load(name)
 
 
-def _start(folder: Path, experiment: Experiment) -> None:
-    """Write the description, and refuse to go on where the data has changed since the run began."""
-    print_now = _data(experiment.dataset).train.fingerprint()
-    about = experiment.model_dump(mode="json", exclude={"scores", "score_on"})
+@lru_cache(maxsize=16)
+def _prints(name: str) -> tuple[str, ...]:
+    """The fingerprints of a data set's three parts."""
+    data = _data(name)
+    return tuple(part.fingerprint() for part in (data.train, data.validation, data.test))
+
+
+def _check_data(folder: Path, experiment: Experiment) -> None:
+    """Refuse to read or go on where the data has changed since the run began.
+
+    The built-in sets have checksums of their own, and a finished run of theirs can be read where they are not at hand.
+    """
     path = folder / "experiment.json"
-    sweep(folder)
-    if path.exists() and json.loads(path.read_text()).get("data") != print_now:
+    if not path.exists() or (datasets.is_built_in(experiment.dataset) and (folder / "complete").exists()):
+        return
+    if json.loads(path.read_text())["data"] != list(_prints(experiment.dataset)):
         raise ValueError(f"the data set {experiment.dataset!r} has changed since {folder} was begun; use another store")
+
+
+def _start(folder: Path, experiment: Experiment) -> None:
+    """Write the description, and sweep what dead processes left."""
+    about = experiment.model_dump(mode="json", exclude={"scores", "score_on"})
+    sweep(folder)
+    path = folder / "experiment.json"
     if not path.exists():
-        write_text(path, json.dumps(about | {"format": FORMAT, "data": print_now}, indent=1))
+        about |= {"format": FORMAT, "data": _prints(experiment.dataset)}
+        write_text(path, json.dumps(about, indent=1))
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """Return the records of a folder; a torn last line is left out."""
+    """Return the records of a folder; a torn last line is left out, and of work done twice the first counts."""
     path = folder / "records.jsonl"
     if not path.exists():
         return []
     whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines() if line]
+    records = [json.loads(line) for line in whole.splitlines() if line]
+    return list({(r["kind"], r["round"], r.get("scored_on")): r for r in reversed(records)}.values())[::-1]
 
 
 def _append(folder: Path, experiment: Experiment, kind: str, values: dict[str, Any]) -> None:
@@ -281,9 +317,9 @@ def _append(folder: Path, experiment: Experiment, kind: str, values: dict[str, A
     path = folder / "records.jsonl"
     values = {k: v for k, v in values.items() if kind == "round" or k not in ("curves", "overlap", "accuracies")}
     versions = {"torch": torch.__version__, "python": platform.python_version()}
-    line = json.dumps({"kind": kind, **experiment.labels(), **values, **versions}) + "\n"
+    line = json.dumps(_finite({"kind": kind, **experiment.labels(), **values, **versions}), allow_nan=False) + "\n"
     try:
-        with open(path, "ab+") as file:
+        with open(path, "ab+") as file, locked(file):
             file.seek(0)
             content = file.read()
             file.truncate(content.rfind(b"\n") + 1)
@@ -292,6 +328,15 @@ def _append(folder: Path, experiment: Experiment, kind: str, values: dict[str, A
             os.fsync(file.fileno())
     except OSError as problem:
         raise OSError(f"{path} cannot be written ({problem.strerror})") from None
+
+
+def _finite(value: Any) -> Any:
+    """Return plain JSON values with None in place of NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # --- studies -----------------------------------------------------------------------------------------------------
@@ -345,12 +390,26 @@ class Study(Settings):
             raise ValueError(f"{path} is no YAML: {' '.join(str(problem).split())}") from None
         if not isinstance(content, dict):
             raise ValueError(f"{path} holds no study; its keys are {', '.join(cls.model_fields)}")
-        if dataset:
-            content["base"] = content.get("base", {}) | {"dataset": dataset}
+        if dataset and isinstance(content.get("base"), dict):
+            content["base"] |= {"dataset": dataset}
             content["transfer"] = {}
         study = cls(**{"name": path.stem, **content})
         study.experiments()
         return study
+
+    @field_validator("transfer")
+    @classmethod
+    def _pair(cls, value: dict[str, str]) -> dict[str, str]:
+        if value and set(value) != {"source", "target"}:
+            raise ValueError(f"transfer needs the keys source and target, not {', '.join(sorted(value))}")
+        return value
+
+    @property
+    def levels(self) -> list[float]:
+        """The sparsities of the tables: those that are scored, or 80, 90, 95 % and the target where every round is."""
+        fields = [self.experiment(method) for method in self.methods]
+        asked = {level for e in fields for level in e.scores or ()}
+        return sorted(asked or {0.8, 0.9, 0.95, *(e.target for e in fields if e.method == "colt")})
 
     @property
     def dataset(self) -> str:
@@ -408,6 +467,8 @@ def study(
     jobs = [*experiments, *{r.hash: r for r in references if r and r.hash not in known}.values()]
     jobs = [job for job in jobs if not (_complete(job, folder) and _scored(job, folder))]
     hidden = None if progress is None else not progress
+    for job in jobs:  # all mistakes before any training; and a data set is prepared once, not by every worker
+        check(job, where)
     with tqdm(total=len(jobs), disable=hidden, unit="experiment", leave=False) as bar:
         for _ in work_off(sorted(jobs, key=_size, reverse=True), folder, where, count):
             bar.update()

@@ -1,9 +1,10 @@
 """Files are written whole or not at all: beside their place as `.part`, then renamed into it."""
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from safetensors import SafetensorError
 
@@ -31,6 +32,18 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
         with suppress(OSError):
             part.unlink()
     return path
+
+
+@contextmanager
+def locked(file: IO[bytes]) -> Iterator[None]:
+    """Hold an open file for this process alone, where the system can (not on Windows)."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield  # closing the file lets go
 
 
 def sweep(folder: Path) -> None:

@@ -1,8 +1,7 @@
 """The networks, what of them is prunable, and exact head surgery."""
 
-import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from copy import deepcopy
 from itertools import pairwise
 from typing import Any
@@ -257,9 +256,3 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "fc1": _fc1,
     **{f"resnet{depth}": _cifar_resnet(depth) for depth in (20, 32, 44, 56)},
 }
-
-
-def parameter_count(network: nn.Module, names: Iterable[str] | None = None) -> int:
-    """Return the number of values in the named parameters, or in all."""
-    parameters = dict(network.named_parameters())
-    return sum(math.prod(parameters[name].shape) for name in (names if names is not None else parameters))

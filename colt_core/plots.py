@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
@@ -112,13 +113,10 @@ def class_counts(splits: Mapping[str, pd.DataFrame]) -> Figure:
     rows = max(len(table) for table in splits.values())
     with canvas(len(splits), size=(2.9, max(3.2, 0.28 * min(rows, 40))), sharey=True) as (figure, axes):
         for axis, (title, table) in zip(np.atleast_1d(axes), splits.items(), strict=True):
-            axis.imshow(table, aspect="auto", cmap="Blues", vmin=0, vmax=1.4 * top)
-            axis.set(title=title, xticks=range(table.shape[1]), xticklabels=range(table.shape[1]), xlabel="partition")
-            axis.grid(False)
-            if rows <= 20:
-                axis.set_yticks(range(rows), table.index)
-                for (row, column), value in np.ndenumerate(table.to_numpy()):
-                    axis.text(column, row, value, ha="center", va="center", fontsize=8)
+            look = {"cmap": "Blues", "vmin": 0, "vmax": 1.4 * top, "cbar": False, "linewidths": 0.5}
+            sns.heatmap(table, ax=axis, annot=rows <= 20, fmt="d", annot_kws={"fontsize": 8}, **look)
+            axis.set(title=title, xlabel="partition", ylabel="")
+            axis.set_xticklabels(range(table.shape[1]), rotation=0)
     return figure
 
 

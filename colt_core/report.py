@@ -29,17 +29,32 @@ def interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float
 
 
 def at_sparsities(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
-    """Return, for each run and each sparsity asked for, the score of its first round at or beyond it.
+    """Return, for each run and each sparsity asked for, the score of its first round at or beyond it, if it has one.
 
     Adds the columns `at` (the sparsity asked for) and `sparsity` (the one reached). Dense runs stand at 0 alone.
+
+    Raises
+    ------
+    ValueError
+        If the records mix several experiments of one data set, network, method and seed: choose among them first.
     """
     scores = records[records["kind"] == "score"].assign(sparsity=lambda r: 1 - r["density"])
-    scores = scores.sort_values("round", kind="stable")
+    mixed = scores.groupby([*SETTING, "seed"])["experiment"].nunique()
+    if (mixed > 1).any():
+        scored_on, network, method, seed = mixed.idxmax()
+        what = f"{mixed.max()} experiments of {method} with {network} on {scored_on}, seed {seed}"
+        raise ValueError(f"the records mix {what}; choose among them first, a table takes one a seed")
     rows = [scores[scores["method"] == "dense"].assign(at=0.0)]
     for at in sparsities:
-        reached = scores[(scores["method"] != "dense") & (scores["sparsity"] >= at - 1e-12)]
-        rows.append(reached.groupby([*SETTING, "experiment", "seed"], as_index=False).first().assign(at=at))
+        first = _first_rounds(records, at)[["experiment", "round"]]
+        rows.append(scores[scores["method"] != "dense"].merge(first, on=["experiment", "round"]).assign(at=at))
     return pd.concat(rows, ignore_index=True)
+
+
+def _first_rounds(records: pd.DataFrame, at: float) -> pd.DataFrame:
+    """Return each experiment's record of its first round at or beyond a sparsity."""
+    found = records[(records["kind"] == "round") & (1 - records["density"] >= at - 1e-12)]
+    return found.sort_values("round", kind="stable").drop_duplicates("experiment")
 
 
 def accuracy_table(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
@@ -49,13 +64,14 @@ def accuracy_table(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.Dat
     -------
     pandas.DataFrame
         Columns scored_on, network, method, at, sparsity (mean reached), accuracy (mean over seeds, in [0, 1]),
-        half_width (of the 95 % t interval; NaN below three seeds), seeds, rounds, image_epochs (means), train_images,
-        chance (the accuracy of guessing).
+        half_width (of the 95 % t interval; NaN below three seeds), seeds, rounds, image_epochs (mean cost of finding),
+        score_image_epochs (of the one training that is scored), train_images, chance (the accuracy of guessing).
     """
     rows = []
     for key, group in at_sparsities(records, sparsities).groupby([*SETTING, "at"], sort=False):
         mean, half = interval(group["accuracy"])
-        means = {"rounds": "round", "image_epochs": "image_epochs", "train_images": "train_images", "chance": "chance"}
+        means = {name: name for name in ("image_epochs", "score_image_epochs", "train_images", "chance")}
+        means |= {"rounds": "round"}
         row = dict(zip([*SETTING, "at"], key, strict=True)) | {"sparsity": group["sparsity"].mean(), "accuracy": mean}
         row |= {"half_width": half, "seeds": group["seed"].nunique()}
         rows.append(row | {name: group[column].mean() for name, column in means.items()})
@@ -63,15 +79,25 @@ def accuracy_table(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.Dat
 
 
 def paper_table(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
-    """Return `accuracy_table` in the paper's shape: a row a method, a column a sparsity, "mean ± half-width" in %."""
+    """Return `accuracy_table` in the paper's shape: a row a method, a column a sparsity.
+
+    A cell is "mean ± half-width (reached)", all in percent: the accuracy, its interval, and the mean sparsity reached,
+    which is beyond the one asked for by as much as the method's steps are long.
+    """
     table = accuracy_table(records, sparsities)
-    table["cell"] = [percent(row.accuracy, row.half_width) for row in table.itertuples()]
-    table["column"] = ["dense" if at == 0 else f"{at:.0%} sparse" for at in table["at"]]
-    order = ["dense", *(f"{at:.0%} sparse" for at in sparsities)]
+    reached = ["" if row.at == 0 else f" ({100 * row.sparsity:.1f})" for row in table.itertuples()]
+    table["cell"] = [percent(r.accuracy, r.half_width) + at for r, at in zip(table.itertuples(), reached, strict=True)]
+    table["column"] = ["dense" if at == 0 else level(at) for at in table["at"]]
+    order = ["dense", *(level(at) for at in sparsities)]
     wide = table.pivot_table(index=SETTING, columns="column", values="cell", aggfunc="first", sort=False)
     wide = wide.reindex(columns=[name for name in order if name in wide]).fillna("-")
     wide.insert(0, "seeds", table.groupby(SETTING, sort=False)["seeds"].max())
     return wide.rename_axis(columns=None).reset_index().rename(columns={"scored_on": "dataset"})
+
+
+def level(sparsity: float) -> str:
+    """Return a sparsity as a heading: "95% sparse", "99.1% sparse"."""
+    return f"{100 * sparsity:.4g}% sparse"
 
 
 def percent(mean: float, half: float = math.nan) -> str:
@@ -87,8 +113,7 @@ def rounds_table(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataF
     found = records[(records["kind"] == "round") & records["method"].isin(["colt", "imp", "matched", "union", "vote"])]
     rows = []
     for at in sparsities:
-        reached = found[1 - found["density"] >= at - 1e-12].sort_values("round")
-        first = reached.groupby(["dataset", "network", "method", "experiment", "seed"], as_index=False).first()
+        first = _first_rounds(found, at)
         for (dataset, network, method), group in first.groupby(["dataset", "network", "method"], sort=False):
             row = {"dataset": dataset, "network": network, "method": method, "at": at, "rounds": group["round"].mean()}
             rows.append(row | {"image_epochs": group["image_epochs"].mean(), "seeds": len(group)})
@@ -98,18 +123,23 @@ def rounds_table(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataF
 def paired(records: pd.DataFrame, method: str, other: str, sparsities: Iterable[float]) -> pd.DataFrame:
     """Return the difference in accuracy of two methods, seed by seed: mean and 95 % interval at each sparsity.
 
+    `sparsity` and `other_sparsity` are those reached: equal where one method follows the other's densities.
+
     A run of one seed shares initialisation, head and order of images, so the difference has less noise than either.
     """
     table = at_sparsities(records, sparsities)
     rows = []
     for (scored_on, network, at), group in table.groupby(["scored_on", "network", "at"], sort=False):
         by_seed = group.pivot_table(index="seed", columns="method", values="accuracy")
+        reached = group.groupby("method")["sparsity"].mean()
         if {method, other} <= set(by_seed):
             difference = (by_seed[method] - by_seed[other]).dropna()
             mean, half = interval(difference)
             row = {"scored_on": scored_on, "network": network, "at": at, "difference": mean, "half_width": half}
-            rows.append(row | {"seeds": len(difference)})
-    return pd.DataFrame(rows, columns=["scored_on", "network", "at", "difference", "half_width", "seeds"])
+            row |= {"seeds": len(difference), "sparsity": reached[method], "other_sparsity": reached[other]}
+            rows.append(row)
+    named = ["scored_on", "network", "at", "difference", "half_width", "seeds", "sparsity", "other_sparsity"]
+    return pd.DataFrame(rows, columns=named)
 
 
 def verdict(difference: pd.DataFrame, method: str, other: str) -> list[str]:
@@ -123,7 +153,8 @@ def verdict(difference: pd.DataFrame, method: str, other: str) -> list[str]:
             clear = abs(row.difference) > row.half_width
             side = ("better" if row.difference > 0 else "worse") if clear else "no difference that these seeds can show"
             ending = f"± {100 * row.half_width:.1f} over {row.seeds} seeds: {side}"
-        lines.append(f"{method} against {other} at {row.at:.0%} sparsity: {points} {ending}")
+        sides = f"{method} ({row.sparsity:.1%} sparse) against {other} ({row.other_sparsity:.1%})"
+        lines.append(f"{sides}: {points} {ending}")
     return lines
 
 

@@ -1,5 +1,6 @@
 """Validated, frozen descriptions: the base of `Recipe`, `Experiment` and `Study`."""
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,6 +16,10 @@ class Settings(BaseModel):
             super().__init__(**values)
         except ValidationError as problem:
             raise ValueError(_one_line(type(self), problem)) from None
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with some fields changed, validated again (pydantic itself would not)."""
+        return self.changed(**(update or {}))
 
     def changed(self, **update: Any) -> Self:
         """Return a copy with some fields changed, validated again."""

@@ -15,6 +15,7 @@ from . import masks, models
 from .data import Dataset, _hash_into
 from .files import write_whole
 from .masks import Mask, Overlap
+from .seeding import choose_device, reproducible
 from .training import Recipe, accuracy, train
 
 State = dict[str, torch.Tensor]
@@ -121,11 +122,12 @@ class Ticket:
         """
         from safetensors.torch import save_file
 
-        about = {"architecture": self.architecture, "provenance": self.provenance, "sha256": self.hash}
+        tensors = self._tensors() | {k: v.contiguous() for k, v in (extra or {}).items()}
+        about: dict[str, Any] = {"architecture": self.architecture, "provenance": self.provenance}
         about |= {"weights": list(self.theta0), "masks": list(self.mask)}  # the network's order: a file has its own
+        about |= {"sha256": _checksum(tensors, about)}
         # One metadata key: safetensors writes several in no fixed order.
         metadata = {"ticket": json.dumps(about, sort_keys=True)}
-        tensors = self._tensors() | {k: v.contiguous() for k, v in (extra or {}).items()}
         return write_whole(Path(path), lambda part: save_file(tensors, part, metadata))
 
     @classmethod
@@ -139,25 +141,24 @@ class Ticket:
         FileNotFoundError
             If there is no such file.
         """
-        tensors, about = _read(Path(path))
-        try:
-            theta0 = {name: tensors[f"weight/{name}"] for name in about["weights"]}
-            mask = {name: tensors[f"mask/{name}"] for name in about["masks"]}
-        except KeyError as missing:
-            raise ValueError(f"{path} is altered: the tensor {missing} is missing") from None
-        ticket = cls(about["architecture"], theta0, mask, about["provenance"])
-        if ticket.hash != about["sha256"]:
-            raise ValueError(f"{path} is altered: its checksum differs")
-        masks.check(ticket.mask, ticket.theta0, str(path))
-        return ticket
+        return _read(Path(path))[0]
 
     def _tensors(self) -> State:
         weights = {f"weight/{name}": value for name, value in self.theta0.items()}
         return weights | {f"mask/{name}": kept.contiguous() for name, kept in self.mask.items()}
 
 
-def _read(path: Path) -> tuple[State, dict[str, Any]]:
-    """Return the tensors and the JSON metadata of a ticket file."""
+def _checksum(tensors: State, about: dict[str, Any]) -> str:
+    """Return a SHA-256 over all tensors and metadata of a file."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        _hash_into(digest, tensor.reshape(-1))
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[Ticket, State]:
+    """Return the ticket of a file, verified, and all the file's tensors."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -165,9 +166,15 @@ def _read(path: Path) -> tuple[State, dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})["ticket"])
-            return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118 (not a dict)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, KeyError, json.JSONDecodeError) as problem:
         raise ValueError(f"{path} is no ticket or is truncated ({problem})") from None
+    if about.pop("sha256", None) != _checksum(tensors, about):
+        raise ValueError(f"{path} is altered: its checksum differs")
+    theta0 = {name: tensors[f"weight/{name}"] for name in about["weights"]}
+    mask = {name: tensors[f"mask/{name}"] for name in about["masks"]}
+    masks.check(mask, theta0, str(path))
+    return Ticket(about["architecture"], theta0, mask, about["provenance"]), tensors
 
 
 # --- rounds ------------------------------------------------------------------------------------------------------
@@ -253,6 +260,7 @@ class Round:
         """Return everything but tensors as plain Python objects."""
         return {
             "round": self.number,
+            "pruned": list(self.ticket.mask),
             "density": self.density,
             "density_all": self.density_all,
             "image_epochs": self.cost.images,
@@ -271,8 +279,9 @@ class Round:
     @classmethod
     def load(cls, path: str | Path, record: Mapping[str, Any]) -> "Round":
         """Read a round from its file and its record."""
-        ticket = Ticket.load(path)
-        tensors, _ = _read(Path(path))
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"the records name a round whose file is missing: {path}")
+        ticket, tensors = _read(Path(path))
         count = 1 + max((int(k.split("/")[1]) for k in tensors if k.startswith("partition/")), default=-1)
         return cls(
             number=record["round"],
@@ -369,16 +378,22 @@ def evaluate(
     history = train(
         network, data.train, recipe, mask=mask, validation=data.validation, seed=seed, device=device, threads=threads
     )
-    last = accuracy(network, data.test)
+    where = choose_device(device)
+    with reproducible(where, seed, threads):
+        last = accuracy(network, data.test)
     assert history.best_state is not None and history.best_epoch is not None
     if (best := history.best_epoch) != len(history.epochs) - 1:
         network.load_state_dict(history.best_state)
+        with reproducible(where, seed, threads):
+            best_accuracy = accuracy(network, data.test)
+    else:
+        best_accuracy = last
     return Score(
         accuracy=last,
         validation_accuracy=history.epochs[-1]["validation_accuracy"],
         best_epoch=best,
         best_validation_accuracy=history.epochs[best]["validation_accuracy"],
-        best_accuracy=last if best == len(history.epochs) - 1 else accuracy(network, data.test),
+        best_accuracy=best_accuracy,
         chance=1 / len(data.classes),
         train_images=len(data.train),
         test_images=len(data.test),

@@ -56,6 +56,10 @@ class Recipe(Settings):
             raise ValueError(f"unknown recipe {name!r}; allowed: {', '.join(RECIPES)}")
         return RECIPES[name]
 
+    def steps(self, images: int) -> int:
+        """Return the optimiser steps of an epoch over so many images."""
+        return math.ceil(images / self.batch_size)
+
     def rate_at(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate of a step (counted from 0)."""
         rising = self.warmup * steps_per_epoch
@@ -162,7 +166,9 @@ def train(
     """
     _check_head(network, images)
     where = choose_device(device)
-    per_epoch = math.ceil(len(images) / recipe.batch_size)
+    if not len(images):
+        raise ValueError("there are no images to train on")
+    per_epoch = recipe.steps(len(images))
     end = min(recipe.epochs * per_epoch, first_step + (steps if steps is not None else recipe.epochs * per_epoch))
     if first_step >= recipe.epochs * per_epoch:
         raise ValueError(f"step {first_step} is past the recipe's {recipe.epochs * per_epoch} steps")
@@ -200,6 +206,7 @@ def train_copies(
     masks: Sequence[Mask] | None = None,
     seeds: Sequence[int] | None = None,
     validation: Sequence[Images] | None = None,
+    first_steps: Sequence[int] | None = None,
     **options: Any,
 ) -> list[nn.Module]:
     """Train each network in place on its own images, independently; return them, in order.
@@ -212,7 +219,8 @@ def train_copies(
         If the sequences differ in length.
     """
     count = len(networks)
-    for name, values in (("parts", parts), ("masks", masks), ("seeds", seeds), ("validation", validation)):
+    given = {"parts": parts, "masks": masks, "seeds": seeds, "validation": validation, "first_steps": first_steps}
+    for name, values in given.items():
         if values is not None and len(values) != count:
             raise ValueError(f"{count} networks need {count} {name}, not {len(values)}")
     for i, network in enumerate(networks):
@@ -223,6 +231,7 @@ def train_copies(
             mask=masks[i] if masks else None,
             seed=seeds[i] if seeds else i,
             validation=validation[i] if validation else None,
+            first_step=first_steps[i] if first_steps else 0,
             **options,
         )
     return list(networks)
@@ -266,7 +275,7 @@ def epoch_batches(images: Images, recipe: Recipe, seed: int, epoch: int) -> list
         "flip": torch.rand(n, generator=rng) < (0.5 if recipe.flip else 0.0),
         "angle": (torch.rand(n, generator=rng) * 2 - 1) * math.radians(recipe.rotation),
     }
-    pieces = math.ceil(n / recipe.batch_size)
+    pieces = recipe.steps(n)
     columns = {name: values.to(device).tensor_split(pieces) for name, values in draws.items()}
     return [
         (index, {name: chunks[i] for name, chunks in columns.items()})

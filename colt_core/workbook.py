@@ -12,8 +12,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from .data import check_name
-from .experiments import Study, store_folder
+from .data import check_name, is_built_in
+from .experiments import STUDIES, Study, check, store_folder
 from .files import write_text
 
 SPINE = ("01_data_splitting", "02_cycles", "03_mask_overlap", "04_transfer", "05_tables")
@@ -69,7 +69,11 @@ def run(preset: str, seeds: list[int], data: list[str], notebooks: Path, out: Pa
     studies = {name: Study.named(_absolute(preset), _absolute(name)) for name in data or [""]}
     first = next(iter(studies.values()))
     seeds, out = seeds or list(first.seeds), out / first.name
+    for study in studies.values():
+        for experiment in study.experiments(seeds[:1]):
+            check(experiment)
     written: list[Path] = []
+    begin = time.time()
     started = time.perf_counter()
     for name, study in studies.items():
         folder = out / re.sub(r"[^\w,.-]+", "_", name) if name else out
@@ -78,6 +82,9 @@ def run(preset: str, seeds: list[int], data: list[str], notebooks: Path, out: Pa
         parameters = {"preset": _absolute(preset), "data": _absolute(name), "seed": seeds[0], "seeds": seeds}
         for number, notebook in enumerate(SPINE, 1):
             print(f"[{number}/{len(SPINE)}] {notebook} {name}".rstrip(), end=" ", flush=True)
+            if notebook == "04_transfer" and (lack := _no_transfer(study)):
+                print(f"skipped: {lack}", flush=True)
+                continue
             begun = time.perf_counter()
             target = folder / f"{notebook}.ipynb"
             problem = execute(notebooks / f"{notebook}.ipynb", target, parameters, study.cell_timeout)
@@ -85,9 +92,18 @@ def run(preset: str, seeds: list[int], data: list[str], notebooks: Path, out: Pa
             if problem:
                 print(f"{notebook}: {problem}\nThe notebook up to there: {_short(target)}", file=sys.stderr)
                 return 1
-        written += sorted(path for path in folder.iterdir() if path.is_file())
+        written += sorted(path for path in folder.iterdir() if path.is_file() and path.stat().st_mtime >= begin)
     _summary(list(studies.values()), seeds, written, out, time.perf_counter() - started)
     return 0
+
+
+def _no_transfer(study: Study) -> str:
+    """Say why a study has no transfer, if so: its data set has too few classes to be halved."""
+    try:
+        study.transfer_pair()
+    except ValueError as problem:
+        return str(problem)
+    return ""
 
 
 def _summary(studies: list[Study], seeds: list[int], written: list[Path], folder: Path, seconds: float) -> None:
@@ -98,22 +114,23 @@ def _summary(studies: list[Study], seeds: list[int], written: list[Path], folder
 
     experiments = [e for study in studies for e in study.experiments(seeds)]
     records = pd.DataFrame([r for e in experiments for r in read_records(store_folder() / e.hash)])
-    sparsities = sorted({s for e in experiments for s in e.scores or ()}) or [0.8, 0.9, 0.95]
-    table = report.paper_table(records, sparsities)
+    table = report.paper_table(records, studies[0].levels)
     written += report.save(table, folder, "main_table")
     endings = {"Executed notebooks": (".ipynb",), "Figures": (".png",), "Tables and numbers": (".csv", ".md", ".tex")}
     for title, kinds in endings.items():
         print(f"\n{title}:")
         for path in (p for p in dict.fromkeys(written) if p.suffix in kinds):
             print(f"  {_short(path)}")
-    print(f"\nTest accuracy in %, mean over seeds {seeds}, with 95 % intervals from three seeds on:\n")
+    print(f"\nTest accuracy in %, mean over seeds {seeds}, with 95 % intervals from three seeds on;", end=" ")
+    print("in brackets the sparsity reached:\n")
     print(table.to_markdown(index=False))
     print(f"\nAll in {seconds:.0f} s. The tickets and records are in {_short(store_folder())}.")
 
 
 def _absolute(name: str) -> str:
     """Return the absolute path where a name is one (a notebook has a working folder of its own), else the name."""
-    return str(Path(name).resolve()) if name and Path(name).exists() else name
+    ready = is_built_in(name) or (STUDIES / f"{name}.yaml").exists()
+    return str(Path(name).resolve()) if name and not ready and Path(name).exists() else name
 
 
 def _short(path: Path) -> str:

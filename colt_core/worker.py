@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Condition
@@ -33,8 +34,12 @@ def work_off(jobs: list["Experiment"], store: Path, device: str, count: int) -> 
         lanes = [pool.submit(_lane, queue, store, device, finished.put) for _ in range(count)]
         for lane in lanes:
             lane.add_done_callback(lambda _: finished.put(None))
-        for _ in lanes:
-            yield from iter(finished.get, None)
+        try:
+            for _ in lanes:
+                yield from iter(finished.get, None)
+        except BaseException:  # an interrupt, or the caller has seen enough: what runs is stopped, its rounds are kept
+            queue.stop()
+            raise
     for lane in lanes:
         lane.result()
 
@@ -45,6 +50,7 @@ class _Queue:
     def __init__(self, jobs: list["Experiment"]) -> None:
         self.waiting = list(jobs)
         self.running: list[str] = []
+        self.processes: list[subprocess.Popen[str]] = []
         self.changed = Condition()
 
     def take(self) -> "Experiment | None":
@@ -61,6 +67,14 @@ class _Queue:
                 self.changed.wait()
             return None
 
+    def stop(self) -> None:
+        """Begin nothing more, and end what runs."""
+        with self.changed:
+            self.waiting = []
+            for process in self.processes:
+                process.terminate()
+            self.changed.notify_all()
+
     def done(self, job: "Experiment", failed: bool) -> None:
         """Take a job off; after a failure no other begins."""
         with self.changed:
@@ -73,23 +87,29 @@ def _lane(queue: _Queue, store: Path, device: str, report: Callable[["Experiment
     """Feed one worker process with jobs, and report each when it is done."""
     command = [sys.executable, "-m", "colt_core.worker"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        assert process.stdin and process.stdout
+    process = subprocess.Popen(command, text=True, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    queue.processes.append(process)
+    try:
         while job := queue.take():
-            try:
-                line = {"experiment": job.model_dump(mode="json"), "store": str(store), "device": device}
-                process.stdin.write(json.dumps(line) + "\n")
-                process.stdin.flush()
-                answer = json.loads(process.stdout.readline() or '{"error": "the worker process died"}')
-            except BrokenPipeError:
-                answer = {"error": "the worker process died"}
+            answer = _ask(process, {"experiment": job.model_dump(mode="json"), "store": str(store), "device": device})
             queue.done(job, "error" in answer)
             if "error" in answer:
                 raise RuntimeError(f"{job.method} on {job.dataset}, seed {job.seed}: {answer['error']}")
             report(job)
-        process.stdin.close()
+    finally:
+        with suppress(OSError):
+            process.communicate()
+
+
+def _ask(process: "subprocess.Popen[str]", job: dict[str, Any]) -> dict[str, Any]:
+    """Send a job and wait for its answer; a dead worker's is an error."""
+    assert process.stdin and process.stdout
+    try:
+        process.stdin.write(json.dumps(job) + "\n")
+        process.stdin.flush()
+        return dict(json.loads(process.stdout.readline()))
+    except (OSError, ValueError):
+        return {"error": "the worker process died"}
 
 
 def _serve() -> None:

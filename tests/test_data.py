@@ -198,6 +198,16 @@ def test_images_of_several_sizes_are_refused_unless_resized(tmp_path, folder):
     with pytest.raises(ValueError, match="40x48 after 32x32"):
         cc.load(str(tmp_path / "set"))
     assert cc.load(str(tmp_path / "set"), size=36).train.size == 36
+    assert cc.load(f"{tmp_path / 'set'}@36:0-1").train.images.shape[1:] == (3, 36, 36)
+
+
+def test_images_that_are_not_square_are_refused(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(5):
+            Image.new("RGB", (32, 48)).save(tmp_path / name / f"{i}.png")
+    with pytest.raises(ValueError, match=r"is not square \(32x48\); to resize all"):
+        cc.load(str(tmp_path))
 
 
 # --- prepared files ---

@@ -23,7 +23,7 @@ def make(folder):
 def files(store, experiment):
     """The bytes of an experiment's tickets and its records without their times."""
     folder = store / experiment.hash
-    records = [{k: v for k, v in r.items() if k != "seconds"} for r in read_records(folder)]
+    records = [{k: v for k, v in r.items() if k not in ("seconds", "score_seconds")} for r in read_records(folder)]
     return {p.name: p.read_bytes() for p in sorted(folder.glob("*.safetensors"))}, records
 
 
@@ -73,7 +73,11 @@ def test_what_only_the_data_can_tell_is_refused_before_any_training(make, tmp_pa
         cc.run(make(parts=4), tmp_path)
     with pytest.raises(ValueError, match="cannot be reached"):
         cc.run(make(target=0.99999), tmp_path)
-    assert not list(tmp_path.rglob("*.safetensors"))
+    with pytest.raises(ValueError, match="conv3 does not take the arguments"):
+        cc.run(make(network_args={"depth": 3}), tmp_path)
+    with pytest.raises(ValueError, match=r"rewind must lie in 0\.\.\d+, the recipe's steps, not 999"):
+        cc.run(make(rewind=999), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 # --- run ---
@@ -130,6 +134,52 @@ def test_a_score_is_looked_up_by_content(make, tmp_path, monkeypatch):
     assert not calls
 
 
+def test_a_score_says_what_finding_cost_and_what_scoring_cost(make, tmp_path):
+    frame = cc.run(make(), tmp_path)
+    score = frame[frame["kind"] == "score"].iloc[0]
+    found = frame[(frame["kind"] == "round") & (frame["round"] == score["round"])].iloc[0]
+    assert score["image_epochs"] == found["image_epochs"] and score["flops"] == found["flops"]
+    assert score["score_image_epochs"] == score["train_images"]  # one epoch
+
+
+def test_work_done_twice_counts_once(make, tmp_path):
+    experiment = make()
+    once = cc.run(experiment, tmp_path)
+    path = tmp_path / experiment.hash / "records.jsonl"
+    path.write_text("".join(line + line for line in path.read_text().splitlines(keepends=True)))
+    assert cc.run(experiment, tmp_path).equals(once)
+    assert cc.run(make(method="matched"), tmp_path)["round"].max() == once["round"].max()
+
+
+def test_records_are_json_even_where_a_statistic_is_undefined(make, tmp_path):
+    experiment = make(scope="layer", rate=0.001, target=0.001, scores=None)
+    cc.run(experiment, tmp_path)
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    for line in (tmp_path / experiment.hash / "records.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=refuse)
+
+
+def test_a_bucket_is_refused_in_one_line(make):
+    with pytest.raises(ValueError, match="the store must be a folder, not 's3://bucket/x'"):
+        cc.run(make(), "s3://bucket/x")
+
+
+def test_temporary_files_of_dead_processes_are_swept_and_of_living_ones_kept(tmp_path):
+    import os
+
+    from colt_core.files import sweep
+
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for owner in (dead.pid, os.getpid()):
+        (tmp_path / f".round-00.safetensors.{owner}.part").write_text("")
+    sweep(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [f".round-00.safetensors.{os.getpid()}.part"]
+
+
 def test_a_torn_last_line_is_left_out_and_mended(make, tmp_path):
     experiment = make()
     cc.run(experiment, tmp_path)
@@ -163,6 +213,7 @@ def test_data_that_changed_under_a_run_is_noticed(make, tmp_path, folder):
     finder.close()
     shutil.copy(folder / "ant" / "00.png", tmp_path / "pictures" / "bee" / "99.png")
     experiments._data.cache_clear()
+    experiments._prints.cache_clear()
     with pytest.raises(ValueError, match="has changed since"):
         cc.run(experiment, tmp_path / "store")
 
@@ -215,9 +266,26 @@ def test_a_study_works_from_a_script_without_a_main_guard(make, tmp_path):
 
 
 def test_a_workers_mistake_reaches_the_caller_and_what_others_finished_is_kept(make, tmp_path):
-    good, bad = make(method="dense"), make(parts=9, seed=1)
-    with pytest.raises(RuntimeError, match=r"colt on .*, seed 1: ValueError: parts must be at most 3"):
+    good = make(method="dense")
+    bad = make(seed=1, recipe=good.recipe.changed(optimizer="sgd", learning_rate=1e30, warmup=0))
+    with pytest.raises(RuntimeError, match=r"colt on .*, seed 1: .*(diverged|not finite)"):
         cc.study([bad, good], tmp_path, workers=2)
+    assert (tmp_path / good.hash / "complete").exists()
+
+
+def test_a_mistake_in_one_experiment_of_a_study_is_found_before_any_training(make, tmp_path):
+    with pytest.raises(ValueError, match="parts must be at most 3"):
+        cc.study([make(), make(parts=9, seed=1)], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_that_dies_ends_the_study_instead_of_hanging_it(make, tmp_path, monkeypatch):
+    dying = tmp_path / "python"
+    dying.write_text("#!/bin/sh\nread line; printf '{\"done\": tr'\n")
+    dying.chmod(0o755)
+    monkeypatch.setattr("colt_core.worker.sys.executable", str(dying))
+    with pytest.raises(RuntimeError, match="the worker process died"):
+        cc.study([make(method=m) for m in ("colt", "random", "matched")], tmp_path / "store", workers=2)
 
 
 # --- presets ---
@@ -262,6 +330,8 @@ def test_a_preset_can_be_put_on_other_data(folder):
         ("title: t\nbase: {}\nmethods: {magic: {}}", "unknown method 'magic'"),
         ("title: t\nbase: {speed: 3}\nmethods: {colt: {}}", "unknown key 'speed'"),
         ("title: t\nbase: {}\nmethods: {colt: {}}\nsedes: [0]", "unknown key 'sedes'"),
+        ("title: t\nbase: [1]\nmethods: {colt: {}}", "base"),
+        ("title: t\nbase: {}\nmethods: {colt: {}}\ntransfer: {source: x}", "needs the keys source and target"),
     ],
 )
 def test_a_study_file_with_a_mistake_is_one_clear_line(tmp_path, content, message):

@@ -195,8 +195,6 @@ def test_a_shared_warm_up_comes_before_the_split(network, few, parts, recipe):
     rounds = list(cc.colt(network, parts, recipe, 0.3, 0.4, rewind=1, whole=few.train, device="cpu"))
     by_imp = list(cc.imp(network, few.train, recipe, 0.3, 0.2, rewind=1, device="cpu"))
     assert rounds[0].ticket.hash == by_imp[0].ticket.hash
-    with pytest.raises(ValueError, match="whole=data.train"):
-        list(cc.colt(network, parts, recipe, 0.3, 0.4, rewind=1, device="cpu"))
 
 
 def test_the_stem_can_be_left_dense(network, parts, recipe):
@@ -236,6 +234,13 @@ def test_overlap_statistics_come_with_chance_and_per_layer(colt_rounds):
         ({"rate": 0.2, "target": 0.9999}, r"target sparsity 0\.9999 cannot be reached: .* ends at 0\.99"),
         ({"combine": "xor"}, "allowed: and, or, or a number up to 2"),
         ({"combine": 3}, "allowed: and, or, or a number up to 2"),
+        ({"combine": 0}, "allowed: and, or, or a number up to 2"),
+        ({"head": True}, "head=True needs copies with one head"),
+        ({"rewind": 5}, "whole=data.train"),
+        ({"recipe": "mini"}, "recipe must be a Recipe"),
+        ({"threads": 0}, "threads must be at least 1"),
+        ({"device": "abacus"}, "allowed: auto, cpu"),
+        ({"network": torch.nn.Sequential(torch.nn.Linear(3, 2))}, "must be made by build"),
         ({"densities": [0.5, 0.6]}, "densities must fall"),
         ({"scope": "filter"}, "allowed: global, layer"),
     ],
@@ -243,8 +248,25 @@ def test_overlap_statistics_come_with_chance_and_per_layer(colt_rounds):
 def test_colt_refuses_bad_input_before_any_training(network, parts, recipe, monkeypatch, arguments, message):
     monkeypatch.setattr(loop, "train_copies", lambda *_, **__: pytest.fail("a training was begun"))
     with pytest.raises(ValueError, match=message) as caught:
-        cc.colt(network, parts, recipe, **arguments)  # not even asked for a round
+        cc.colt(**({"network": network, "parts": parts, "recipe": recipe} | arguments))  # not even asked for a round
     assert "\n" not in str(caught.value)
+
+
+def test_an_empty_partition_and_images_too_small_are_refused_at_the_call(network, parts, recipe):
+    with pytest.raises(ValueError, match="partition 1 of 2 is empty"):
+        cc.colt(network, [parts[0], parts[1].take(torch.arange(0))], recipe)
+    small = [replace(part, images=part.images[:, :, :4, :4]) for part in parts]
+    with pytest.raises(ValueError, match="conv3 cannot take images of 4 x 4 pixels"):
+        cc.colt(network, small, recipe)
+
+
+def test_late_rewinding_leaves_colt_and_imp_the_same_training(network, few, parts, recipe):
+    longer = recipe.changed(epochs=2, batch_size=12)  # 10 steps an epoch on everything, 5 on a half
+    options = {"rewind": 4, "whole": few.train, "device": "cpu"}
+    by_colt = list(cc.colt(network, parts, longer, 0.3, 0.3, **options))
+    by_imp = list(cc.imp(network, few.train, longer, 0.3, 0.3, **options))
+    assert by_colt[0].image_epochs == by_imp[0].image_epochs == 48
+    assert by_colt[1].image_epochs == by_imp[1].image_epochs == 240
 
 
 def test_one_partition_is_no_colt(network, few, recipe):

@@ -18,7 +18,13 @@ def records(seeds=3):
         )
         for method, keep in (("colt", 0.5), ("imp", 0.8)):
             for number in range(12):
-                row = about | {"method": method, "round": number, "density": keep**number, "image_epochs": 100 * number}
+                row = about | {
+                    "method": method,
+                    "round": number,
+                    "density": keep**number,
+                    "image_epochs": 100 * number,
+                    "score_image_epochs": 100,
+                }
                 rows.append(row | {"kind": "round", "accuracy": None})
                 rows.append(
                     row | {"kind": "score", "accuracy": 0.8 - number / 50 + seed / 100 + (method == "imp") / 20}
@@ -47,6 +53,19 @@ def test_each_run_counts_at_its_first_round_at_or_beyond_a_sparsity():
     assert table.loc[("dense", 0.0), "accuracy"] == pytest.approx(0.91)
 
 
+def test_only_the_first_round_at_a_sparsity_counts_even_where_others_are_scored():
+    frame = records()
+    first = (frame["kind"] == "score") & (frame["method"] == "colt") & (frame["round"] == 1)
+    table = report.accuracy_table(frame[~first], [0.5, 0.7])
+    assert table[table["method"] == "colt"]["at"].tolist() == [0.7]
+
+
+def test_experiments_that_differ_in_more_than_the_seed_are_not_averaged():
+    twice = pd.concat([records(), records().assign(experiment="another")])
+    with pytest.raises(ValueError, match="the records mix 2 experiments of"):
+        report.accuracy_table(twice, [0.5])
+
+
 def test_a_sparsity_that_was_not_reached_is_left_out_not_made_up():
     table = report.accuracy_table(records(), [0.9999])
     assert set(table["method"]) == {"dense"}
@@ -67,7 +86,9 @@ def test_paired_differences_take_out_what_the_seed_shares():
 
 
 def test_the_verdict_says_when_seeds_are_too_few_or_noise_too_large():
-    unsure = pd.DataFrame([{"at": 0.9, "difference": -0.01, "half_width": 0.03, "seeds": 3}])
+    unsure = pd.DataFrame(
+        [{"at": 0.9, "difference": -0.01, "half_width": 0.03, "seeds": 3, "sparsity": 0.93, "other_sparsity": 0.9}]
+    )
     single = unsure.assign(half_width=math.nan, seeds=1)
     assert "no difference that these seeds can show" in report.verdict(unsure, "A", "B")[0]
     assert "too few for an interval" in report.verdict(single, "A", "B")[0]

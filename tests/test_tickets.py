@@ -61,6 +61,22 @@ def test_an_altered_ticket_is_found_out(ticket, tmp_path):
         cc.Ticket.load(path)
 
 
+def test_an_altered_partition_mask_or_provenance_is_found_out(network, parts, recipe, tmp_path):
+    found = list(cc.colt(network, parts, recipe, rate=0.3, target=0.3, device="cpu"))[1]
+    path = found.save(tmp_path / "r.safetensors")
+    with safe_open(path, "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        about = file.metadata()
+    tensors["partition/0/conv1.weight"][0, 0, 0, 0] ^= True
+    save_file(tensors, path, about)
+    with pytest.raises(ValueError, match="altered"):
+        cc.Round.load(path, found.record())
+    path = found.save(path)
+    save_file(load_file(path), path, {"ticket": about["ticket"].replace('"round": 1', '"round": 9')})
+    with pytest.raises(ValueError, match="altered"):
+        cc.Ticket.load(path)
+
+
 def test_other_files_are_no_tickets(tmp_path):
     save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match="is no ticket"):

@@ -11,6 +11,7 @@ from ..tickets import Round
 from ..training import Recipe
 from .colt import colt
 from .controls import random, reinit
+from .cycles import Options, check_inputs, first_round
 from .imp import imp, oneshot
 
 
@@ -49,8 +50,9 @@ class Setting:
 
 
 def _dense(s: Setting) -> Iterator[Round]:
-    if s.options.get("resume") is None:
-        yield next(imp(s.network, s.data.train, s.recipe, **s.options))
+    options = Options(**({"whole": s.data.train} | s.options))
+    check_inputs(s.network, [s.data.train], s.recipe, options)
+    return iter([] if options.resume else [first_round(s.network, s.recipe, options)])
 
 
 def _colt(s: Setting, **chosen: Any) -> Iterator[Round]:
@@ -82,8 +84,8 @@ METHODS: dict[str, Callable[[Setting], Iterator[Round]]] = {
     "union": lambda s: _colt(s, combine="or", densities=s.trajectory()),
     "vote": lambda s: _colt(s, combine=s.parts // 2 + 1, densities=s.trajectory()),
     "oneshot": _oneshot,
-    "random": lambda s: random(_remaining(s), s.seed),
-    "reinit": lambda s: reinit(_remaining(s), s.seed),
+    "random": lambda s: random(_remaining(s), s.seed, s.options["provenance"]),
+    "reinit": lambda s: reinit(_remaining(s), s.seed, s.options["provenance"]),
 }
 FOLLOW_COLT = ("matched", "union", "vote", "oneshot", "random", "reinit")
 

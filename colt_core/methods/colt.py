@@ -10,7 +10,7 @@ from ..data import Images
 from ..masks import Mask
 from ..tickets import Round
 from ..training import Recipe
-from .cycles import Options, cycles, magnitude_masks, stopping_rule
+from .cycles import Options, check_inputs, cycles, magnitude_masks, stopping_rule
 
 
 def colt(
@@ -60,9 +60,8 @@ def colt(
     given = Options(**options)
     if len(parts) < 2:
         raise ValueError(f"COLT needs at least two partitions, not {len(parts)}")
-    if (isinstance(combine, str) and combine not in ("and", "or")) or (
-        isinstance(combine, int) and combine > len(parts)
-    ):
+    check_inputs(network, parts, recipe, given)
+    if combine not in ("and", "or", *range(1, len(parts) + 1)):
         raise ValueError(f"unknown way to combine masks {combine!r}; allowed: and, or, or a number up to {len(parts)}")
     names = models.prunable(network, given.stem, given.head)
     dense = masks.dense(dict(network.named_parameters()), names)

@@ -1,27 +1,32 @@
 """Controls made from another method's rounds: what of a ticket matters, its layout, its mask or its initial weights?"""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from .. import masks
 from ..seeding import derive, generator
 from ..tickets import Round, Ticket
 
 
-def random(rounds: Iterable[Round], seed: int = 0) -> Iterator[Round]:
-    """Yield, for each round, theta0 under a random mask that keeps as many weights in each layer as the round's."""
+def random(rounds: Iterable[Round], seed: int = 0, provenance: Mapping[str, Any] | None = None) -> Iterator[Round]:
+    """Yield, for each round, theta0 under a random mask that keeps as many weights in each layer as the round's.
+
+    `provenance` replaces what the round's ticket says of the experiment that made it; the ticket is named as parent.
+    """
     for found in rounds:
         mask = masks.random_like(found.ticket.mask, generator(seed, "random mask", found.number))
-        ticket = replace(found.ticket, mask=mask, provenance=found.ticket.provenance | {"random": seed})
-        yield _control(found, ticket)
+        yield _control(found, replace(found.ticket, mask=mask), {"control": "random", "drawn": seed}, provenance)
 
 
-def reinit(rounds: Iterable[Round], seed: int = 0) -> Iterator[Round]:
-    """Yield, for each round, its mask over another random initialisation."""
+def reinit(rounds: Iterable[Round], seed: int = 0, provenance: Mapping[str, Any] | None = None) -> Iterator[Round]:
+    """Yield, for each round, its mask over another random initialisation; `provenance` as for `random`."""
     for found in rounds:
-        yield _control(found, found.ticket.redraw(derive(seed, "reinit")))
+        other = found.ticket.redraw(derive(seed, "reinit"))
+        yield _control(found, other, {"control": "reinit", "drawn": seed}, provenance)
 
 
-def _control(found: Round, ticket: Ticket) -> Round:
+def _control(found: Round, ticket: Ticket, about: dict[str, Any], provenance: Mapping[str, Any] | None) -> Round:
     """The control keeps the round's number and cost: without that round it could not have been made."""
-    return Round(found.number, ticket, cost=found.cost)
+    about = found.ticket.provenance | dict(provenance or {}) | {"parent": found.ticket.hash} | about
+    return Round(found.number, replace(ticket, provenance=about), cost=found.cost)

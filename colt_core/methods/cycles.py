@@ -58,16 +58,45 @@ class Options:
     def __post_init__(self) -> None:
         if self.scope not in ("global", "layer"):
             raise ValueError(f"unknown scope {self.scope!r}; allowed: global, layer")
+        if self.threads < 1:
+            raise ValueError(f"threads must be at least 1, not {self.threads}")
         choose_device(self.device)
+
+
+def check_inputs(network: nn.Module, parts: list[Images], recipe: Recipe, options: Options) -> None:
+    """Refuse, before any training, what could only fail in the middle of it.
+
+    Raises
+    ------
+    ValueError
+        For a network that `build` did not make or that cannot take such images, an empty partition, a recipe that is
+        none, a rewind point without its images or past the recipe's end, a pruned head where the heads differ.
+    """
+    about = models.architecture(network)
+    if about["name"] not in models.NETWORKS:
+        raise ValueError(f"the network must be made by build(), which a ticket names; this is a {about['name']}")
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"recipe must be a Recipe, for example Recipe.named('mini'), not {recipe!r}")
+    if empty := [i for i, part in enumerate(parts) if not len(part)]:
+        raise ValueError(f"partition {empty[0]} of {len(parts)} is empty")
+    if options.head and any(len(part.classes) != about["classes"] for part in parts):
+        raise ValueError("head=True needs copies with one head: not partitions by class")
+    if options.rewind and options.whole is None:
+        raise ValueError("to rewind to a later step, the whole training images are needed: whole=data.train")
+    if options.whole is not None and options.rewind >= (steps := recipe.epochs * recipe.steps(len(options.whole))):
+        raise ValueError(f"rewind must lie in 0..{steps - 1}, the recipe's steps, not {options.rewind}")
+    try:
+        models.forward_flops(network, parts[0].size)
+    except RuntimeError:
+        size = parts[0].size
+        raise ValueError(f"{about['name']} cannot take images of {size} x {size} pixels") from None
 
 
 def first_round(network: nn.Module, recipe: Recipe, options: Options) -> Round:
     """Return round 0: the dense ticket at the rewind point, and what getting there cost."""
     start = models.copy_of(network)
     cost = Cost()
-    if options.rewind:
-        if options.whole is None:
-            raise ValueError("to rewind to a later step, the whole training images are needed: whole=data.train")
+    if options.rewind and options.whole is not None:
         history = train(
             start, options.whole, recipe, seed=derive(options.seed, "rewind"), steps=options.rewind,
             device=options.device, threads=options.threads,
@@ -94,7 +123,8 @@ def train_round(
     kept = [ticket.mask_for(copy, head is not None) for copy, head in zip(copies, heads, strict=True)]
     train_copies(
         copies, parts, recipe, masks=kept, seeds=seeds, validation=options.validation,
-        device=options.device, threads=options.threads, first_step=options.rewind,
+        device=options.device, threads=options.threads,
+        first_steps=[_first_step(part, recipe, options) for part in parts],
     )  # fmt: skip
     costs = [
         Cost(history.images, history.images * step_flops(copy, part), history.seconds)
@@ -102,6 +132,12 @@ def train_round(
         if (history := history_of(copy))
     ]
     return copies, sum(costs, Cost())
+
+
+def _first_step(part: Images, recipe: Recipe, options: Options) -> int:
+    """Return the step of a partition's schedule at which the same share of it is over as at the rewind point."""
+    whole = recipe.steps(len(options.whole)) if options.whole is not None else 1
+    return round(options.rewind * recipe.steps(len(part)) / whole)
 
 
 def cycles(

@@ -10,7 +10,17 @@ from ..data import Images
 from ..masks import Mask
 from ..tickets import Round, Ticket
 from ..training import Recipe
-from .cycles import Options, curves, cycles, first_round, magnitude_masks, rate_to, stopping_rule, train_round
+from .cycles import (
+    Options,
+    check_inputs,
+    curves,
+    cycles,
+    first_round,
+    magnitude_masks,
+    rate_to,
+    stopping_rule,
+    train_round,
+)
 
 
 def imp(
@@ -53,6 +63,7 @@ def imp(
         At the call, before any training.
     """
     given = Options(**({"whole": images} | options))
+    check_inputs(network, [images], recipe, given)
     done = stopping_rule(densities, rate, target, _dense(network, given), given.scope)
 
     def choose(copies: list[nn.Module], mask: Mask, number: int) -> tuple[list[Mask], Mask]:
@@ -71,6 +82,7 @@ def oneshot(
     Parameters and errors as `imp`. Every round costs the one training, and is cut from the dense network.
     """
     given = Options(**({"whole": images} | options))
+    check_inputs(network, [images], recipe, given)
     stopping_rule(densities, 0.5, 0.5, _dense(network, given), given.scope)
     return _oneshot(network, images, recipe, densities, given)
 
