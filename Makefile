@@ -7,7 +7,6 @@ BIN := .venv/bin
 
 export COLT_STORE ?= $(CURDIR)/runs
 export COLT_OUT ?= $(CURDIR)/runs/out
-export MPLBACKEND ?= agg
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lab figures lint clean
@@ -23,7 +22,7 @@ test: .venv/.test ## run all tests, each notebook once among them
 	@$(BIN)/python -m pytest --nbval-lax tests notebooks
 
 lab: .venv/.run ## open JupyterLab on the notebooks
-	@env -u MPLBACKEND $(BIN)/jupyter lab --notebook-dir=notebooks
+	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
 figures: .venv/.run ## renew the committed figures and notebook outputs
 	@$(BIN)/python -m colt_core.workbook --renew figures

@@ -6,7 +6,7 @@ import tempfile
 _FOLDER = tempfile.TemporaryDirectory(prefix="colt-test-")
 os.environ["COLT_STORE"] = os.path.join(_FOLDER.name, "store")
 os.environ["COLT_OUT"] = os.path.join(_FOLDER.name, "out")
-os.environ["MPLBACKEND"] = "agg"
+os.environ.pop("MPLBACKEND", None)  # the notebooks choose their own
 os.environ["PYTHONWARNINGS"] = "ignore"
 
 

@@ -117,6 +117,7 @@ def class_counts(splits: Mapping[str, pd.DataFrame]) -> Figure:
             sns.heatmap(table, ax=axis, annot=rows <= 20, fmt="d", annot_kws={"fontsize": 8}, **look)
             axis.set(title=title, xlabel="partition", ylabel="")
             axis.set_xticklabels(range(table.shape[1]), rotation=0)
+            axis.grid(False)
     return figure
 
 

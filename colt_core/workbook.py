@@ -72,6 +72,7 @@ def run(preset: str, seeds: list[int], data: list[str], notebooks: Path, out: Pa
     for study in studies.values():
         for experiment in study.experiments(seeds[:1]):
             check(experiment)
+    os.environ.pop("MPLBACKEND", None)  # with another backend than its own a notebook shows no figures
     written: list[Path] = []
     begin = time.time()
     started = time.perf_counter()
@@ -140,6 +141,7 @@ def _short(path: Path) -> str:
 def renew(notebooks: Path, figures: Path) -> int:
     """Run the spine at its defaults, write the outputs into the notebooks themselves and the figures into a folder."""
     os.environ["COLT_OUT"] = str(figures.resolve())
+    os.environ.pop("MPLBACKEND", None)
     os.environ["COLT_STORE"] = str(store_folder().resolve())
     for name in SPINE:
         source, target = notebooks / f"{name}.ipynb", store_folder() / "renewed" / f"{name}.ipynb"

@@ -1,3 +1,4 @@
+import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
@@ -8,6 +9,8 @@ from test_report import records
 
 import colt_core as cc
 from colt_core import plots, report
+
+matplotlib.use("agg")
 
 
 @pytest.fixture(scope="module")

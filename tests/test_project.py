@@ -136,6 +136,7 @@ def test_a_notebook_keeps_the_rules(path):
     assert sum("nbval-check-output" in t for t in tags) >= 2
     assert not any("injected-parameters" in t for t in tags) and "papermill" not in notebook.metadata
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "renew with: make figures"
+    assert any("image/png" in o.get("data", {}) for cell in code for o in cell.outputs), "no picture in the outputs"
     for cell, own in zip(code, tags, strict=True):
         shows = [o for o in cell.outputs if o.output_type in ("display_data", "execute_result")]
         assert not (shows and "nbval-ignore-output" not in own), "figures and tables differ between machines"
