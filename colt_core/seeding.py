@@ -52,7 +52,8 @@ def reproducible(device: torch.device, seed: int, threads: int = 1) -> Iterator[
     Everything is put back afterwards. On the CPU a result depends on the thread count, hence it is always explicit.
     """
     before = torch.get_num_threads(), torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    with torch.random.fork_rng(devices=[device] if device.type != "cpu" else [], device_type=device.type):
+    on_mps = torch.mps.get_rng_state() if device.type == "mps" else None  # fork_rng knows CUDA alone
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             torch.manual_seed(seed)
             torch.set_num_threads(threads)
@@ -61,3 +62,5 @@ def reproducible(device: torch.device, seed: int, threads: int = 1) -> Iterator[
         finally:
             torch.set_num_threads(before[0])
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before[1:]
+            if on_mps is not None:
+                torch.mps.set_rng_state(on_mps)
