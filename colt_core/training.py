@@ -16,7 +16,7 @@ from tqdm import tqdm
 from .data import Images
 from .masks import Mask, check
 from .models import architecture
-from .seeding import choose_device, generator, reproducible
+from .seeding import choose_device, derive, generator, reproducible
 from .settings import Settings
 
 
@@ -183,6 +183,7 @@ def train(
     with reproducible(where, seed, threads):
         for epoch in tqdm(range(first_step // per_epoch, math.ceil(end / per_epoch)), disable=hidden, leave=False):
             batches = epoch_batches(images, recipe, seed, epoch)[step - epoch * per_epoch : end - epoch * per_epoch]
+            torch.manual_seed(derive(seed, "dropout", epoch))  # an epoch's draws do not depend on the epochs before it
             network.train()
             totals = torch.zeros(2, device=where)
             seen = 0

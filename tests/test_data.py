@@ -172,6 +172,8 @@ def test_a_folder_of_class_folders(folder):
     every = torch.cat([part.images for part in (data.train, data.validation, data.test)])
     grey = torch.from_numpy(np.asarray(Image.open(folder / "bee" / "00.png").convert("RGB")).copy()).permute(2, 0, 1)
     assert any(torch.equal(grey, image) for image in every)
+    red_first = np.asarray(Image.open(folder / "ant" / "05.png"))[..., 0]  # the official code swaps red and blue
+    assert any(torch.equal(torch.from_numpy(red_first.copy()), image[0]) for image in every)
 
 
 def test_a_folder_with_one_class_is_refused(tmp_path):
