@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from . import report
 from .data import Images
 from .files import write_text, write_whole
 from .masks import Mask
@@ -315,7 +316,7 @@ def transfer(table: pd.DataFrame, title: str) -> Figure:
         dense = table[table["arm"] == "dense"]["accuracy"]
         if len(dense):
             axis.axhline(float(dense.iloc[0]), color="#000000", linestyle="--", label="dense")
-        axis.set_xticks(range(len(levels)), [f"{at:.0%} sparse" for at in levels])
+        axis.set_xticks(range(len(levels)), [report.level(at) for at in levels])
         axis.set(ylabel="test accuracy on the target", title=title, xlim=(-0.6, len(levels) - 0.4))
         _percent(axis)
         _guessing(axis, float(table["chance"].iloc[0]))
@@ -334,6 +335,6 @@ def costs(table: pd.DataFrame) -> Figure:
                 axis.plot(rows["at"], rows[column], label=_label(str(method)), **_line(str(method)))
             axis.set(title=f"{title} to reach a sparsity", xlabel="sparsity", ylabel=title.lower())
             axis.set_ylim(0)
-            axis.set_xticks(sorted(set(table["at"])), [f"{at:.0%}" for at in sorted(set(table["at"]))])
+            axis.set_xticks(sorted(set(table["at"])), [f"{100 * at:.4g}%" for at in sorted(set(table["at"]))])
         axes[0].legend(fontsize=9)
     return figure
