@@ -17,13 +17,15 @@ from typing import Any
 __version__ = "0.1.0"
 
 from . import masks
+from .copies import train_copies
 from .data import Dataset, Images, load, partition
+from .early_bird import EarlyBird
 from .experiments import Experiment, Study, rounds, run, store_folder, study
 from .methods import METHODS, colt, imp, oneshot, random, reinit
 from .models import NETWORKS, build, prunable, with_head
 from .seeding import choose_device
 from .tickets import Round, Score, Ticket, evaluate
-from .training import Recipe, accuracy, train, train_copies
+from .training import Recipe, accuracy, train
 
 _LAZY = ("plots", "report", "workbook")
 
@@ -31,6 +33,7 @@ __all__ = [
     "METHODS",
     "NETWORKS",
     "Dataset",
+    "EarlyBird",
     "Experiment",
     "Images",
     "Recipe",

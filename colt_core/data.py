@@ -22,31 +22,37 @@ TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 class Images:
     """Labelled images that know how to be normalised. Immutable.
 
+    Splits and partitions are views: all of them share the pixels of the data set, which may be memory-mapped.
+
     Attributes
     ----------
-    images
-        uint8 [N, 3, H, W], RGB.
+    pixels
+        uint8 [M, 3, H, W], RGB: the data set that these images are taken from.
     labels
         int64 [N], in [0, len(classes)).
     classes
         Class names by label.
     mean, std
         Per channel, of pixels in [0, 1], over the whole training set that these images were taken from.
+    rows
+        int64 [N], which of the pixels are these images; None: all of them, in order.
     """
 
-    images: torch.Tensor
+    pixels: torch.Tensor
     labels: torch.Tensor
     classes: tuple[str, ...]
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.25, 0.25, 0.25)
+    rows: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
-        shape = tuple(self.images.shape)
-        if self.images.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 3:
-            raise ValueError(f"images must be uint8 [N, 3, H, W], not {self.images.dtype} {list(shape)}")
-        if self.labels.dtype != torch.int64 or tuple(self.labels.shape) != shape[:1]:
+        shape = tuple(self.pixels.shape)
+        if self.pixels.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 3:
+            raise ValueError(f"images must be uint8 [N, 3, H, W], not {self.pixels.dtype} {list(shape)}")
+        count = shape[0] if self.rows is None else len(self.rows)
+        if self.labels.dtype != torch.int64 or tuple(self.labels.shape) != (count,):
             found = f"{self.labels.dtype} {list(self.labels.shape)}"
-            raise ValueError(f"labels must be int64 [{shape[0]}], one an image, not {found}")
+            raise ValueError(f"labels must be int64 [{count}], one an image, not {found}")
         if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
             raise ValueError(f"labels must lie in 0..{len(self.classes) - 1}, there are {len(self.classes)} classes")
 
@@ -56,23 +62,35 @@ class Images:
     @property
     def size(self) -> int:
         """The height of the images in pixels."""
-        return self.images.shape[2]
+        return self.pixels.shape[2]
+
+    @property
+    def images(self) -> torch.Tensor:
+        """The images themselves, uint8 [N, 3, H, W]: a copy where these are a part of the data set."""
+        return self.pixels if self.rows is None else self.pixels[self.rows]
+
+    def batch(self, index: torch.Tensor) -> torch.Tensor:
+        """Return the pixels at these positions (an int64 tensor [n]): uint8 [n, 3, H, W]."""
+        return self.pixels[index if self.rows is None else self.rows[index]]
 
     def take(self, index: torch.Tensor) -> "Images":
-        """Return the images at these positions (an int64 tensor [n]), in this order."""
-        return replace(self, images=self.images[index], labels=self.labels[index])
+        """Return the images at these positions (an int64 tensor [n]), in this order; no pixel is copied."""
+        rows = torch.arange(len(self.labels), device=self.labels.device) if self.rows is None else self.rows
+        return replace(self, labels=self.labels[index], rows=rows[index])
 
     def only(self, classes: list[int]) -> "Images":
         """Return the images of these classes alone, labels renumbered in the order given; order of images kept."""
         new = torch.full((len(self.classes),), -1)
         new[classes] = torch.arange(len(classes))
         index = (new[self.labels] >= 0).nonzero().flatten()
-        labels = new[self.labels[index]]
-        return replace(self, images=self.images[index], labels=labels, classes=tuple(self.classes[c] for c in classes))
+        names = tuple(self.classes[c] for c in classes)
+        return replace(self.take(index), labels=new[self.labels[index]], classes=names)
 
     def to(self, device: torch.device | str) -> "Images":
-        """Return the images on another device."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+        """Return the images on another device; there they are a copy without the rest of the data set."""
+        if self.pixels.device == torch.device(device):
+            return self
+        return replace(self, pixels=self.images.to(device), labels=self.labels.to(device), rows=None)
 
     def counts(self) -> list[int]:
         """Return the number of images of each class."""
@@ -80,8 +98,11 @@ class Images:
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over pixels, labels and normalisation: the identity of these images in this order."""
-        digest = hashlib.sha256(repr((self.classes, self.mean, self.std, tuple(self.images.shape))).encode())
-        _hash_into(digest, self.images, self.labels)
+        shape = (len(self), *self.pixels.shape[1:])
+        digest = hashlib.sha256(repr((self.classes, self.mean, self.std, shape)).encode())
+        for index in torch.arange(len(self)).split(10_000):
+            _hash_into(digest, self.batch(index.to(self.labels.device)))
+        _hash_into(digest, self.labels)
         return digest.hexdigest()
 
 
@@ -235,7 +256,7 @@ def load(name: str, validation: float = 0.1, seed: int = 0, size: int | None = N
         wanted = _parse_classes(chosen, len(classes), name)
         train, test = train.only(wanted), test.only(wanted)
     train, held_out = split_validation(train, validation, seed)
-    mean, std = channel_statistics(train.images)
+    mean, std = channel_statistics(train)
     return Dataset(name, *(replace(part, mean=mean, std=std) for part in (train, held_out, test)))
 
 
@@ -274,14 +295,14 @@ def halves(name: str) -> tuple[str, str]:
     return f"{base}:{','.join(map(str, first))}", f"{base}:{','.join(map(str, second))}"
 
 
-def channel_statistics(images: torch.Tensor, chunk: int = 10_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel of uint8 [N, 3, H, W], as fractions of 255."""
+def channel_statistics(images: Images, chunk: int = 10_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of the pixels per channel, as fractions of 255."""
     total, squares = torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)
-    for part in images.split(chunk):
-        values = part.to(torch.int32)
+    for index in torch.arange(len(images)).split(chunk):
+        values = images.batch(index).to(torch.int32)
         total += values.sum((0, 2, 3), dtype=torch.int64)
         squares += (values * values).sum((0, 2, 3), dtype=torch.int64)
-    pixels = images.numel() // 3
+    pixels = len(images) * images.size**2
     mean = total.double() / pixels
     std = (squares.double() / pixels - mean**2).sqrt().clamp(min=1.0)
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
@@ -360,6 +381,8 @@ def _read_prepared(name: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        for key, tensor in tensors.items():
+            vars(tensor)["lies_in"] = str(path), key, path.stat().st_mtime_ns  # other processes map the same pages
         classes = tuple(json.loads(about["classes"]))
         whole = _sha256(tensors["train_images"], tensors["test_images"]) == about["sha256"]
         labels = _sha256(tensors["train_labels"], tensors["test_labels"])

@@ -17,9 +17,10 @@ from tqdm import tqdm
 from . import data as datasets
 from . import models
 from .data import Dataset
+from .early_bird import EarlyBird
 from .files import locked, sweep, write_text
 from .methods import FOLLOW_COLT, METHODS, Setting
-from .seeding import choose_device
+from .seeding import choose_device, cores
 from .settings import Settings
 from .tickets import Round, Score, Ticket, evaluate
 from .training import Recipe
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 1  # part of every hash: raise it when the same description comes to mean another computation
+OPTIONAL = ("early_bird",)  # joined later: where they are None an experiment's hash is what it was before
 STUDIES = Path(__file__).parent / "studies"
 
 
@@ -51,6 +53,8 @@ class Experiment(Settings):
         Prunable-only sparsity to stop at.
     scope, rewind
         "global" or "layer"; the step to rewind to.
+    early_bird
+        None: every training lasts its recipe. Else see `EarlyBird`; scores always last theirs.
     seed
         Of everything: initialisation, splits, training.
     scores
@@ -72,6 +76,7 @@ class Experiment(Settings):
     target: float = Field(0.991)
     scope: str = "global"
     rewind: int = Field(0, ge=0)
+    early_bird: EarlyBird | None = None
     seed: int = Field(0, ge=0)
     scores: tuple[float, ...] | None = ()
     score_on: str | None = None
@@ -121,6 +126,7 @@ class Experiment(Settings):
     def hash(self) -> str:
         """16 hexadecimal digits of the SHA-256 over the canonical JSON."""
         found_by = self.model_dump(mode="json", exclude={"scores", "score_on"}) | {"format": FORMAT}
+        found_by = {k: v for k, v in found_by.items() if k not in OPTIONAL or v is not None}
         return hashlib.sha256(json.dumps(found_by, sort_keys=True).encode()).hexdigest()[:16]
 
     def reference(self) -> "Experiment | None":
@@ -133,6 +139,7 @@ class Experiment(Settings):
         return {
             "experiment": self.hash,
             **{name: getattr(self, name) for name in names},
+            "early_bird": json.dumps(self.early_bird.model_dump(), sort_keys=True) if self.early_bird else None,
             "network_args": json.dumps(self.network_args, sort_keys=True),
             "recipe": json.dumps(self.recipe.model_dump(mode="json"), sort_keys=True),
         }
@@ -207,6 +214,14 @@ def _finish(experiment: Experiment, store: Path, device: str, threads: int) -> N
             _append(folder, experiment, "score", values | {"scored_on": target, "score_data": _prints(target)})
 
 
+def _finish_described(experiment: dict[str, Any], store: str, device: str) -> None:
+    """What a worker process does for `study`. A user's folder may have changed since it was last read."""
+    if not datasets.is_built_in(experiment["dataset"]):
+        _data.cache_clear()
+        _prints.cache_clear()
+    _finish(Experiment(**experiment), Path(store), device, 1)
+
+
 def _rounds(experiment: Experiment, store: Path, device: str, threads: int) -> Iterator[Round]:
     folder = store / experiment.hash
     _check_data(folder, experiment)
@@ -236,7 +251,7 @@ def _setting(experiment: Experiment, store: Path, device: str, threads: int, las
         data=data,
         **{name: getattr(experiment, name) for name in names},
         options={
-            **{"scope": experiment.scope, "rewind": experiment.rewind, "seed": experiment.seed},
+            **{name: getattr(experiment, name) for name in ("scope", "rewind", "seed", "early_bird")},
             **{"device": device, "threads": threads, "resume": last},
             "provenance": {"experiment": experiment.hash, "method": experiment.method, "torch": torch.__version__},
         },
@@ -315,7 +330,8 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 def _append(folder: Path, experiment: Experiment, kind: str, values: dict[str, Any]) -> None:
     """Add one line to the records, after cutting off what a torn write left."""
     path = folder / "records.jsonl"
-    values = {k: v for k, v in values.items() if kind == "round" or k not in ("curves", "overlap", "accuracies")}
+    of_rounds = ("curves", "overlap", "accuracies", "epochs_saved")
+    values = {k: v for k, v in values.items() if kind == "round" or k not in of_rounds}
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     line = json.dumps(_finite({"kind": kind, **experiment.labels(), **values, **versions}), allow_nan=False) + "\n"
     try:
@@ -457,11 +473,10 @@ def study(
     """
     import pandas as pd
 
-    from .worker import work_off
+    from .lanes import work_off
 
     where, folder = str(choose_device(device)), store_folder(store)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = workers or (cores if where == "cpu" else 1)
+    count = workers or (cores() if where == "cpu" else 1)
     references = [e.reference() for e in experiments]
     known = {e.hash for e in experiments}
     jobs = [*experiments, *{r.hash: r for r in references if r and r.hash not in known}.values()]

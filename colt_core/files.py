@@ -1,8 +1,12 @@
 """Files are written whole or not at all: beside their place as `.part`, then renamed into it."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -34,6 +38,29 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
+@cache
+def scratch() -> Path:
+    """Return this process's folder for what its workers share with it; it goes with the process."""
+    root = Path(tempfile.gettempdir())
+    for left in root.glob("colt-scratch-*-*"):
+        if not _alive(left.name.split("-")[2]):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"colt-scratch-{os.getpid()}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _alive(process: str) -> bool:
+    """Tell whether a process number belongs to a living process of this machine."""
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
 @contextmanager
 def locked(file: IO[bytes]) -> Iterator[None]:
     """Hold an open file for this process alone, where the system can (not on Windows)."""
@@ -49,13 +76,8 @@ def locked(file: IO[bytes]) -> Iterator[None]:
 def sweep(folder: Path) -> None:
     """Remove the temporary files that dead processes of this machine left in a folder."""
     for part in folder.glob(".*.part"):
-        owner = part.name.split(".")[-2]
-        try:
-            os.kill(int(owner), 0)
-        except (ValueError, ProcessLookupError):
+        if not _alive(part.name.split(".")[-2]):
             part.unlink(missing_ok=True)
-        except PermissionError:  # alive, another user's
-            continue
 
 
 def write_text(path: Path, text: str) -> Path:

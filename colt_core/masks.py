@@ -1,11 +1,13 @@
 """The algebra of masks. A mask is a plain `dict[str, torch.Tensor]` of bool tensors, keyed by parameter name."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import reduce
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 Mask = dict[str, torch.Tensor]
 Weights = Mapping[str, torch.Tensor]
+Measure = Callable[[torch.Tensor], torch.Tensor]
 
 
 def dense(weights: Weights, names: list[str]) -> Mask:
@@ -65,38 +68,50 @@ def magnitude(weights: Weights, mask: Mask, rate: float, scope: str = "global") 
     if not 0 <= rate <= 1:
         raise ValueError(f"rate must lie in [0, 1], not {rate}")
     check(mask, weights)
-    scores = {name: weights[name].detach().abs().to(mask[name].device) for name in mask}
-    return prune_lowest(scores, mask, rate, scope)
+    return _prune({name: weights[name].detach().to(mask[name].device) for name in mask}, mask, rate, scope, torch.abs_)
 
 
 def prune_lowest(scores: Weights, mask: Mask, rate: float, scope: str = "global") -> Mask:
     """Remove the fraction `rate` of the kept weights that have the lowest scores (see `magnitude`)."""
-    if scope == "layer":
-        return {name: _drop(scores[name], mask[name], rate).view_as(mask[name]) for name in mask}
-    if scope != "global":
+    return _prune(scores, mask, rate, scope)
+
+
+def _prune(scores: Weights, mask: Mask, rate: float, scope: str, measure: Measure | None = None) -> Mask:
+    """Prune by scores, which `measure` may first change in place in a copy."""
+    if scope not in ("global", "layer"):
         raise ValueError(f"unknown scope {scope!r}; allowed: global, layer")
-    names = list(mask)
-    flat = _drop(torch.cat([scores[n].flatten() for n in names]), torch.cat([mask[n].flatten() for n in names]), rate)
-    pieces = flat.split([mask[name].numel() for name in names])
-    return {name: piece.view_as(mask[name]).clone() for name, piece in zip(names, pieces, strict=True)}
+    kept: Mask = {}
+    for names in [list(mask)] if scope == "global" else [[name] for name in mask]:
+        pool = torch.cat([scores[name].flatten() for name in names])
+        stay = _drop(measure(pool) if measure else pool, torch.cat([mask[name].flatten() for name in names]), rate)
+        pieces = stay.split([mask[name].numel() for name in names])
+        kept |= {name: piece.view_as(mask[name]).clone() for name, piece in zip(names, pieces, strict=True)}
+    return kept
 
 
 def _drop(scores: torch.Tensor, kept: torch.Tensor, rate: float) -> torch.Tensor:
     """One pool: flat bool tensor without the `round(rate * kept)` lowest-scored weights; ties go first come, first."""
-    kept = kept.flatten()
-    pool = scores.flatten()[kept]
-    if not torch.isfinite(pool).all():
+    pool, kept = scores.flatten(), kept.flatten()
+    alive = int(kept.count_nonzero())
+    if not (math.isfinite(pool.max()) or pool[kept].isfinite().all()):
         raise ValueError("the weights are not finite: this training diverged, so nothing can be pruned by magnitude")
-    count = round(rate * pool.numel())
-    stay = torch.ones_like(pool, dtype=torch.bool)
-    if count > 0:
-        threshold = pool.kthvalue(count).values
-        stay = pool >= threshold
-        ties = (pool == threshold).nonzero().flatten()
-        stay[ties[: count - int((~stay).sum())]] = False
-    result = kept.clone()
-    result[kept] = stay
-    return result
+    lost = round(rate * alive)
+    if not lost:
+        return kept.clone()
+    if alive < len(pool):
+        pool = pool / kept  # inf or NaN where a weight is gone: above every threshold
+    threshold = _smallest(pool, lost)
+    stay = (pool > threshold) & kept
+    if missing := alive - lost - int(stay.count_nonzero()):
+        stay[(pool == threshold).nonzero().flatten()[-missing:]] = True
+    return stay
+
+
+def _smallest(pool: torch.Tensor, rank: int) -> float:
+    """Return the value of this rank, from 1, without sorting. NumPy's selection is several times PyTorch's on a CPU."""
+    if pool.device.type == "cpu":
+        return float(np.partition(pool.numpy(), rank - 1)[rank - 1])
+    return float(pool.kthvalue(rank).values)
 
 
 def reachable(mask: Mask, rate: float, scope: str = "global") -> float:
@@ -137,11 +152,10 @@ def vote(*masks: Mask, least: int) -> Mask:
         raise ValueError(f"least must lie in 1..{len(masks)}, the number of masks, not {least}")
     for other in masks[1:]:
         _same(masks[0], other)
-    return {
-        name: sum((m[name].to(torch.int32) for m in masks), torch.zeros_like(masks[0][name], dtype=torch.int32))
-        >= least
-        for name in masks[0]
-    }
+    if least in (1, len(masks)):
+        join = torch.logical_or if least == 1 else torch.logical_and
+        return {name: reduce(join, (m[name] for m in masks)).clone() for name in masks[0]}
+    return {name: torch.stack([m[name] for m in masks]).sum(0) >= least for name in masks[0]}
 
 
 def difference(a: Mask, b: Mask) -> Mask:
@@ -160,7 +174,7 @@ def _same(a: Mask, b: Mask) -> None:
 
 def count(mask: Mask) -> int:
     """Return the number of weights kept."""
-    return sum(int(kept.sum()) for kept in mask.values())
+    return sum(int(kept.count_nonzero()) for kept in mask.values())
 
 
 def size(mask: Mask) -> int:
@@ -196,7 +210,7 @@ def jaccard(*masks: Mask) -> float:
 def hamming(a: Mask, b: Mask) -> float:
     """Return the share of weights on which two masks differ, in [0, 1]."""
     _same(a, b)
-    return float((flatten(a) != flatten(b)).double().mean())
+    return sum(int((a[name] ^ b[name]).count_nonzero()) for name in a) / size(a)
 
 
 def kappa(a: Mask, b: Mask, within: Mask | None = None) -> float:
@@ -204,16 +218,23 @@ def kappa(a: Mask, b: Mask, within: Mask | None = None) -> float:
 
     One pool over all layers, so layers of different density alone raise it; `by_layer` has it layer by layer.
     """
-    inside = flatten(within) if within else torch.ones_like(flatten(a))
-    return _kappa(flatten(a)[inside], flatten(b)[inside])
+    either = (within or dense(a, list(a))).values()
+    tables = [_agreement(*layer) for layer in zip(a.values(), b.values(), either, strict=True)]
+    return _kappa(*(sum(column) for column in zip(*tables, strict=True)))
 
 
-def _kappa(a: torch.Tensor, b: torch.Tensor) -> float:
-    if not a.numel():
+def _agreement(a: torch.Tensor, b: torch.Tensor, alive: torch.Tensor) -> tuple[int, int, int, int]:
+    """Return the weights alive, those kept by `a`, by `b` and by both."""
+    first, second = a & alive, b & alive
+    return tuple(int(m.count_nonzero()) for m in (alive, first, second, first & second))  # type: ignore[return-value]
+
+
+def _kappa(alive: int, a: int, b: int, both: int) -> float:
+    if not alive:
         return math.nan
-    p, q = float(a.double().mean()), float(b.double().mean())
+    p, q = a / alive, b / alive
     expected = p * q + (1 - p) * (1 - q)
-    return (float((a == b).double().mean()) - expected) / (1 - expected) if expected < 1 else 1.0
+    return ((alive - a - b + 2 * both) / alive - expected) / (1 - expected) if expected < 1 else 1.0
 
 
 def chance(*masks: Mask, within: Mask | None = None) -> float:
@@ -242,8 +263,8 @@ def _counts(masks: tuple[Mask, ...], within: Mask | None) -> tuple[torch.Tensor,
     """Return the weights alive in each layer [L] and those kept by each mask [P, L], as float64."""
     if within:
         masks = tuple(overlap(mask, within) for mask in masks)
-    alive = [int(within[name].sum()) if within else kept.numel() for name, kept in masks[0].items()]
-    kept = [[int(mask[name].sum()) for name in masks[0]] for mask in masks]
+    alive = [int(within[name].count_nonzero()) if within else kept.numel() for name, kept in masks[0].items()]
+    kept = [[int(mask[name].count_nonzero()) for name in masks[0]] for mask in masks]
     return torch.tensor(alive, dtype=torch.float64), torch.tensor(kept, dtype=torch.float64)
 
 
@@ -291,7 +312,9 @@ class Overlap:
         """Measure the masks of one round, all pruned from `within`, and `combined`, made of them."""
         pairs = list(combinations(masks, 2))
         alive = count(within)
-        start = [magnitude(theta0, within, 1 - count(m) / alive, scope) for m in masks] if alive else masks
+        counts = [count(m) for m in masks]
+        initial = {n: magnitude(theta0, within, 1 - n / alive, scope) for n in set(counts)} if alive else {}
+        start = [initial.get(n, m) for n, m in zip(counts, masks, strict=True)]
         layers = [layer_statistics(*pair, within) for pair in pairs]
         return cls(
             jaccard=jaccard(*masks),
@@ -320,10 +343,8 @@ def layer_statistics(a: Mask, b: Mask, within: Mask | None = None) -> list[dict[
     _same(a, b)
     rows = []
     for name in a:
-        alive = within[name].flatten() if within else torch.ones_like(a[name]).flatten()
-        first, second = a[name].flatten()[alive], b[name].flatten()[alive]
-        n, kept_a, kept_b = first.numel(), int(first.sum()), int(second.sum())
-        both = int((first & second).sum())
+        alive = within[name] if within else torch.ones_like(a[name])
+        n, kept_a, kept_b, both = _agreement(a[name], b[name], alive)
         expected = kept_a * kept_b / n if n else 0.0
         variance = expected * (n - kept_a) * (n - kept_b) / (n * (n - 1)) if n > 1 else 0.0
         either, either_expected = kept_a + kept_b - both, kept_a + kept_b - expected
@@ -339,7 +360,7 @@ def layer_statistics(a: Mask, b: Mask, within: Mask | None = None) -> list[dict[
                 "jaccard": both / either if either else 1.0,
                 "chance": expected / either_expected if either_expected else 1.0,
                 "z": (both - expected) / math.sqrt(variance) if variance > 0 else math.nan,
-                "kappa": _kappa(first, second),
+                "kappa": _kappa(n, kept_a, kept_b, both),
             }
         )
     return rows
@@ -370,7 +391,7 @@ def _layer_row(name: str, kept: torch.Tensor) -> dict[str, Any]:
     return {
         "layer": name.removesuffix(".weight"),
         "weights": kept.numel(),
-        "kept": int(kept.sum()),
+        "kept": int(kept.count_nonzero()),
         "density": float(kept.double().mean()),
         "dead_out": int((~kept.flatten(1).any(1)).sum()),
         "dead_in": int((~kept.transpose(0, 1).flatten(1).any(1)).sum()),

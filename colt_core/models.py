@@ -132,7 +132,7 @@ def _conv3(classes: int, width: int = 64) -> nn.Module:
     layers: dict[str, nn.Module] = {}
     for i, (into, out) in enumerate(pairwise(channels), 1):
         layers[f"conv{i}"] = nn.Conv2d(into, out, 3, padding=1, bias=False)
-        layers |= {f"norm{i}": nn.BatchNorm2d(out), f"pool{i}": nn.MaxPool2d(2), f"relu{i}": nn.ReLU()}
+        layers |= {f"norm{i}": nn.BatchNorm2d(out), f"pool{i}": nn.MaxPool2d(2), f"relu{i}": nn.ReLU(inplace=True)}
     layers |= {"average": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "head": nn.Linear(channels[-1], classes)}
     return nn.Sequential(OrderedDict(layers))
 

@@ -79,8 +79,9 @@ class Ticket:
             every ticket of this architecture. Nothing else changes, and nothing is frozen.
         """
         arch = self.architecture
-        network = models.build(arch["name"], arch["classes"], **arch["arguments"])
-        network.load_state_dict(self.theta0)
+        with torch.device("meta"):  # no initialisation that is overwritten at once
+            network = models.build(arch["name"], arch["classes"], **arch["arguments"])
+        network.load_state_dict({name: value.clone() for name, value in self.theta0.items()}, assign=True)
         if classes is not None:
             network = models.with_head(network, classes, seed)
         masks.apply(self.mask_for(network, fresh_head=classes is not None), network)
@@ -216,6 +217,8 @@ class Round:
         For each of those copies, the epochs of its `training.History`.
     cost
         Every training that took place before this mask existed.
+    epochs_saved
+        For each of those copies, the epochs of the recipe that early-bird stopping spared.
     """
 
     number: int
@@ -225,6 +228,7 @@ class Round:
     accuracies: list[float] = field(default_factory=list)
     curves: list[list[dict[str, float]]] = field(default_factory=list)
     cost: Cost = Cost()
+    epochs_saved: list[int] = field(default_factory=list)
 
     @property
     def density(self) -> float:
@@ -268,6 +272,7 @@ class Round:
             "seconds": self.cost.seconds,
             "accuracies": self.accuracies,
             "curves": self.curves,
+            "epochs_saved": self.epochs_saved,
             "overlap": self.overlap.as_dict() if self.overlap else None,
         }
 
@@ -291,6 +296,7 @@ class Round:
             accuracies=record["accuracies"],
             curves=record["curves"],
             cost=Cost(record["image_epochs"], record["flops"], record["seconds"]),
+            epochs_saved=record.get("epochs_saved", []),
         )
 
 

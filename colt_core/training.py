@@ -1,9 +1,9 @@
-"""How networks are trained: `Recipe`, `train()`, `train_copies()`. Images stay uint8 tensors on the device."""
+"""How one network is trained: `Recipe`, `train()`. Images stay uint8 tensors on the device."""
 
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,10 +13,11 @@ from pydantic import Field
 from torch import nn
 from tqdm import tqdm
 
+from .augmentation import augment, draw, epoch_order, normalise
 from .data import Images
 from .masks import Mask, check
 from .models import architecture
-from .seeding import choose_device, derive, generator, reproducible
+from .seeding import choose_device, derive, keeping_memory, reproducible
 from .settings import Settings
 
 
@@ -26,6 +27,8 @@ class Recipe(Settings):
     The learning rate rises linearly over the first `warmup` epochs (fractions allowed), then is multiplied by `gamma`
     after each of the `milestones` (schedule "step"), falls along a cosine to zero, or stays ("constant").
     Augmentation: random crop after zero-padding by `crop` pixels, flip, rotation by up to `rotation` degrees.
+    Precision: "float32"; "tf32" (the same, but CUDA may round what it multiplies to TF32); "bfloat16" (autocast, the
+    weights stay in float32; on CUDA the rest in TF32).
     """
 
     epochs: int = Field(50, ge=1)
@@ -41,7 +44,7 @@ class Recipe(Settings):
     crop: int = Field(4, ge=0)
     flip: bool = True
     rotation: float = Field(15.0, ge=0, le=180)
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
 
     @classmethod
     def named(cls, name: str) -> "Recipe":
@@ -97,17 +100,20 @@ class History:
     epochs
         One dict an epoch: `loss` (mean cross-entropy of the batches), `accuracy` (on the training batches, running),
         `validation_accuracy` (where validation images were given).
+    planned
+        Epochs that the recipe asks for; fewer are in `epochs` where the training was ended early.
     images
         Training images seen, an image counted once for each epoch.
     steps
         Optimiser steps taken.
     seconds
-        Wall time.
+        Time spent computing.
     best_epoch, best_state
         Of the highest validation accuracy (the first of equals), kept apart from the last weights, on the CPU.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
+    planned: int = 0
     images: int = 0
     steps: int = 0
     seconds: float = 0.0
@@ -119,8 +125,45 @@ class History:
         """Validation accuracy after the last epoch, in [0, 1]."""
         return self.epochs[-1].get("validation_accuracy") if self.epochs else None
 
+    @property
+    def saved(self) -> int:
+        """Epochs that were planned and not needed."""
+        return self.planned - len(self.epochs)
 
-def train(
+
+def train(network: nn.Module, images: Images, recipe: Recipe, *, progress: bool | None = None, **how: Any) -> History:
+    """Train a network in place.
+
+    Parameters
+    ----------
+    network
+        Moved to the device and left there.
+    images
+        The training set.
+    recipe
+        How.
+    progress
+        A bar; by default only on a terminal.
+    **how
+        See `epochs`: mask, validation, seed, device, threads, first_step, steps.
+
+    Raises
+    ------
+    ValueError
+        If labels and head, or mask and network, do not fit, or `first_step` is past the end.
+    FloatingPointError
+        If the loss is no longer finite.
+    """
+    hidden = not sys.stderr.isatty() if progress is None else not progress
+    history = History()
+    with tqdm(disable=hidden, leave=False) as bar:
+        for history in epochs(network, images, recipe, **how):
+            bar.total = history.planned
+            bar.update()
+    return history
+
+
+def epochs(
     network: nn.Module,
     images: Images,
     recipe: Recipe,
@@ -132,18 +175,15 @@ def train(
     threads: int = 1,
     first_step: int = 0,
     steps: int | None = None,
-    progress: bool | None = None,
-) -> History:
-    """Train a network in place.
+) -> Iterator[History]:
+    """Train a network in place, and yield its history, one and the same object, after every epoch.
+
+    Between two epochs other trainings may take place, and whoever asks for no more epochs ends this one.
 
     Parameters
     ----------
-    network
-        Moved to the device and left there.
-    images
-        The training set.
-    recipe
-        How.
+    network, images, recipe
+        As for `train`.
     mask
         Weights outside it are exactly zero at every forward pass.
     validation
@@ -154,15 +194,6 @@ def train(
         Where; the number of CPU threads is part of what fixes the result.
     first_step, steps
         Start at this step of the schedule (late rewinding), and take at most so many steps.
-    progress
-        A bar; by default only on a terminal.
-
-    Raises
-    ------
-    ValueError
-        If labels and head, or mask and network, do not fit, or `first_step` is past the end.
-    FloatingPointError
-        If the loss is no longer finite.
     """
     _check_head(network, images)
     where = choose_device(device)
@@ -175,158 +206,42 @@ def train(
     network.to(where).to(memory_format=torch.channels_last)
     keep = _MaskedWeights(network, mask)
     optimizer = _optimizer(recipe, network)
-    history, start, step = History(), time.perf_counter(), first_step
-    images = images.to(where)
-    held_out = validation.to(where) if validation is not None else None
-    hidden = not sys.stderr.isatty() if progress is None else not progress
+    images, held_out = images.to(where), validation.to(where) if validation is not None else None
+    first, last = first_step // per_epoch, math.ceil(end / per_epoch)
+    history, step = History(planned=last - first), first_step
     keep.apply()
-    with reproducible(where, seed, threads):
-        for epoch in tqdm(range(first_step // per_epoch, math.ceil(end / per_epoch)), disable=hidden, leave=False):
-            batches = epoch_batches(images, recipe, seed, epoch)[step - epoch * per_epoch : end - epoch * per_epoch]
-            torch.manual_seed(derive(seed, "dropout", epoch))  # an epoch's draws do not depend on the epochs before it
-            network.train()
-            totals = torch.zeros(2, device=where)
-            seen = 0
-            for index, shifts in batches:
-                for group in optimizer.param_groups:
-                    group["lr"] = recipe.rate_at(step, per_epoch)
-                loss, correct = _step(network, images, recipe, index, shifts, optimizer)
-                keep.apply()
-                totals += torch.stack((loss * len(index), correct))
-                step, seen = step + 1, seen + len(index)
-            _close_epoch(history, network, totals, seen, held_out)
-    history.steps, history.seconds = step - first_step, time.perf_counter() - start
-    return history
-
-
-def train_copies(
-    networks: Sequence[nn.Module],
-    parts: Sequence[Images],
-    recipe: Recipe,
-    *,
-    masks: Sequence[Mask] | None = None,
-    seeds: Sequence[int] | None = None,
-    validation: Sequence[Images] | None = None,
-    first_steps: Sequence[int] | None = None,
-    **options: Any,
-) -> list[nn.Module]:
-    """Train each network in place on its own images, independently; return them, in order.
-
-    Each network gets an attribute `history` (see `History`). `options` go to `train`.
-
-    Raises
-    ------
-    ValueError
-        If the sequences differ in length.
-    """
-    count = len(networks)
-    given = {"parts": parts, "masks": masks, "seeds": seeds, "validation": validation, "first_steps": first_steps}
-    for name, values in given.items():
-        if values is not None and len(values) != count:
-            raise ValueError(f"{count} networks need {count} {name}, not {len(values)}")
-    for i, network in enumerate(networks):
-        vars(network)["history"] = train(
-            network,
-            parts[i],
-            recipe,
-            mask=masks[i] if masks else None,
-            seed=seeds[i] if seeds else i,
-            validation=validation[i] if validation else None,
-            first_step=first_steps[i] if first_steps else 0,
-            **options,
-        )
-    return list(networks)
-
-
-def history_of(network: nn.Module) -> History:
-    """Return what `train_copies` did to a network."""
-    return vars(network)["history"]
+    with keeping_memory(where):
+        for epoch in range(first, last):
+            begun, seen, before = time.perf_counter(), 0, step
+            with reproducible(where, derive(seed, "dropout", epoch), threads, recipe.precision != "float32"):
+                network.train()
+                totals = torch.zeros(2, device=where)
+                for pixels, labels in _batches(images, recipe, seed, epoch, step, end):
+                    for group in optimizer.param_groups:
+                        group["lr"] = recipe.rate_at(step, per_epoch)
+                    loss, correct = _step(network, pixels, labels, recipe, optimizer)
+                    keep.apply()
+                    totals += torch.stack((loss * len(labels), correct))
+                    step, seen = step + 1, seen + len(labels)
+                _close_epoch(history, network, totals, seen, held_out)
+            history.steps += step - before
+            history.seconds += time.perf_counter() - begun
+            yield history
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, images: Images, batch: int = 1000) -> float:
+def accuracy(network: nn.Module, images: Images, batch: int | None = None) -> float:
     """Return the share of images classified correctly, in [0, 1]; no augmentation, BatchNorm in eval mode."""
     device = next(network.parameters()).device
+    batch = batch or (256 if device.type == "cpu" else 2000)  # on a CPU larger ones only take memory
     network.eval()
     correct = 0
     for index in torch.arange(len(images)).split(batch):
-        pixels = images.images[index.to(images.images.device)].to(device)
+        index = index.to(images.labels.device)
+        pixels = images.batch(index).to(device)
         scores = network(normalise(pixels, images.mean, images.std))
-        correct += int((scores.argmax(1) == images.labels[index.to(images.labels.device)].to(device)).sum())
+        correct += int((scores.argmax(1) == images.labels[index].to(device)).sum())
     return correct / len(images)
-
-
-# --- augmentation, batched, on the device ------------------------------------------------------------------------
-
-Shifts = dict[str, torch.Tensor]
-
-
-def epoch_batches(images: Images, recipe: Recipe, seed: int, epoch: int) -> list[tuple[torch.Tensor, Shifts]]:
-    """Return the batches of an epoch: indices and augmentation draws, on the images' device.
-
-    The draws come from a CPU generator of (seed, epoch), so they are the same on every device. Batches are of equal
-    size to within one image, at most `recipe.batch_size`.
-    """
-    n, device = len(images), images.images.device
-    rng = generator(seed, "epoch", epoch)
-    order = torch.randperm(n, generator=rng)
-    draws = {
-        "dy": torch.randint(-recipe.crop, recipe.crop + 1, (n,), generator=rng),
-        "dx": torch.randint(-recipe.crop, recipe.crop + 1, (n,), generator=rng),
-        "flip": torch.rand(n, generator=rng) < (0.5 if recipe.flip else 0.0),
-        "angle": (torch.rand(n, generator=rng) * 2 - 1) * math.radians(recipe.rotation),
-    }
-    pieces = recipe.steps(n)
-    columns = {name: values.to(device).tensor_split(pieces) for name, values in draws.items()}
-    return [
-        (index, {name: chunks[i] for name, chunks in columns.items()})
-        for i, index in enumerate(order.to(device).tensor_split(pieces))
-    ]
-
-
-def augment(pixels: torch.Tensor, recipe: Recipe, shifts: Shifts) -> torch.Tensor:
-    """Crop, flip and rotate a batch of uint8 [B, 3, H, W]; what comes from outside the image is black (zero).
-
-    Returns
-    -------
-    torch.Tensor
-        [B, 3, H, W] in channels_last memory, uint8; float32 in [0, 255] where the recipe rotates.
-    """
-    if recipe.crop or recipe.flip:
-        pixels = _crop_and_flip(pixels, recipe.crop, shifts)
-    return _rotate(pixels, shifts["angle"]) if recipe.rotation else pixels
-
-
-def _crop_and_flip(pixels: torch.Tensor, crop: int, shifts: Shifts) -> torch.Tensor:
-    """One gather: row i of the output is row i + dy of the image, columns likewise, mirrored where flipped."""
-    if not crop:
-        return torch.where(shifts["flip"][:, None, None, None], pixels.flip(3), pixels)
-    batch, _, height, width = pixels.shape
-    device = pixels.device
-    rows = torch.arange(height, device=device) + shifts["dy"][:, None]
-    columns = torch.arange(width, device=device).expand(batch, width)
-    columns = torch.where(shifts["flip"][:, None], width - 1 - columns, columns) + shifts["dx"][:, None]
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
-    image = torch.arange(batch, device=device)[:, None, None]
-    gathered = pixels.permute(0, 2, 3, 1)[
-        image, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
-    ]
-    return (gathered * inside[..., None]).permute(0, 3, 1, 2)
-
-
-def _rotate(pixels: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
-    """Rotate each image about its centre, bilinear, zeros outside."""
-    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    matrix = torch.stack((torch.stack((cos, -sin, zero), 1), torch.stack((sin, cos, zero), 1)), 1)
-    grid = nn.functional.affine_grid(matrix, list(pixels.shape), align_corners=False)
-    return nn.functional.grid_sample(pixels.float(), grid, align_corners=False)
-
-
-def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Return (pixels / 255 - mean) / std per channel, float32, in channels_last memory."""
-    scale = torch.tensor([1 / (255 * s) for s in std], device=pixels.device)[:, None, None]
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=pixels.device)[:, None, None]
-    return pixels.contiguous(memory_format=torch.channels_last).float().mul_(scale).add_(shift)
 
 
 # --- the steps of the loop ---------------------------------------------------------------------------------------
@@ -357,24 +272,40 @@ def _optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(network.parameters(), momentum=recipe.momentum, **common)
 
 
+def _batches(
+    images: Images, recipe: Recipe, seed: int, epoch: int, first: int = 0, end: int | None = None
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield an epoch's batches, normalised pixels and labels, from step `first` to `end` of the whole schedule.
+
+    Batches are of equal size to within one image, at most `recipe.batch_size`. Small ones are made several at a time:
+    on a CPU the start of each operation costs as much as its work on 32 images.
+    """
+    steps, device = recipe.steps(len(images)), images.labels.device
+    order, rng = epoch_order(images, seed, epoch)
+    shifts = draw(len(images), recipe.crop, recipe.flip, recipe.rotation, rng)
+    pieces = torch.arange(len(images)).tensor_split(steps)[max(0, first - epoch * steps) :]
+    pieces = pieces[: end - max(first, epoch * steps)] if end is not None else pieces
+    together = max(1, 256 // recipe.batch_size)
+    for i in range(0, len(pieces), together):
+        where, sizes = torch.cat(pieces[i : i + together]), [len(piece) for piece in pieces[i : i + together]]
+        index = order[where].to(device)
+        moves = {name: values[where].to(device) for name, values in shifts.items()}
+        moved = augment(images.batch(index), moves, bool(recipe.crop or recipe.flip), recipe.rotation > 0)
+        pixels = normalise(moved, images.mean, images.std)
+        yield from zip(pixels.split(sizes), images.labels[index].split(sizes), strict=True)
+
+
 def _step(
-    network: nn.Module,
-    images: Images,
-    recipe: Recipe,
-    index: torch.Tensor,
-    shifts: Shifts,
-    optimizer: torch.optim.Optimizer,
+    network: nn.Module, pixels: torch.Tensor, labels: torch.Tensor, recipe: Recipe, optimizer: torch.optim.Optimizer
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One optimiser step; returns its loss and its count of correct answers, both left on the device."""
-    pixels = normalise(augment(images.images[index], recipe, shifts), images.mean, images.std)
-    labels = images.labels[index]
     low = recipe.precision == "bfloat16"
     with torch.autocast(pixels.device.type, torch.bfloat16) if low else nullcontext():
         scores = network(pixels)
         loss = nn.functional.cross_entropy(scores, labels)
-    optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
+    optimizer.zero_grad(set_to_none=True)  # at once: gradients that outlive the step would cut up the free memory
     return loss.detach(), (scores.detach().argmax(1) == labels).sum()
 
 

@@ -1,131 +1,148 @@
-"""`python -m colt_core.worker`: a process that runs experiments, a JSON line each on its standard input.
+"""`python -m colt_core.worker`: processes that compute beside this one, started once and kept for the next call.
 
-It never imports the caller's `__main__`, so `study` works from a notebook, from `python -` and from a script without a
-main guard; it ends when its input does, hence with its parent.
+A worker never imports the caller's `__main__`, so it serves a notebook, `python -` and a script without a main guard
+alike. Calls and answers are JSON lines; tensors go through files that both sides map into memory. It ends with its
+parent, whatever it is doing.
 """
 
+import atexit
+import builtins
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from inspect import isgenerator
 from queue import SimpleQueue
-from threading import Condition
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .experiments import Experiment
+from threading import Lock, Thread
+from typing import Any
 
 
-def work_off(jobs: list["Experiment"], store: Path, device: str, count: int) -> Iterator["Experiment"]:
-    """Run experiments on `count` worker processes, in order as far as their references allow; yield each when done."""
-    if count <= 1 or len(jobs) <= 1:
-        from .experiments import _finish
+def _place() -> dict[str, str]:
+    """What a worker takes over from this process when it starts: one from another place is not used again."""
+    ours = {name: value for name, value in os.environ.items() if name.startswith(("COLT_", "XDG_"))}
+    return ours | {"executable": sys.executable, "folder": os.getcwd()}
 
-        for job in sorted(jobs, key=lambda e: e.reference() is not None):
-            _finish(job, store, device, 1)
-            yield job
-        return
-    queue, finished = _Queue(jobs), SimpleQueue[Any]()
-    with ThreadPoolExecutor(count) as pool:
-        lanes = [pool.submit(_lane, queue, store, device, finished.put) for _ in range(count)]
-        for lane in lanes:
-            lane.add_done_callback(lambda _: finished.put(None))
+
+class Worker:
+    """A process that carries out one call at a time."""
+
+    def __init__(self) -> None:
+        self.place = _place()
+        environment = {"OMP_NUM_THREADS": "1", "COLT_WORKERS": "1"}  # a worker starts no workers of its own
+        environment |= {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}  # large pages
+        environment |= {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "colt_core.worker"],
+            text=True, env=os.environ | environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def call(self, function: str, **arguments: Any) -> Generator[Any, Any, Any]:
+        """Call "module:function" there; yield what it yields, pass on what is sent to it, return what it returns.
+
+        Raises
+        ------
+        RuntimeError
+            If the process dies. An error of the function is raised here with its own type, if that is a built-in one.
+        """
+        answer = self._ask({"call": function, "arguments": arguments})
+        while "yield" in answer:
+            answer = self._ask({"send": (yield answer["yield"])})
+        if "error" in answer:
+            kind = getattr(builtins, answer["type"], RuntimeError)
+            raise (kind if isinstance(kind, type) and issubclass(kind, Exception) else RuntimeError)(answer["error"])
+        return answer["return"]
+
+    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        assert self.process.stdin and self.process.stdout
         try:
-            for _ in lanes:
-                yield from iter(finished.get, None)
-        except BaseException:  # an interrupt, or the caller has seen enough: what runs is stopped, its rounds are kept
-            queue.stop()
-            raise
-    for lane in lanes:
-        lane.result()
-
-
-class _Queue:
-    """Jobs in order; one is ready when neither its own folder nor its reference's is being worked on or waited for."""
-
-    def __init__(self, jobs: list["Experiment"]) -> None:
-        self.waiting = list(jobs)
-        self.running: list[str] = []
-        self.processes: list[subprocess.Popen[str]] = []
-        self.changed = Condition()
-
-    def take(self) -> "Experiment | None":
-        """Wait for a job that is ready; None when there is none left."""
-        with self.changed:
-            while self.waiting:
-                open_folders = {*self.running, *(job.hash for job in self.waiting)}
-                for job in self.waiting:
-                    reference = job.reference()
-                    if job.hash not in self.running and (reference is None or reference.hash not in open_folders):
-                        self.waiting.remove(job)
-                        self.running.append(job.hash)
-                        return job
-                self.changed.wait()
-            return None
+            self.process.stdin.write(json.dumps(message) + "\n")
+            self.process.stdin.flush()
+            return dict(json.loads(self.process.stdout.readline()))
+        except (OSError, ValueError):
+            self.stop()
+            return {"error": "the worker process died", "type": "RuntimeError"}
 
     def stop(self) -> None:
-        """Begin nothing more, and end what runs."""
-        with self.changed:
-            self.waiting = []
-            for process in self.processes:
-                process.terminate()
-            self.changed.notify_all()
-
-    def done(self, job: "Experiment", failed: bool) -> None:
-        """Take a job off; after a failure no other begins."""
-        with self.changed:
-            self.running.remove(job.hash)
-            self.waiting = [] if failed else self.waiting
-            self.changed.notify_all()
+        """End the process now."""
+        self.process.kill()
+        with suppress(OSError, ValueError):
+            self.process.communicate()
 
 
-def _lane(queue: _Queue, store: Path, device: str, report: Callable[["Experiment"], None]) -> None:
-    """Feed one worker process with jobs, and report each when it is done."""
-    command = [sys.executable, "-m", "colt_core.worker"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    process = subprocess.Popen(command, text=True, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    queue.processes.append(process)
+_idle: list[Worker] = []
+_lock = Lock()
+
+
+@contextmanager
+def lend(count: int) -> Iterator[list[Worker]]:
+    """Lend out workers: idle ones, and new ones for the rest. After an error those lent are stopped, not kept."""
+    with _lock:
+        mine = [worker for worker in _idle if worker.process.poll() is None and worker.place == _place()][:count]
+        _idle[:] = [worker for worker in _idle if worker not in mine]
+    mine += [Worker() for _ in range(count - len(mine))]
     try:
-        while job := queue.take():
-            answer = _ask(process, {"experiment": job.model_dump(mode="json"), "store": str(store), "device": device})
-            queue.done(job, "error" in answer)
-            if "error" in answer:
-                raise RuntimeError(f"{job.method} on {job.dataset}, seed {job.seed}: {answer['error']}")
-            report(job)
-    finally:
-        with suppress(OSError):
-            process.communicate()
+        yield mine
+    except BaseException:
+        for worker in mine:
+            worker.stop()
+        raise
+    with _lock:
+        _idle.extend(mine)
 
 
-def _ask(process: "subprocess.Popen[str]", job: dict[str, Any]) -> dict[str, Any]:
-    """Send a job and wait for its answer; a dead worker's is an error."""
-    assert process.stdin and process.stdout
-    try:
-        process.stdin.write(json.dumps(job) + "\n")
-        process.stdin.flush()
-        return dict(json.loads(process.stdout.readline()))
-    except (OSError, ValueError):
-        return {"error": "the worker process died"}
+def stop_idle() -> None:
+    """End the workers that nothing uses: frees their memory; the next call starts new ones."""
+    with _lock:
+        while _idle:
+            _idle.pop().stop()
+
+
+atexit.register(stop_idle)
 
 
 def _serve() -> None:
-    from .experiments import Experiment, _finish
-
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not mix with the answers
-    for line in sys.stdin:
-        job = json.loads(line)
-        try:
-            _finish(Experiment(**job["experiment"]), Path(job["store"]), job["device"], 1)
-            answer: dict[str, Any] = {"done": True}
-        except Exception as problem:
-            answer = {"error": f"{type(problem).__name__}: {problem}"}
-        answers.write(json.dumps(answer) + "\n")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
+    messages = SimpleQueue[dict[str, Any]]()
+    Thread(target=_listen, args=(messages.put,), daemon=True).start()
+
+    def say(message: dict[str, Any]) -> None:
+        answers.write(json.dumps(message) + "\n")
         answers.flush()
+
+    while True:
+        job = messages.get()
+        try:
+            module, _, name = job["call"].partition(":")
+            result = getattr(import_module(module), name)(**job["arguments"])
+            if isgenerator(result):
+                result = _exchange(result, say, messages)
+            say({"return": result})
+        except Exception as problem:
+            say({"error": str(problem), "type": type(problem).__name__})
+
+
+def _exchange(generator: Any, say: Any, messages: "SimpleQueue[dict[str, Any]]") -> Any:
+    try:
+        value = next(generator)
+        while True:
+            say({"yield": value})
+            value = generator.send(messages.get()["send"])
+    except StopIteration as end:
+        return end.value
+
+
+def _listen(put: Any) -> None:
+    """Hand on what the parent says; when it is gone, so are we. Files are written whole or not at all."""
+    with suppress(ValueError):
+        for line in sys.stdin:
+            put(json.loads(line))
+    os._exit(0)
 
 
 if __name__ == "__main__":

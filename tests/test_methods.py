@@ -255,7 +255,7 @@ def test_colt_refuses_bad_input_before_any_training(network, parts, recipe, monk
 def test_an_empty_partition_and_images_too_small_are_refused_at_the_call(network, parts, recipe):
     with pytest.raises(ValueError, match="partition 1 of 2 is empty"):
         cc.colt(network, [parts[0], parts[1].take(torch.arange(0))], recipe)
-    small = [replace(part, images=part.images[:, :, :4, :4]) for part in parts]
+    small = [replace(part, pixels=part.pixels[:, :, :4, :4]) for part in parts]
     with pytest.raises(ValueError, match="conv3 cannot take images of 4 x 4 pixels"):
         cc.colt(network, small, recipe)
 

@@ -185,7 +185,7 @@ def test_a_score_never_looks_at_the_test_set_to_choose(ticket, few, recipe):
 def test_a_ticket_scores_on_other_classes_and_sizes(ticket, mini, few, recipe):
     from dataclasses import replace
 
-    part = lambda images: replace(images.only([0, 1, 2]), images=images.only([0, 1, 2]).images.repeat(1, 1, 2, 2))
+    part = lambda images: replace(images.only([0, 1, 2]), pixels=images.pixels.repeat(1, 1, 2, 2))
     large = cc.Dataset("large", part(few.train), part(few.validation), part(few.test))
     score = cc.evaluate(ticket, large, recipe, device="cpu")
     assert score.chance == pytest.approx(1 / 3) and score.test_images == 30

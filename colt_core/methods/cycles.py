@@ -8,11 +8,13 @@ from typing import Any
 from torch import nn
 
 from .. import masks, models
+from ..copies import history_of, train_copies
 from ..data import Images, check_fraction
+from ..early_bird import EarlyBird, Settling
 from ..masks import Mask, Overlap
 from ..seeding import choose_device, derive
 from ..tickets import Cost, Round, Ticket
-from ..training import Recipe, history_of, train, train_copies
+from ..training import Recipe, train
 
 Choose = Callable[[list[nn.Module], Mask, int], tuple[list[Mask], Mask]]
 
@@ -33,8 +35,10 @@ class Options:
         Images to score each copy on, one set a partition.
     seed
         Of order, augmentation and fresh heads.
-    device, threads
-        Where to compute.
+    device, threads, workers
+        Where to compute; `workers` copies side by side (see `train_copies`).
+    early_bird
+        End each round's trainings once their masks have settled (see `EarlyBird`); None: train the whole recipe.
     stem, head
         False, True: leave the first layer out of the mask, take the classifier in.
     resume
@@ -50,6 +54,8 @@ class Options:
     seed: int = 0
     device: str = "auto"
     threads: int = 1
+    workers: int | None = None
+    early_bird: EarlyBird | None = None
     stem: bool = True
     head: bool = False
     resume: Round | None = None
@@ -61,6 +67,8 @@ class Options:
         if self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {self.threads}")
         choose_device(self.device)
+        if self.early_bird is not None and not isinstance(self.early_bird, EarlyBird):
+            raise ValueError(f"early_bird must be an EarlyBird(delta, window, on) or None, not {self.early_bird!r}")
 
 
 def check_inputs(network: nn.Module, parts: list[Images], recipe: Recipe, options: Options) -> None:
@@ -113,9 +121,14 @@ def step_flops(network: nn.Module, images: Images) -> float:
 
 
 def train_round(
-    ticket: Ticket, parts: list[Images], recipe: Recipe, options: Options, number: int
+    ticket: Ticket, parts: list[Images], recipe: Recipe, options: Options, number: int, choose: Choose
 ) -> tuple[list[nn.Module], Cost]:
-    """Train a copy of a ticket on each partition, from theta0 under the mask; heads fit the partition's classes."""
+    """Train a copy of a ticket on each partition, from theta0 under the mask; heads fit the partition's classes.
+
+    `choose` is how masks will be drawn from the copies: what early-bird stopping watches.
+    """
+    early = options.early_bird
+    settled = Settling(early, ticket.mask, lambda copies: choose(copies, ticket.mask, number)) if early else None
     own = ticket.architecture["classes"]
     heads = [None if len(part.classes) == own else len(part.classes) for part in parts]
     copies = [ticket.model(classes, options.seed) for classes in heads]
@@ -123,7 +136,7 @@ def train_round(
     kept = [ticket.mask_for(copy, head is not None) for copy, head in zip(copies, heads, strict=True)]
     train_copies(
         copies, parts, recipe, masks=kept, seeds=seeds, validation=options.validation,
-        device=options.device, threads=options.threads,
+        device=options.device, threads=options.threads, workers=options.workers, settled=settled,
         first_steps=[_first_step(part, recipe, options) for part in parts],
     )  # fmt: skip
     costs = [
@@ -154,7 +167,7 @@ def cycles(
         yield last
     while not done(last):
         number, before = last.number + 1, last.ticket
-        copies, cost = train_round(before, parts, recipe, options, number)
+        copies, cost = train_round(before, parts, recipe, options, number, choose)
         chosen, combined = choose(copies, before.mask, number)
         ticket = Ticket(before.architecture, before.theta0, combined)
         last = Round(
@@ -164,6 +177,7 @@ def cycles(
             Overlap.of(chosen, before.mask, combined, before.theta0, options.scope) if len(chosen) > 1 else None,
             *curves(copies),
             last.cost + cost,
+            epochs_saved(copies),
         )
         yield last
 
@@ -172,6 +186,11 @@ def curves(copies: list[nn.Module]) -> tuple[list[float], list[list[dict[str, fl
     """Return the copies' last validation accuracies (none without validation images) and their epochs."""
     epochs = [history_of(copy).epochs for copy in copies]
     return [e[-1]["validation_accuracy"] for e in epochs if "validation_accuracy" in e[-1]], epochs
+
+
+def epochs_saved(copies: list[nn.Module]) -> list[int]:
+    """Return for each copy how many of the recipe's epochs early-bird stopping has spared."""
+    return [history_of(copy).saved for copy in copies]
 
 
 def magnitude_masks(copies: list[nn.Module], mask: Mask, rate: float, scope: str) -> list[Mask]:

@@ -15,6 +15,7 @@ from .cycles import (
     check_inputs,
     curves,
     cycles,
+    epochs_saved,
     first_round,
     magnitude_masks,
     rate_to,
@@ -96,14 +97,21 @@ def _oneshot(
         yield dense
     if done >= len(densities):
         return
-    copies, cost = train_round(dense.ticket, [images], recipe, options, 1)
-    for number, density in enumerate(densities, 1):
+
+    def choose(copies: list[nn.Module], mask: Mask, number: int) -> tuple[list[Mask], Mask]:
+        kept = magnitude_masks(copies, mask, rate_to(densities[number - 1], mask), options.scope)
+        return kept, kept[0]
+
+    def sparsest(copies: list[nn.Module], mask: Mask, _: int) -> tuple[list[Mask], Mask]:
+        return choose(copies, mask, len(densities))  # of all that is cut from this one training: early stopping sees it
+
+    copies, cost = train_round(dense.ticket, [images], recipe, options, 1, sparsest)
+    for number in range(1, len(densities) + 1):
         if number > done:
-            rate = rate_to(density, dense.ticket.mask)
-            (kept,) = magnitude_masks(copies, dense.ticket.mask, rate, options.scope)
+            kept = choose(copies, dense.ticket.mask, number)[1]
             parent = dense.ticket.provenance | {"round": number, "parent": dense.ticket.hash}
             ticket = Ticket(dense.ticket.architecture, dense.ticket.theta0, kept, parent)
-            yield Round(number, ticket, [], None, *curves(copies), dense.cost + cost)
+            yield Round(number, ticket, [], None, *curves(copies), dense.cost + cost, epochs_saved(copies))
 
 
 def _dense(network: nn.Module, options: Options) -> Mask:

@@ -1,0 +1,349 @@
+"""`make bench`: speed as ratios, both sides measured in turn in one run. Prints one table and writes it to results/.
+
+python benchmarks/bench.py [--only 1 3] [--networks conv3 resnet18] [--repeats 5] [--out results]
+"""
+
+import argparse
+import gc
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import usual
+
+import colt_core as cc
+from colt_core import masks, training
+from colt_core.augmentation import normalise
+from colt_core.models import forward_flops
+from colt_core.seeding import cores, keeping_memory
+from colt_core.worker import stop_idle
+
+CPU = torch.device("cpu")
+# name: arguments of build, images of a short run (several seconds the usual way)
+NETWORKS: dict[str, tuple[str, dict[str, int], int]] = {
+    "conv3": ("conv3", {}, 4096),
+    "conv3 width 16": ("conv3", {"width": 16}, 24576),
+    "resnet18": ("resnet18", {}, 1536),
+    "mobilenetv2": ("mobilenetv2", {}, 1024),
+}
+RECIPE = cc.Recipe.named("official").changed(epochs=1)
+Row = dict[str, Any]
+
+
+def seconds(job: Callable[[], object]) -> float:
+    """Time one call."""
+    gc.collect()
+    begun = time.perf_counter()
+    job()
+    return time.perf_counter() - begun
+
+
+def paired(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> dict[str, list[float]]:
+    """Time both sides in turn, A B A B ..., after one run of each that does not count."""
+    ours(), theirs()
+    pairs = [(seconds(ours), seconds(theirs)) for _ in range(repeats)]
+    a, b = map(list, zip(*pairs, strict=True))
+    return {"ours": a, "theirs": b, "ratio": [theirs / ours for ours, theirs in pairs]}
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    """Write the median and, in brackets, the lowest and the highest."""
+    middle = f"{statistics.median(values):.{digits}f}"
+    return middle + (f" ({min(values):.{digits}f}-{max(values):.{digits}f})" if len(values) > 1 else "")
+
+
+def row(number: int, what: str, network: str, ours: str, theirs: str, ratio: str, reach: str = "") -> Row:
+    """Make a line of the table, and print it at once."""
+    line = {"item": number, "what": what, "network": network, "ours": ours, "other": theirs}
+    line |= {"ratio": ratio, "reach": reach}
+    print("  ".join(f"{value}" for value in line.values()), flush=True)
+    return line
+
+
+def some(data: cc.Dataset, count: int) -> cc.Images:
+    """Take so many training images, of all classes alike, some several times where there are fewer."""
+    return data.train.take(torch.arange(count) * 7 % len(data.train))
+
+
+def network_of(name: str, classes: int = 10) -> torch.nn.Module:
+    """Build a network of the table."""
+    kind, arguments, _ = NETWORKS[name]
+    return cc.build(kind, classes, 0, **arguments)
+
+
+# --- the six items -----------------------------------------------------------------------------------------------
+
+
+def masked_step(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[Row]:
+    """1. Our masked step against the bare dense step of the same network on the same batch, one thread."""
+    torch.set_num_threads(1)
+    # One batch again and again at the usual rate is soon learnt, and denormal gradients are another benchmark.
+    slow = RECIPE.changed(learning_rate=1e-5)
+    for name in names:
+        batch = some(data, 256)
+        pixels, labels = normalise(batch.images, data.mean, data.std), batch.labels
+        steps = {"conv3 width 16": 8, "conv3": 3}.get(name, 1)
+        sides = []
+        for share in (0.5, 0.0):
+            network = network_of(name).to(memory_format=torch.channels_last).train()
+            dense = masks.dense(dict(network.named_parameters()), cc.prunable(network))
+            mask = masks.random_like(masks.magnitude(dict(network.named_parameters()), dense, share), torch.Generator())
+            keep = training._MaskedWeights(network, mask if share else None)
+            sides.append((network, keep, training._optimizer(slow, network)))
+
+        def ours(side: Any = sides[0], steps: int = steps, batch: Any = (pixels, labels)) -> None:
+            for _ in range(steps):
+                training._step(side[0], *batch, RECIPE, side[2])
+                side[1].apply()
+
+        def bare(side: Any = sides[1], steps: int = steps, batch: Any = (pixels, labels)) -> None:
+            for _ in range(steps):
+                torch.nn.functional.cross_entropy(side[0](batch[0]), batch[1]).backward()
+                side[2].step()
+                side[2].zero_grad()
+
+        with keeping_memory(CPU):
+            times = paired(ours, bare, repeats * 3)
+        ratios = [1 / r for r in times["ratio"]]
+        each = [[t / steps * 1e3 for t in times[side]] for side in ("ours", "theirs")]
+        about = (spread(each[0], 1) + " ms", spread(each[1], 1) + " ms", spread(ratios, 3))
+        yield row(1, "masked step / bare dense step, batch 256", name, *about, "at most 1.03")
+
+
+def training_loop(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[Row]:
+    """2. Our loop against the usual way; both may use every core, and the usual way its better number of loaders."""
+    for name in names:
+        images = some(data, NETWORKS[name][2])
+
+        def ours(images: cc.Images = images, name: str = name) -> None:
+            cc.train(network_of(name), images, RECIPE, threads=cores())
+
+        def theirs(loaders: int, images: cc.Images = images, name: str = name) -> None:
+            torch.set_num_threads(cores())
+            network = network_of(name)
+            usual.masked(network)
+            for _ in usual.epoch(network, images, RECIPE, loaders):
+                pass
+
+        loaders = min((0, cores()), key=lambda n: seconds(lambda: theirs(n)))
+        times = paired(ours, lambda n=loaders: theirs(n), repeats)
+        speeds = [spread([len(images) / t for t in times[side]], 0) + " img/s" for side in ("ours", "theirs")]
+        yield row(2, f"training loop ({loaders} loaders)", name, *speeds, spread(times["ratio"]))
+
+
+def colt_round(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[Row]:
+    """3. One COLT round, from the rewound copies to the overlap, against the usual way's."""
+    reach = {"conv3": "at least 1.7", "resnet18": "at least 1.35", "conv3 width 16": "at least 2.8"}
+    for name in names:
+        parts = cc.partition(some(data, NETWORKS[name][2]), 2)
+        dense = cc.Ticket.of(network_of(name))
+        wanted: list[int] = []
+
+        def theirs(loaders: int, name: str = name, parts: list[cc.Images] = parts) -> None:
+            torch.set_num_threads(cores())
+            usual.colt_round([network_of(name, 5) for _ in parts], parts, RECIPE, loaders)
+
+        def ours(name: str = name, parts: list[cc.Images] = parts, dense: Any = dense, into: Any = wanted) -> None:
+            into.append(one_round(dense, parts))
+
+        loaders = min((0, cores()), key=lambda n: seconds(lambda: theirs(n)))
+        times = paired(ours, lambda n=loaders: theirs(n), repeats)
+        about = [spread(times[side]) + " s" for side in ("ours", "theirs")]
+        yield row(3, "COLT round, 2 partitions", name, *about, spread(times["ratio"]), reach.get(name, ""))
+
+
+def one_round(dense: cc.Ticket, parts: list[cc.Images], **options: Any) -> int:
+    """Carry out a COLT round as `cc.colt` does; return how many weights are left."""
+    copies = [dense.model(len(part.classes)) for part in parts]
+    cc.train_copies(copies, parts, RECIPE, masks=[dense.mask_for(c, True) for c in copies], device="cpu", **options)
+    return masks.count(masks.overlap(*(masks.magnitude(dict(c.named_parameters()), dense.mask, 0.15) for c in copies)))
+
+
+def share_of_matmul(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[Row]:
+    """4. Images/s and FLOP/s in the steady state, as a share of this machine's own matrix product in the same run."""
+    for threads in sorted({1, cores()}):
+        for name in names:
+            for precision in ("float32", "bfloat16"):
+                recipe = RECIPE.changed(precision=precision)
+                network, steps = network_of(name), {"conv3 width 16": 12, "conv3": 6}.get(name, 3)
+                rates, limits = [], []
+                for _ in range(repeats):
+                    limits.append(matmul_rate(threads, torch.float32 if precision == "float32" else torch.bfloat16))
+                    rates.append(256 / step_seconds(network, some(data, 256 * (steps + 1)), recipe, threads))
+                flops = 3 * forward_flops(network)
+                shares = [100 * r * flops / limit for r, limit in zip(rates, limits, strict=True)]
+                what = f"{precision}, {threads} thread{'s' * (threads > 1)}, batch 256"
+                about = (spread(rates, 0) + " img/s", spread([limit / 1e9 for limit in limits], 0) + " GFLOP/s matmul")
+                reach = "at least 60 %" if name == "conv3" and precision == "float32" else ""
+                yield row(4, what, name, *about, spread(shares, 0) + " %", reach)
+
+
+def step_seconds(network: torch.nn.Module, images: cc.Images, recipe: cc.Recipe, threads: int) -> float:
+    """Return the median time of a step, augmentation included, after the first (which touches fresh memory)."""
+    marks: list[float] = []
+    network.register_forward_pre_hook(lambda *_: marks.append(time.perf_counter()))
+    cc.train(network, images, recipe, threads=threads)
+    network._forward_pre_hooks.clear()
+    return statistics.median(b - a for a, b in pairwise(marks[1:]))
+
+
+def matmul_rate(threads: int, dtype: torch.dtype, size: int = 2048) -> float:
+    """Return the FLOP/s of a square matrix product."""
+    torch.set_num_threads(threads)
+    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
+    a @ b
+    return 2 * size**3 / statistics.median(seconds(lambda: a @ b) for _ in range(7))
+
+
+def mask_operations(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[Row]:
+    """5. What is done to ResNet-18's 11 million weights between trainings; the usual way where it has one."""
+    from torch.nn.utils import prune
+
+    network, other = cc.build("resnet18", 10, 0), cc.build("resnet18", 10, 1)
+    weights = dict(network.named_parameters())
+    dense = masks.dense(weights, cc.prunable(network))
+    half = masks.magnitude(weights, dense, 0.5)
+    second = masks.magnitude(dict(other.named_parameters()), dense, 0.5)
+    ticket = cc.Ticket.of(network, half)
+    pruned = half | {}
+    factors = [m.float() for m in half.values()], [m.float() for m in second.values()]
+
+    def prune_usual() -> None:
+        copy = cc.build("resnet18", 10, 0)
+        prune.global_unstructured(usual.masked(copy), prune.L1Unstructured, amount=0.15)
+
+    build = statistics.median(seconds(lambda: usual.masked(cc.build("resnet18", 10, 0))) for _ in range(repeats))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ticket.safetensors"
+        jobs = {
+            "global magnitude mask, dense": (
+                lambda: masks.magnitude(weights, dense, 0.15),
+                prune_usual,
+                "under 150 ms",
+            ),
+            "global magnitude mask, half": (lambda: masks.magnitude(weights, pruned, 0.15), None, "under 150 ms"),
+            "overlap of two masks": (
+                lambda: masks.overlap(half, second),
+                lambda: [a * b for a, b in zip(*factors, strict=True)],
+                "",
+            ),
+            "all statistics of an overlap": (
+                lambda: masks.Overlap.of([half, second], dense, masks.overlap(half, second), weights),
+                None,
+                "",
+            ),
+            "save and verified load of a ticket": (
+                lambda: (ticket.save(path), cc.Ticket.load(path)),
+                lambda: (torch.save([ticket.theta0, half], path), torch.load(path)),
+                "under 300 ms",
+            ),
+        }
+        for threads in sorted({1, cores()}):
+            torch.set_num_threads(threads)
+            for what, (ours, theirs, reach) in jobs.items():
+                times = paired(ours, theirs or (lambda: None), repeats * 2)
+                extra = build if theirs is prune_usual else 0.0
+                mine = spread([t * 1e3 for t in times["ours"]], 0) + " ms"
+                other_times = [max(t - extra, 0.0) for t in times["theirs"]]
+                ratio = spread([b / a for a, b in zip(times["ours"], other_times, strict=True)]) if theirs else ""
+                about = (mine, spread([t * 1e3 for t in other_times], 0) + " ms" if theirs else "", ratio)
+                yield row(5, f"{what}, {threads} thread{'s' * (threads > 1)}", "resnet18", *about, reach)
+
+
+def scaling(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[Row]:
+    """6. Time of a round against P and against the size of the data; the other side is one copy after the other."""
+    name, count = "conv3 width 16", 12288
+    dense = cc.Ticket.of(network_of(name))
+    cases = [(parts, count) for parts in (2, 3, 4, 5)] + [(2, count // 4), (2, count // 2), (2, 2 * count)]
+    for parts, images in cases:
+        split = cc.partition(some(data, images), parts)
+        times = paired(lambda s=split: one_round(dense, s), lambda s=split: one_round(dense, s, workers=1), repeats)
+        about = [spread(times[side]) + " s" for side in ("ours", "theirs")]
+        yield row(6, f"COLT round, P = {parts}, {images} images", name, *about, spread(times["ratio"]))
+
+
+def memory(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[Row]:
+    """7. Peak memory of a ResNet-18 round, both copies side by side, over all processes (proportional set sizes)."""
+    if not Path("/proc/self/smaps_rollup").exists():
+        return
+    stop_idle()
+    dense, parts = cc.Ticket.of(cc.build("resnet18", 10, 0)), cc.partition(some(data, 2048), 2)
+    held_out = cc.partition(data.validation, 2)
+    peaks, over = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.1):
+            peaks.append(sum(_memory(int(pid)) for pid in [os.getpid(), *_children()]))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    one_round(dense, parts, validation=held_out)
+    over.set()
+    watcher.join()
+    yield row(7, "peak memory of a COLT round", "resnet18", f"{max(peaks):.2f} GB", "", "", "at most 6 GB")
+
+
+def _children() -> list[str]:
+    return [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+
+
+def _memory(process: int) -> float:
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0) * 1024 / 1e9
+
+
+ITEMS = [masked_step, training_loop, colt_round, share_of_matmul, mask_operations, scaling, memory]
+
+
+def machine() -> str:
+    """Describe this machine without naming it."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0
+    kind = torch.backends.cpu.get_cpu_capability()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return (
+        f"{cores()} cores ({platform.machine()}, {kind}), {memory:.0f} GiB, {gpu}; "
+        f"torch {torch.__version__}, Python {platform.python_version()}"
+    )
+
+
+def main() -> None:
+    """Run what is asked for and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    numbers = range(1, len(ITEMS) + 1)
+    parser.add_argument("--only", type=int, nargs="+", choices=numbers, default=list(numbers), metavar="ITEM")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--data", default="cifar10-mini")
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    chosen = parser.parse_args()
+    data, begun, lines = cc.load(chosen.data), time.perf_counter(), []
+    print(machine(), flush=True)
+    for number in chosen.only:
+        lines += list(ITEMS[number - 1](data, chosen.networks, chosen.repeats))
+    table = pd.DataFrame(lines)
+    about = f"{machine()}\n\n`python benchmarks/bench.py {' '.join(sys.argv[1:])}`".rstrip("` ") + "`, "
+    about += (
+        f"{date.today()}, {time.perf_counter() - begun:.0f} s. Medians with the lowest and the highest in brackets."
+    )
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(chosen.out / "bench.csv", index=False)
+    (chosen.out / "bench.md").write_text(f"{about}\n\n{table.to_markdown(index=False)}\n")
+    print(f"\n{about}\n\n{table.to_markdown(index=False)}")
+
+
+if __name__ == "__main__":
+    main()

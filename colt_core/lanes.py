@@ -1,0 +1,92 @@
+"""Experiments side by side on this machine: each lane feeds one worker process."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Condition
+from typing import TYPE_CHECKING, Any
+
+from .worker import Worker, lend
+
+if TYPE_CHECKING:
+    from .experiments import Experiment
+
+
+def work_off(jobs: list["Experiment"], store: Path, device: str, count: int) -> Iterator["Experiment"]:
+    """Run experiments on `count` worker processes, in order as far as their references allow; yield each when done."""
+    if count <= 1 or len(jobs) <= 1:
+        from .experiments import _finish
+
+        for job in sorted(jobs, key=lambda e: e.reference() is not None):
+            _finish(job, store, device, 1)
+            yield job
+        return
+    queue, finished = _Queue(jobs), SimpleQueue[Any]()
+    with lend(min(count, len(jobs))) as workers, ThreadPoolExecutor(len(workers)) as pool:
+        lanes = [pool.submit(_lane, queue, worker, store, device, finished.put) for worker in workers]
+        for lane in lanes:
+            lane.add_done_callback(lambda _: finished.put(None))
+        try:
+            for _ in lanes:
+                yield from iter(finished.get, None)
+            for lane in lanes:
+                lane.result()
+        except BaseException:  # an interrupt, or the caller has seen enough: what runs is stopped, its rounds are kept
+            queue.stop()
+            for worker in workers:
+                worker.process.kill()
+            raise
+
+
+class _Queue:
+    """Jobs in order; one is ready when neither its own folder nor its reference's is being worked on or waited for."""
+
+    def __init__(self, jobs: list["Experiment"]) -> None:
+        self.waiting = list(jobs)
+        self.running: list[str] = []
+        self.changed = Condition()
+
+    def take(self) -> "Experiment | None":
+        """Wait for a job that is ready; None when there is none left."""
+        with self.changed:
+            while self.waiting:
+                open_folders = {*self.running, *(job.hash for job in self.waiting)}
+                for job in self.waiting:
+                    reference = job.reference()
+                    if job.hash not in self.running and (reference is None or reference.hash not in open_folders):
+                        self.waiting.remove(job)
+                        self.running.append(job.hash)
+                        return job
+                self.changed.wait()
+            return None
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        with self.changed:
+            self.waiting = []
+            self.changed.notify_all()
+
+    def done(self, job: "Experiment") -> None:
+        """Take a job off."""
+        with self.changed:
+            self.running.remove(job.hash)
+            self.changed.notify_all()
+
+
+def _lane(queue: _Queue, worker: Worker, store: Path, device: str, report: Callable[["Experiment"], None]) -> None:
+    """Feed one worker with jobs, and report each when it is done; after a failure no other begins."""
+    while job := queue.take():
+        about = {"experiment": job.model_dump(mode="json"), "store": str(store), "device": device}
+        try:
+            for _ in worker.call("colt_core.experiments:_finish_described", **about):
+                pass
+        except Exception as problem:
+            queue.stop()
+            raise RuntimeError(f"{job.method} on {job.dataset}, seed {job.seed}: {_named(problem)}") from None
+        queue.done(job)
+        report(job)
+
+
+def _named(problem: Exception) -> str:
+    return str(problem) if type(problem) is RuntimeError else f"{type(problem).__name__}: {problem}"
