@@ -32,9 +32,9 @@ from colt_core.worker import stop_idle
 CPU = torch.device("cpu")
 # name: arguments of build, images of a short run (several seconds the usual way)
 NETWORKS: dict[str, tuple[str, dict[str, int], int]] = {
-    "conv3": ("conv3", {}, 4096),
-    "conv3 width 16": ("conv3", {"width": 16}, 24576),
-    "resnet18": ("resnet18", {}, 1536),
+    "conv3": ("conv3", {}, 8192),
+    "conv3 width 16": ("conv3", {"width": 16}, 40960),
+    "resnet18": ("resnet18", {}, 2048),
     "mobilenetv2": ("mobilenetv2", {}, 1024),
 }
 RECIPE = cc.Recipe.named("official").changed(epochs=1)

@@ -23,6 +23,7 @@ from .early_bird import EarlyBird
 from .experiments import Experiment, Study, rounds, run, store_folder, study
 from .methods import METHODS, colt, imp, oneshot, random, reinit
 from .models import NETWORKS, build, prunable, with_head
+from .planning import Plan, plan
 from .seeding import choose_device
 from .tickets import Round, Score, Ticket, evaluate
 from .training import Recipe, accuracy, train
@@ -36,6 +37,7 @@ __all__ = [
     "EarlyBird",
     "Experiment",
     "Images",
+    "Plan",
     "Recipe",
     "Round",
     "Score",
@@ -51,6 +53,7 @@ __all__ = [
     "masks",
     "oneshot",
     "partition",
+    "plan",
     "prunable",
     "random",
     "reinit",

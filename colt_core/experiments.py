@@ -28,7 +28,7 @@ from .training import Recipe
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 1  # part of every hash: raise it when the same description comes to mean another computation
+FORMAT = 2  # part of every hash: raise it when the same description comes to mean another computation
 OPTIONAL = ("early_bird",)  # joined later: where they are None an experiment's hash is what it was before
 STUDIES = Path(__file__).parent / "studies"
 

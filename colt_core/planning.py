@@ -1,0 +1,245 @@
+"""What a run will cost, before it starts: `plan()`."""
+
+import json
+import math
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from . import masks, models
+from .data import Images
+from .experiments import Experiment, _data, read_records, store_folder
+from .methods import FOLLOW_COLT
+from .seeding import choose_device, cores
+from .training import Recipe, train
+
+TRAININGS = {"dense": 0, "random": 0, "reinit": 0, "oneshot": 1}  # to find all rounds; the others: one a round
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is still to be done. Pairs are the least and the most: how fast COLT's masks shrink is only known after.
+
+    Attributes
+    ----------
+    experiments, rounds, scores
+        How many are not in the store yet.
+    image_epochs
+        Training images to be seen, an image counted once an epoch.
+    flops
+        Of the dense network's training; masks save none.
+    seconds
+        On this device, at the speed that a half-second calibration has measured.
+    disk
+        Bytes that the tickets will take, at most.
+    speed
+        What was measured: training images a second of each worker, by network.
+    device, workers
+        Where, and how many trainings side by side.
+    """
+
+    experiments: int
+    rounds: Range
+    scores: Range
+    image_epochs: Range
+    flops: Range
+    seconds: Range
+    disk: int
+    speed: dict[str, float]
+    device: str
+    workers: int
+
+    def __str__(self) -> str:
+        if not self.experiments:
+            return "nothing left to do: every round and score is in the store"
+        speeds = ", ".join(f"{name} {value:,.0f} images/s" for name, value in self.speed.items())
+        beside = f"{self.workers} trainings side by side, each " if self.workers > 1 else ""
+        lines = {
+            "to do": f"{self.experiments} experiments: {_between(self.rounds)} rounds, {_between(self.scores)} scores",
+            "image-epochs": _between(self.image_epochs),
+            "training FLOPs": _between(self.flops, lambda value: f"{value:.2g}"),
+            "time": f"about {_between(self.seconds, _duration)} on {self.device} ({beside}{speeds})",
+            "disk": f"at most {self.disk / 1e6:,.1f} MB",
+        }
+        return "\n".join(f"{name + ':':16}{text}" for name, text in lines.items())
+
+    __repr__ = __str__
+
+
+def plan(
+    experiments: Experiment | Iterable[Experiment],
+    store: str | Path | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+) -> Plan:
+    """Tell what a run, or a study of many, will cost: image-epochs, FLOPs, time on this device, disk.
+
+    Parameters
+    ----------
+    experiments
+        One (`run`) or many (`study`). What the store holds already is not counted.
+    store, device
+        As for `run`.
+    workers
+        Trainings side by side; by default one a core on a CPU, else one.
+
+    Raises
+    ------
+    ValueError
+        As `run`, for settings and data.
+    """
+    single = isinstance(experiments, Experiment)
+    wanted = {e.hash: e for e in ([experiments] if isinstance(experiments, Experiment) else experiments)}
+    for reference in [e.reference() for e in wanted.values()]:
+        if reference is not None:
+            wanted.setdefault(reference.hash, reference)
+    where = choose_device(device)
+    beside = workers or (cores() if where.type == "cpu" else 1)
+    works = [work for e in wanted.values() if (work := _work(e, store_folder(store))).images[1]]
+    speed: dict[str, float] = {}
+    seconds = [0.0, 0.0]
+    for work in works:
+        e = work.experiment
+        key = (e.network, json.dumps(e.network_args, sort_keys=True), _data(e.dataset).train.size)
+        rate = _speed(*key, e.recipe, str(where), beside)
+        speed[" ".join([e.network, *(f"{k} {v}" for k, v in e.network_args.items())])] = rate
+        apart = _together(e, beside) if single else beside
+        seconds = [total + images / rate / apart for total, images in zip(seconds, work.images, strict=True)]
+    add = lambda name: tuple(sum(getattr(work, name)[i] for work in works) for i in (0, 1))  # noqa: E731
+    disk = sum(work.disk for work in works)
+    return Plan(
+        len(works), add("rounds"), add("scores"), add("image_epochs"), add("flops"), (seconds[0], seconds[1]),
+        disk, speed, str(where), beside,
+    )  # fmt: skip
+
+
+def _together(experiment: Experiment, beside: int) -> float:
+    """Return how many copies of one experiment train at a time, on average."""
+    copies = experiment.parts if experiment.method in ("colt", "union", "vote") else 1
+    return copies / math.ceil(copies / beside)
+
+
+@dataclass(frozen=True)
+class _Work:
+    experiment: Experiment
+    rounds: Range
+    scores: Range
+    image_epochs: Range
+    images: Range  # image-epochs, and what looking at validation images takes beside them
+    flops: Range
+    disk: int
+
+
+def _work(e: Experiment, store: Path) -> _Work:
+    """Return what is missing of one experiment."""
+    records, done = read_records(store / e.hash), (store / e.hash / "complete").exists()
+    data, target = _data(e.dataset), _data(e.score_on or e.dataset)
+    network = models.build(e.network, len(data.classes), **e.network_args)
+    found = sum(r["kind"] == "round" for r in records)
+    every = (found, found) if done else tuple(n + 1 for n in _rounds(e, network, store))
+    scored = sum(r["kind"] == "score" and r["scored_on"] == target.name for r in records)
+    asked = 0 if e.scores is None else len(e.scores)
+    scores = [max(0, (n if e.scores == () else min(asked, n)) - scored) for n in every]
+    rounds = [max(0, n - found) for n in every]
+    copies = e.parts if e.by == "order" and e.method in ("colt", "union", "vote") else 1
+    training = len(data.train) * e.recipe.epochs * copies
+    limit = TRAININGS.get(e.method, max(rounds))
+    find = [min(n, limit) * training for n in rounds]
+    judge = [n * len(target.train) * e.recipe.epochs for n in scores]
+    images = (find[0] + judge[0], find[1] + judge[1])
+    looking = 1 + len(data.validation) / len(data.train) / 3  # a forward pass is a third of a training step
+    flops = [3.0 * (f * models.forward_flops(network, data.train.size)) for f in find]
+    flops = [f + 3.0 * j * models.forward_flops(network, target.train.size) for f, j in zip(flops, judge, strict=True)]
+    kept = sum(masks.size({name: network.get_parameter(name)}) for name in models.prunable(network))
+    ticket = 4 * sum(value.numel() for value in network.state_dict().values()) + kept * (1 + e.parts)
+    return _Work(
+        e, (rounds[0], rounds[1]), (scores[0], scores[1]), images, (images[0] * looking, images[1] * looking),
+        (flops[0], flops[1]), rounds[1] * ticket,
+    )  # fmt: skip
+
+
+def _rounds(e: Experiment, network: nn.Module, store: Path) -> tuple[int, int]:
+    """Return the least and the most rounds after the dense one: exact for IMP, and where COLT's run is known."""
+    if e.method == "dense":
+        return 0, 0
+    reference = e.reference()
+    if reference is not None and (store / reference.hash / "complete").exists():
+        known = sum(r["kind"] == "round" for r in read_records(store / reference.hash)) - 1
+        return known, known
+    slow = _rounds_at(1 - e.rate, e, network)
+    copies = e.parts if e.method == "colt" or e.method in FOLLOW_COLT else 1
+    return _rounds_at((1 - e.rate) ** copies, e, network), slow
+
+
+def _rounds_at(keep: float, e: Experiment, network: nn.Module) -> int:
+    size = masks.size({name: network.get_parameter(name) for name in models.prunable(network)})
+    kept, count = size, 0
+    while 1 - kept / size < e.target - 1e-12:
+        lost = round((1 - keep) * kept)
+        if not lost:
+            break
+        kept, count = kept - lost, count + 1
+    return count
+
+
+# --- calibration -------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=32)
+def _speed(network: str, arguments: str, size: int, recipe: Recipe, device: str, beside: int) -> float:
+    """Return the training images a second of one worker while all of them work."""
+    about: dict[str, Any] = {"network": network, "arguments": arguments, "size": size, "device": device}
+    about |= {"recipe": recipe.model_dump()}
+    if beside == 1 or device != "cpu":
+        return calibrate(**about)
+    from .worker import lend
+
+    with lend(beside) as workers, ThreadPoolExecutor(beside) as pool:
+        calls = [worker.call("colt_core.planning:calibrate", **about) for worker in workers]
+        return sum(pool.map(_answer, calls)) / beside
+
+
+def _answer(call: Any) -> float:
+    try:
+        next(call)
+    except StopIteration as end:
+        return float(end.value)
+    raise RuntimeError("a calibration yields nothing")
+
+
+def calibrate(network: str, arguments: str, size: int, recipe: dict[str, Any], device: str) -> float:
+    """Train on noise for a quarter to half a second; return images a second."""
+    chosen = models.build(network, 10, **json.loads(arguments))
+    noise = torch.randint(0, 256, (256, 3, size, size), dtype=torch.uint8)
+    images = Images(noise, torch.arange(256) % 10, tuple(map(str, range(10))))
+    how, count = Recipe(**recipe).changed(epochs=1, warmup=0, learning_rate=1e-6), 16
+    while True:
+        some = images.take(torch.arange(count) % 256)
+        begun = time.perf_counter()
+        train(chosen, some, how.changed(batch_size=min(how.batch_size, count // 2)), device=device, progress=False)
+        passed = time.perf_counter() - begun
+        if passed > 0.25:
+            return count / passed
+        count *= max(2, min(8, int(0.4 / passed)))
+
+
+def _between(values: Range, text: Any = lambda value: f"{value:,.0f}") -> str:
+    """Write a range, or one value where both ends read alike."""
+    low, high = map(text, values)
+    return low if low == high else f"{low} to {high}"
+
+
+def _duration(seconds: float) -> str:
+    """Write seconds as people say them."""
+    for size, name in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {name}" if seconds < 10 * size else f"{seconds / size:.0f} {name}"
+    return f"{seconds:.0f} s"
