@@ -101,8 +101,8 @@ print(time.perf_counter() - start, *heavy)
 
 
 def test_modules_import_only_modules_above_them():
-    order = ["settings", "seeding", "files", "data", "masks", "models", "training", "tickets", "methods", "worker"]
-    order += ["experiments", "report", "plots", "workbook"]
+    order = ["settings", "seeding", "files", "worker", "data", "augmentation", "masks", "models", "training", "copies"]
+    order += ["early_bird", "tickets", "methods", "lanes", "experiments", "planning", "report", "plots", "workbook"]
     for path in sorted((ROOT / "colt_core").rglob("*.py")):
         own = "methods" if path.parent.name == "methods" else path.stem
         if own == "__init__":
