@@ -9,7 +9,7 @@ export COLT_STORE ?= $(CURDIR)/runs
 export COLT_OUT ?= $(CURDIR)/runs/out
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab figures lint clean
+.PHONY: help run test lab figures bench lint clean
 
 help: ## list the targets
 	@echo "make TARGET [PRESET=mini|small|paper] [SEEDS=0,1,2] [DATA=cifar100]"
@@ -26,6 +26,9 @@ lab: .venv/.run ## open JupyterLab on the notebooks
 
 figures: .venv/.run ## renew the committed figures and notebook outputs
 	@$(BIN)/python -m colt_core.workbook --renew figures
+
+bench: .venv/.run ## measure speed against the usual way (half an hour); writes results/bench.md and .csv
+	@$(BIN)/python benchmarks/bench.py
 
 lint: .venv/.test ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

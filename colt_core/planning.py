@@ -151,8 +151,8 @@ def _work(e: Experiment, store: Path) -> _Work:
     rounds = [max(0, n - found) for n in every]
     copies = e.parts if e.by == "order" and e.method in ("colt", "union", "vote") else 1
     training = len(data.train) * e.recipe.epochs * copies
-    limit = TRAININGS.get(e.method, max(rounds))
-    find = [min(n, limit) * training for n in rounds]
+    trainings = [max(0, n - max(1, found)) for n in every]  # the dense round needs none
+    find = [min(n, TRAININGS.get(e.method, n)) * training for n in trainings]
     judge = [n * len(target.train) * e.recipe.epochs for n in scores]
     images = (find[0] + judge[0], find[1] + judge[1])
     looking = 1 + len(data.validation) / len(data.train) / 3  # a forward pass is a third of a training step

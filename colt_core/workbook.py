@@ -15,6 +15,7 @@ from typing import Any
 from .data import check_name, is_built_in
 from .experiments import STUDIES, Study, check, store_folder
 from .files import write_text
+from .planning import plan
 
 SPINE = ("01_data_splitting", "02_cycles", "03_mask_overlap", "04_transfer", "05_tables")
 
@@ -72,6 +73,7 @@ def run(preset: str, seeds: list[int], data: list[str], notebooks: Path, out: Pa
     for study in studies.values():
         for experiment in study.experiments(seeds[:1]):
             check(experiment)
+    print(f"{plan([e for study in studies.values() for e in study.experiments(seeds)])}\n", flush=True)
     os.environ.pop("MPLBACKEND", None)  # with another backend than its own a notebook shows no figures
     written: list[Path] = []
     begin = time.time()

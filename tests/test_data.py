@@ -355,3 +355,27 @@ def test_tinyimagenet_is_read_from_the_official_layout(tmp_path, monkeypatch, se
     assert data.classes == ("n01", "n02", "n03") and data.train.size == 64
     assert data.test.labels.tolist() == [1, 0, 2, 1]
     assert [a + b for a, b in zip(data.train.counts(), data.validation.counts(), strict=True)] == [12] * 3
+
+
+def test_splits_and_partitions_copy_no_pixel(mini):
+    parts = [mini.train, mini.validation, *cc.partition(mini.train, 3), mini.train.only([3, 1])]
+    assert all(part.pixels is mini.train.pixels for part in parts)
+    index = torch.tensor([4, 0, 2])
+    assert torch.equal(parts[3].batch(index), parts[3].images[index])
+    assert torch.equal(parts[3].take(index).images, parts[3].images[index])
+    assert parts[3].to("cpu") is parts[3]
+
+
+def test_prepared_pixels_are_mapped_and_not_read_into_memory(mini, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLT_DATA", str(tmp_path))
+    tensors = {f"{name}_images": part.images for name, part in (("train", mini.train), ("test", mini.test))}
+    tensors |= {f"{name}_labels": part.labels for name, part in (("train", mini.train), ("test", mini.test))}
+    about = {
+        "classes": json.dumps(mini.classes),
+        "sha256": datasets._sha256(tensors["train_images"], tensors["test_images"]),
+    }
+    save_file(tensors, tmp_path / "cifar10.safetensors", about)
+    parts = cc.partition(cc.load("cifar10").train, 2)
+    if Path("/proc/self/maps").exists():
+        assert "cifar10.safetensors" in Path("/proc/self/maps").read_text()
+    assert all(vars(part.pixels)["lies_in"][0] == str(tmp_path / "cifar10.safetensors") for part in parts)

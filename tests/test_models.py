@@ -100,3 +100,27 @@ def test_forward_flops_of_conv3_by_hand():
 def test_bad_networks_are_refused(name, arguments, message):
     with pytest.raises(ValueError, match=message):
         cc.build(name, **arguments)
+
+
+@pytest.mark.parametrize("negative", [False, True], ids=["every scale positive", "one scale negative"])
+def test_pooling_before_normalising_is_pytorchs_norm_pool_and_relu(negative):
+    """Values, all three gradients, and the running statistics."""
+    torch.manual_seed(0)
+    ours = models._NormPoolReLU(5)
+    reference = torch.nn.Sequential(torch.nn.BatchNorm2d(5), torch.nn.MaxPool2d(2), torch.nn.ReLU())
+    with torch.no_grad():
+        ours.weight.uniform_(0.5, 2.0)
+        ours.bias.uniform_(-1, 1)
+        ours.weight[2] *= -1 if negative else 1
+    reference[0].load_state_dict(ours.state_dict())
+    inputs = [torch.randn(6, 5, 9, 8, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2)]
+    outputs = [module(x) for module, x in zip((ours, reference), inputs, strict=True)]
+    wanted = torch.randn_like(outputs[0])
+    for output in outputs:
+        (output * wanted).sum().backward()
+    assert torch.allclose(*outputs, atol=1e-5) and torch.allclose(inputs[0].grad, inputs[1].grad, atol=1e-5)
+    assert torch.allclose(ours.weight.grad, reference[0].weight.grad, atol=1e-4)
+    assert torch.allclose(ours.bias.grad, reference[0].bias.grad, atol=1e-4)
+    for name, value in reference[0].state_dict().items():
+        assert torch.allclose(ours.state_dict()[name].float(), value.float(), atol=1e-6), name
+    assert torch.allclose(ours.eval()(inputs[0]), reference.eval()(inputs[0]), atol=1e-5)

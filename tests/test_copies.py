@@ -1,0 +1,148 @@
+"""Copies side by side: the same bytes as one after the other, whatever happens to the processes that train them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import colt_core as cc
+from colt_core import copies, worker
+from colt_core.copies import history_of
+
+
+def same(a, b):
+    states = a.state_dict(), b.state_dict()
+    return all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def fresh(parts, name="conv3", **arguments):
+    return [cc.build(name, len(part.classes), seed=0, **(arguments or {"width": 4})) for part in parts]
+
+
+@pytest.fixture
+def held_out(few):
+    return cc.partition(few.validation, 2)
+
+
+def test_side_by_side_gives_the_bytes_of_one_after_the_other(parts, recipe, held_out):
+    networks = fresh(parts)
+    dense = cc.masks.dense(dict(networks[0].named_parameters()), cc.prunable(networks[0]))
+    mask = cc.masks.random_like(cc.masks.magnitude(dict(networks[0].named_parameters()), dense, 0.5), torch.Generator())
+    how = {"masks": [mask, dense], "seeds": [7, 8], "validation": held_out, "device": "cpu"}
+    longer = recipe.changed(epochs=3)
+    beside = cc.train_copies(networks, parts, longer, workers=2, **how)
+    after = cc.train_copies(fresh(parts), parts, longer, workers=1, **how)
+    for a, b in zip(beside, after, strict=True):
+        assert same(a, b)
+        left, right = history_of(a), history_of(b)
+        assert left.epochs == right.epochs and left.best_epoch == right.best_epoch and left.images == right.images
+        assert all(torch.equal(v, right.best_state[k]) for k, v in left.best_state.items())
+        assert [p.is_contiguous(memory_format=torch.channels_last) for p in a.parameters()] == [
+            p.is_contiguous(memory_format=torch.channels_last) for p in b.parameters()
+        ]
+    assert all(not w[~mask["conv2.weight"]].any() for w in [beside[0].conv2.weight.detach()])
+
+
+def test_dropout_and_more_copies_than_workers(few, recipe):
+    parts = cc.partition(few.train.take(torch.arange(0, 120, 4)), 3)
+    make = lambda: [cc.build("alexnet", len(part.classes), seed=0) for part in parts]
+    short = recipe.changed(batch_size=6)
+    beside = cc.train_copies(make(), parts, short, workers=2, device="cpu")
+    after = cc.train_copies(make(), parts, short, workers=1, device="cpu")
+    assert all(same(a, b) for a, b in zip(beside, after, strict=True))
+
+
+def test_workers_are_kept_and_share_the_pixels(parts, recipe):
+    cc.train_copies(fresh(parts), parts, recipe, workers=2, device="cpu")
+    first = {one.process.pid for one in worker._idle}
+    path = vars(parts[0].pixels)["lies_in"][0]
+    cc.train_copies(fresh(parts), parts, recipe, workers=2, device="cpu")
+    assert first <= {one.process.pid for one in worker._idle}
+    assert parts[0].pixels is parts[1].pixels and vars(parts[0].pixels)["lies_in"][0] == path
+
+
+def test_networks_that_build_did_not_make_are_trained_here(parts, recipe, monkeypatch):
+    monkeypatch.setattr(copies, "_beside", lambda *_: pytest.fail("a worker could not rebuild these"))
+    changed = fresh(parts)
+    changed[0].average = torch.nn.AdaptiveMaxPool2d(1)
+    assert copies._can_be_rebuilt(fresh(parts)[0]) and not copies._can_be_rebuilt(changed[0])
+    cc.train_copies(changed, parts, recipe, workers=2, device="cpu")
+    frozen = fresh(parts)
+    frozen[1].conv1.weight.requires_grad_(False)
+    before = frozen[1].conv1.weight.clone()
+    cc.train_copies(frozen, parts, recipe, workers=2, device="cpu")
+    assert torch.equal(frozen[1].conv1.weight, before)
+
+
+def test_a_copys_mistake_reaches_the_caller_with_its_type(parts, recipe):
+    bad = recipe.changed(epochs=9, optimizer="sgd", learning_rate=1e20, warmup=0)
+    with pytest.raises(FloatingPointError, match="lower the recipe's learning rate"):
+        cc.train_copies(fresh(parts), parts, bad, workers=2, device="cpu")
+    with pytest.raises(ValueError, match="the head has 10 outputs but the images have 5 classes"):
+        cc.train_copies([cc.build("conv3", 10, width=4) for _ in parts], parts, recipe, workers=2, device="cpu")
+
+
+def test_a_worker_that_is_killed_is_one_line_and_the_next_call_starts_a_new_one(parts, recipe):
+    cc.train_copies(fresh(parts), parts, recipe, workers=2, device="cpu")
+    victim = worker._idle[-1].process
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.wait()
+    cc.train_copies(fresh(parts), parts, recipe, workers=2, device="cpu")
+    with pytest.raises(RuntimeError, match="the worker process died"), worker.lend(1) as (one,):
+        list(one.call("os:abort"))
+
+
+def test_a_worker_ends_with_its_parent_even_in_the_middle_of_a_call():
+    code = """
+import json, time
+from colt_core.worker import Worker
+one = Worker()
+call = json.dumps({"call": "subprocess:run", "arguments": {"args": ["sleep", "60"]}})
+one.process.stdin.write(call + chr(10))
+one.process.stdin.flush()
+print(one.process.pid, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        child = int(parent.stdout.readline())
+        time.sleep(4)  # the worker has begun its call
+        parent.kill()
+    for _ in range(100):
+        time.sleep(0.1)
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+    pytest.fail("the worker outlived its parent")
+
+
+def test_colt_workers_limits_the_processes_and_is_checked(monkeypatch, parts, recipe):
+    from colt_core.seeding import cores
+
+    monkeypatch.setenv("COLT_WORKERS", "1")
+    monkeypatch.setattr(copies, "_beside", lambda *_: pytest.fail("one process was asked for"))
+    assert cores() == 1
+    cc.train_copies(fresh(parts), parts, recipe, device="cpu")
+    monkeypatch.setenv("COLT_WORKERS", "many")
+    with pytest.raises(ValueError, match="COLT_WORKERS must be a whole number from 1, not 'many'"):
+        cc.train_copies(fresh(parts), parts, recipe, device="cpu")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_copy_that_has_settled_ends_and_the_other_goes_on(parts, recipe, workers):
+    seen = []
+
+    def settled(networks):
+        seen.append([network.conv1.weight.detach().clone() for network in networks])
+        return [len(seen) == 2, False]
+
+    longer = recipe.changed(epochs=4)
+    trained = cc.train_copies(fresh(parts), parts, longer, seeds=[1, 2], settled=settled, workers=workers, device="cpu")
+    assert [history_of(network).saved for network in trained] == [2, 0]
+    assert not torch.equal(seen[0][0], seen[1][0]) and torch.equal(seen[1][0], trained[0].conv1.weight)
+    whole = cc.train_copies(fresh(parts), parts, longer, seeds=[1, 2], workers=1, device="cpu")
+    assert same(trained[1], whole[1]), "watching a training must not change it"
