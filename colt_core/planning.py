@@ -113,7 +113,11 @@ def plan(
         speed[" ".join([e.network, *(f"{k} {v}" for k, v in e.network_args.items())])] = rate
         apart = _together(e, beside) if single else beside
         seconds = [total + images / rate / apart for total, images in zip(seconds, work.images, strict=True)]
-    add = lambda name: tuple(sum(getattr(work, name)[i] for work in works) for i in (0, 1))  # noqa: E731
+
+    def add(name: str) -> Range:
+        low, high = (sum(getattr(work, name)[i] for work in works) for i in (0, 1))
+        return low, high
+
     disk = sum(work.disk for work in works)
     return Plan(
         len(works), add("rounds"), add("scores"), add("image_epochs"), add("flops"), (seconds[0], seconds[1]),
