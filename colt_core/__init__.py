@@ -21,7 +21,7 @@ from .copies import train_copies
 from .data import Dataset, Images, load, partition
 from .early_bird import EarlyBird
 from .experiments import Experiment, Study, rounds, run, store_folder, study
-from .methods import METHODS, colt, imp, oneshot, random, reinit
+from .methods import METHODS, colt, consensus, grasp, imp, oneshot, random, reinit, snip, synflow
 from .models import NETWORKS, build, prunable, with_head
 from .planning import Plan, plan
 from .seeding import choose_device
@@ -47,7 +47,9 @@ __all__ = [
     "build",
     "choose_device",
     "colt",
+    "consensus",
     "evaluate",
+    "grasp",
     "imp",
     "load",
     "masks",
@@ -59,8 +61,10 @@ __all__ = [
     "reinit",
     "rounds",
     "run",
+    "snip",
     "store_folder",
     "study",
+    "synflow",
     "train",
     "train_copies",
     "with_head",

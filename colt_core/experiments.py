@@ -20,6 +20,7 @@ from .data import Dataset
 from .early_bird import EarlyBird
 from .files import locked, sweep, write_text
 from .methods import FOLLOW_COLT, METHODS, Setting
+from .methods.consensus import Pooling
 from .seeding import choose_device, cores
 from .settings import Settings
 from .tickets import Round, Score, Ticket, evaluate
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 2  # part of every hash: raise it when the same description comes to mean another computation
-OPTIONAL = ("early_bird",)  # joined later: where they are None an experiment's hash is what it was before
+OPTIONAL = ("early_bird", "pooling")  # joined later: where they are None an experiment's hash is what it was before
 STUDIES = Path(__file__).parent / "studies"
 
 
@@ -55,6 +56,8 @@ class Experiment(Settings):
         "global" or "layer"; the step to rewind to.
     early_bird
         None: every training lasts its recipe. Else see `EarlyBird`; scores always last theirs.
+    pooling
+        Of consensus alone: "smallest", "geometric" (where none is named) or "mean".
     seed
         Of everything: initialisation, splits, training.
     scores
@@ -77,6 +80,7 @@ class Experiment(Settings):
     scope: str = "global"
     rewind: int = Field(0, ge=0)
     early_bird: EarlyBird | None = None
+    pooling: Pooling | None = None
     seed: int = Field(0, ge=0)
     scores: tuple[float, ...] | None = ()
     score_on: str | None = None
@@ -122,6 +126,12 @@ class Experiment(Settings):
             datasets.check_fraction("scores", value)
         return values
 
+    @model_validator(mode="after")
+    def _pooling_of_consensus(self) -> Self:
+        if self.pooling and self.method != "consensus":
+            raise ValueError(f"pooling belongs to the method consensus alone, not to {self.method}")
+        return self
+
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits of the SHA-256 over the canonical JSON."""
@@ -131,7 +141,8 @@ class Experiment(Settings):
 
     def reference(self) -> "Experiment | None":
         """Return the COLT experiment that this one follows, if its method does."""
-        return self.changed(method="colt", scores=None, score_on=None) if self.method in FOLLOW_COLT else None
+        changes: dict[str, Any] = {"method": "colt", "scores": None, "score_on": None, "pooling": None}
+        return self.changed(**changes) if self.method in FOLLOW_COLT else None
 
     def labels(self) -> dict[str, Any]:
         """Return what identifies this experiment in every record."""
@@ -139,6 +150,7 @@ class Experiment(Settings):
         return {
             "experiment": self.hash,
             **{name: getattr(self, name) for name in names},
+            "pooling": self.pooling,
             "early_bird": json.dumps(self.early_bird.model_dump(), sort_keys=True) if self.early_bird else None,
             "network_args": json.dumps(self.network_args, sort_keys=True),
             "recipe": json.dumps(self.recipe.model_dump(mode="json"), sort_keys=True),
@@ -255,6 +267,7 @@ def _setting(experiment: Experiment, store: Path, device: str, threads: int, las
             **{"device": device, "threads": threads, "resume": last},
             "provenance": {"experiment": experiment.hash, "method": experiment.method, "torch": torch.__version__},
         },
+        pooling=experiment.pooling or "geometric",
         reference=lambda: list(_rounds(reference, store, device, threads)) if reference else [],
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -9,7 +10,9 @@ from torch import nn
 from ..data import Dataset, Images, partition
 from ..tickets import Round
 from ..training import Recipe
+from .at_init import grasp, snip, synflow
 from .colt import colt
+from .consensus import Pooling, consensus
 from .controls import random, reinit
 from .cycles import Options, check_inputs, first_round
 from .imp import imp, oneshot
@@ -21,7 +24,7 @@ class Setting:
 
     Attributes
     ----------
-    network, data, recipe, rate, target, parts, by, seed
+    network, data, recipe, rate, target, parts, by, seed, pooling
         The experiment's.
     options
         For the finder: seed, device, threads, scope, rewind, resume, provenance, ...
@@ -37,6 +40,7 @@ class Setting:
     parts: int
     by: str
     seed: int
+    pooling: Pooling = "geometric"
     options: dict[str, Any] = field(default_factory=dict)
     reference: Callable[[], list[Round]] = list
 
@@ -55,10 +59,10 @@ def _dense(s: Setting) -> Iterator[Round]:
     return iter([] if options.resume else [first_round(s.network, s.recipe, options)])
 
 
-def _colt(s: Setting, **chosen: Any) -> Iterator[Round]:
+def _colt(s: Setting, finder: Callable[..., Iterator[Round]] = colt, **chosen: Any) -> Iterator[Round]:
     parts, held_out = s.split(s.data.train), s.split(s.data.validation)
     options = s.options | {"whole": s.data.train, "validation": held_out} | chosen
-    return colt(s.network, parts, s.recipe, s.rate, s.target, **options)
+    return finder(s.network, parts, s.recipe, s.rate, s.target, **options)
 
 
 def _imp(s: Setting, **chosen: Any) -> Iterator[Round]:
@@ -66,9 +70,13 @@ def _imp(s: Setting, **chosen: Any) -> Iterator[Round]:
     return imp(s.network, s.data.train, s.recipe, s.rate, s.target, **options)
 
 
-def _oneshot(s: Setting) -> Iterator[Round]:
+def _at_densities(finder: Callable[..., Iterator[Round]], s: Setting) -> Iterator[Round]:
     options = s.options | {"validation": [s.data.validation]}
-    return oneshot(s.network, s.data.train, s.recipe, s.trajectory(), **options)
+    return finder(s.network, s.data.train, s.recipe, s.trajectory(), **options)
+
+
+def _consensus(s: Setting) -> Iterator[Round]:
+    return _colt(s, consensus, pooling=s.pooling, densities=s.trajectory())
 
 
 def _remaining(s: Setting) -> list[Round]:
@@ -83,10 +91,27 @@ METHODS: dict[str, Callable[[Setting], Iterator[Round]]] = {
     "matched": lambda s: _imp(s, densities=s.trajectory()),
     "union": lambda s: _colt(s, combine="or", densities=s.trajectory()),
     "vote": lambda s: _colt(s, combine=s.parts // 2 + 1, densities=s.trajectory()),
-    "oneshot": _oneshot,
+    "consensus": _consensus,
+    "oneshot": partial(_at_densities, oneshot),
+    "snip": partial(_at_densities, snip),
+    "grasp": partial(_at_densities, grasp),
+    "synflow": partial(_at_densities, synflow),
     "random": lambda s: random(_remaining(s), s.seed, s.options["provenance"]),
     "reinit": lambda s: reinit(_remaining(s), s.seed, s.options["provenance"]),
 }
-FOLLOW_COLT = ("matched", "union", "vote", "oneshot", "random", "reinit")
+FOLLOW_COLT = tuple(name for name in METHODS if name not in ("dense", "colt", "imp"))
 
-__all__ = ["FOLLOW_COLT", "METHODS", "Setting", "colt", "imp", "oneshot", "random", "reinit"]
+__all__ = [
+    "FOLLOW_COLT",
+    "METHODS",
+    "Setting",
+    "colt",
+    "consensus",
+    "grasp",
+    "imp",
+    "oneshot",
+    "random",
+    "reinit",
+    "snip",
+    "synflow",
+]

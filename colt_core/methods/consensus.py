@@ -1,0 +1,86 @@
+"""Consensus, our own variant of COLT: one score for every weight over the copies, and one cut, instead of an AND."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from .. import masks, models
+from ..data import Images
+from ..masks import Mask
+from ..tickets import Round
+from ..training import Recipe
+from .cycles import Options, check_inputs, cycles, magnitude_masks, rate_to, stopping_rule
+
+Pooling = Literal["smallest", "geometric", "mean"]
+
+
+def consensus(
+    network: nn.Module,
+    parts: list[Images],
+    recipe: Recipe,
+    rate: float = 0.15,
+    target: float = 0.991,
+    *,
+    pooling: Pooling = "geometric",
+    densities: list[float] | None = None,
+    **options: Any,
+) -> Iterator[Round]:
+    """Find tickets as COLT does, but prune by what the copies think of a weight together.
+
+    Every copy's magnitudes are divided by their Euclidean norm over the weights that are left; the copies' values of a
+    weight are pooled into one score; the lowest fraction `rate` of all scores goes. All partitions have a say, and
+    unlike COLT's the rate of a cycle is a choice.
+
+    Parameters
+    ----------
+    network, parts, recipe, target, densities, **options
+        As for `colt`.
+    rate
+        The fraction of the remaining weights that goes each cycle.
+    pooling
+        "smallest": a weight is worth what the copy that needs it least gives it (AND-like); "geometric" or "mean".
+
+    Yields
+    ------
+    Round
+        Round 0 is dense. `partition_masks` are what each copy alone would have kept at the cycle's rate.
+
+    Raises
+    ------
+    ValueError
+        At the call, before any training.
+    """
+    given = Options(**options)
+    if len(parts) < 2:
+        raise ValueError(f"consensus needs at least two partitions, not {len(parts)}")
+    if pooling not in Pooling.__args__:  # type: ignore[attr-defined]
+        raise ValueError(f"unknown pooling {pooling!r}; allowed: smallest, geometric, mean")
+    check_inputs(network, parts, recipe, given)
+    names = models.prunable(network, given.stem, given.head)
+    dense = masks.dense(dict(network.named_parameters()), names)
+    done = stopping_rule(densities, rate, target, dense, given.scope)
+
+    def choose(copies: list[nn.Module], mask: Mask, number: int) -> tuple[list[Mask], Mask]:
+        step = rate if densities is None else rate_to(densities[number - 1], mask)
+        scores = pooled(copies, mask, pooling)
+        return magnitude_masks(copies, mask, step, given.scope), masks.prune_lowest(scores, mask, step, given.scope)
+
+    return cycles(network, parts, recipe, choose, done, given)
+
+
+@torch.no_grad()
+def pooled(copies: list[nn.Module], mask: Mask, pooling: Pooling = "geometric") -> dict[str, torch.Tensor]:
+    """Return a score for each weight of `mask`, float64: the copies' magnitudes, each over its norm, pooled."""
+    shares = []
+    for copy in copies:
+        weights = {name: copy.get_parameter(name).detach().cpu().double().abs() * mask[name].cpu() for name in mask}
+        norm = sum(float(w.square().sum()) for w in weights.values()) ** 0.5
+        shares.append({name: w / norm if norm else w for name, w in weights.items()})
+    pools = {
+        "smallest": lambda values: values.amin(0),
+        "geometric": lambda values: values.prod(0) ** (1 / len(values)),
+        "mean": lambda values: values.mean(0),
+    }
+    return {name: pools[pooling](torch.stack([share[name] for share in shares])) for name in mask}
