@@ -20,11 +20,13 @@ from . import masks
 from .copies import train_copies
 from .data import Dataset, Images, load, partition
 from .early_bird import EarlyBird
-from .experiments import Experiment, Study, rounds, run, store_folder, study
+from .experiments import Experiment, Study
 from .methods import METHODS, colt, consensus, grasp, imp, oneshot, random, reinit, snip, synflow
 from .models import NETWORKS, build, prunable, with_head
 from .planning import Plan, plan
+from .runs import rounds, run, store_folder, study
 from .seeding import choose_device
+from .store import Store, open_store
 from .tickets import Round, Score, Ticket, evaluate
 from .training import Recipe, accuracy, train
 
@@ -41,6 +43,7 @@ __all__ = [
     "Recipe",
     "Round",
     "Score",
+    "Store",
     "Study",
     "Ticket",
     "accuracy",
@@ -54,6 +57,7 @@ __all__ = [
     "load",
     "masks",
     "oneshot",
+    "open_store",
     "partition",
     "plan",
     "prunable",

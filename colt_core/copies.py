@@ -19,7 +19,9 @@ from .data import Images
 from .files import scratch
 from .masks import Mask
 from .seeding import choose_device, cores
-from .training import History, Recipe, epochs
+from .store import Store
+from .training import History, Recipe
+from .trainings import Checkpoint, described, kept, key_of, told
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -41,6 +43,7 @@ def train_copies(
     device: str | torch.device = "auto",
     threads: int = 1,
     workers: int | None = None,
+    store: Store | None = None,
     progress: bool | None = None,
 ) -> list[nn.Module]:
     """Train each network in place on its own images, independently; return them, in order.
@@ -60,6 +63,8 @@ def train_copies(
     workers
         Processes side by side; by default as many as the machine's cores allow with so many threads each. 1: one
         copy after the other in this process, as always on a GPU and for networks that `build` did not make.
+    store
+        Where trainings are looked up, and kept between epochs (see `trainings`); None: nowhere.
     progress
         A bar over the epochs of all copies; by default only on a terminal.
 
@@ -77,7 +82,7 @@ def train_copies(
     for name, values in given.items():
         if values is not None and len(values) != count:
             raise ValueError(f"{count} networks need {count} {name}, not {len(values)}")
-    hows = [
+    hows: list[dict[str, Any]] = [
         {
             "mask": masks[i] if masks else None,
             "seed": seeds[i] if seeds else i,
@@ -88,6 +93,11 @@ def train_copies(
         for i in range(count)
     ]
     where = choose_device(device)
+    for i, how in enumerate(hows if store else []):
+        key = key_of(networks[i], parts[i], recipe, device=where, **how)
+        how["checkpoint"] = Checkpoint(store.url, key, every=settled is not None) if store else None
+    if store and store.private:
+        workers = 1
     beside = min(count, workers or max(1, cores() // threads))
     with tqdm(disable=not sys.stderr.isatty() if progress is None else not progress, leave=False) as bar:
         if beside > 1 and where.type == "cpu" and all(map(_can_be_rebuilt, networks)):
@@ -99,6 +109,9 @@ def train_copies(
             else:
                 for run in runs:
                     _exhaust(run)
+    for how in hows if settled else []:
+        if how.get("checkpoint"):
+            how["checkpoint"].clear()
     return list(networks)
 
 
@@ -109,7 +122,7 @@ def history_of(network: nn.Module) -> History:
 
 def _here(network: nn.Module, part: Images, recipe: Recipe, how: dict[str, Any], device: torch.device, bar: Any) -> Run:
     """A training in this process, an epoch at a time; it ends when it is sent False."""
-    for history in epochs(network, part, recipe, device=device, **how):
+    for history in kept(network, part, recipe, device=device, **how):
         vars(network)["history"] = history
         bar.update()
         if (yield history) is False:
@@ -202,7 +215,8 @@ def _there(
         "colt_core.copies:_serve_training",
         job=str(job), result=str(result), architecture=models.architecture(network), recipe=recipe.model_dump(),
         sets={name: _described(images) for name, images in sets.items()}, watch=watch,
-        how={name: value for name, value in how.items() if name not in ("mask", "validation")},
+        how={name: value for name, value in how.items() if name not in ("mask", "validation", "checkpoint")},
+        checkpoint=described(how.get("checkpoint")),
     )  # fmt: skip
     try:
         told = next(call)
@@ -224,6 +238,7 @@ def _serve_training(
     recipe: dict[str, Any],
     sets: dict[str, Any],
     how: dict[str, Any],
+    checkpoint: dict[str, Any] | None,
     watch: bool,
 ) -> Generator[dict[str, Any], bool, dict[str, Any]]:
     """What a worker process does for `train_copies`: yield the history after each epoch, write the state at the end."""
@@ -245,22 +260,18 @@ def _serve_training(
         for name, about in sets.items()
     }  # fmt: skip
     history = History()
-    run = epochs(
-        network, images["part"], Recipe(**recipe),
+    run = kept(
+        network, images["part"], Recipe(**recipe), Checkpoint(**checkpoint) if checkpoint else None,
         mask=group("mask/") or None, validation=images.get("validation"), device="cpu", **how,
     )  # fmt: skip
     for history in run:
         if watch:
             save_file(_apart(network.state_dict()), result)
-        if not (yield _told(history)):
+        if not (yield told(history)):
             break
     best = {f"best/{name}": value for name, value in (history.best_state or {}).items()}
     save_file(_apart(network.state_dict() | best), result)
-    return _told(history)
-
-
-def _told(history: History) -> dict[str, Any]:
-    return {name: value for name, value in vars(history).items() if name != "best_state"}
+    return told(history)
 
 
 def _read_history(network: nn.Module, told: dict[str, Any], result: Path | None) -> History:

@@ -2,27 +2,28 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from queue import SimpleQueue
 from threading import Condition
 from typing import TYPE_CHECKING, Any
 
+from .store import Store
 from .worker import Worker, lend
 
 if TYPE_CHECKING:
     from .experiments import Experiment
 
 
-def work_off(jobs: list["Experiment"], store: Path, device: str, count: int) -> Iterator["Experiment"]:
+def work_off(jobs: list["Experiment"], store: Store, device: str, count: int) -> Iterator["Experiment"]:
     """Run experiments on `count` worker processes, in order as far as their references allow; yield each when done."""
+    queue, finished = _Queue(jobs, store), SimpleQueue[Any]()
     if count <= 1 or len(jobs) <= 1:
-        from .experiments import _finish
+        from .runs import _finish
 
-        for job in sorted(jobs, key=lambda e: e.reference() is not None):
+        while job := queue.take():
             _finish(job, store, device, 1)
+            queue.done(job)
             yield job
         return
-    queue, finished = _Queue(jobs), SimpleQueue[Any]()
     with lend(min(count, len(jobs))) as workers, ThreadPoolExecutor(len(workers)) as pool:
         lanes = [pool.submit(_lane, queue, worker, store, device, finished.put) for worker in workers]
         for lane in lanes:
@@ -40,10 +41,13 @@ def work_off(jobs: list["Experiment"], store: Path, device: str, count: int) -> 
 
 
 class _Queue:
-    """Jobs in order; one is ready when neither its own folder nor its reference's is being worked on or waited for."""
+    """Jobs in order; one is ready when neither its own folder nor its reference's is being worked on or waited for.
 
-    def __init__(self, jobs: list["Experiment"]) -> None:
-        self.waiting = list(jobs)
+    Those that other processes on this store are at come last: when they have finished, or died, little or all is left.
+    """
+
+    def __init__(self, jobs: list["Experiment"], store: Store) -> None:
+        self.waiting, self.store = list(jobs), store
         self.running: list[str] = []
         self.changed = Condition()
 
@@ -54,11 +58,12 @@ class _Queue:
                 open_folders = {*self.running, *(job.hash for job in self.waiting)}
                 for job in self.waiting:
                     reference = job.reference()
-                    if job.hash not in self.running and (reference is None or reference.hash not in open_folders):
+                    ready = job.hash not in self.running and (reference is None or reference.hash not in open_folders)
+                    if ready and self.store.holder(f"{job.hash}/experiment") is None:
                         self.waiting.remove(job)
                         self.running.append(job.hash)
                         return job
-                self.changed.wait()
+                self.changed.wait(timeout=0.5)
             return None
 
     def stop(self) -> None:
@@ -74,12 +79,12 @@ class _Queue:
             self.changed.notify_all()
 
 
-def _lane(queue: _Queue, worker: Worker, store: Path, device: str, report: Callable[["Experiment"], None]) -> None:
+def _lane(queue: _Queue, worker: Worker, store: Store, device: str, report: Callable[["Experiment"], None]) -> None:
     """Feed one worker with jobs, and report each when it is done; after a failure no other begins."""
     while job := queue.take():
-        about = {"experiment": job.model_dump(mode="json"), "store": str(store), "device": device}
+        about = {"experiment": job.model_dump(mode="json"), "store": store.url, "device": device}
         try:
-            for _ in worker.call("colt_core.experiments:_finish_described", **about):
+            for _ in worker.call("colt_core.runs:_finish_described", **about):
                 pass
         except Exception as problem:
             queue.stop()

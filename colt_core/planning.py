@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,12 +14,23 @@ from torch import nn
 
 from . import masks, models
 from .data import Images
-from .experiments import Experiment, _data, read_records, store_folder
+from .experiments import Experiment
 from .methods import FOLLOW_COLT
+from .runs import Place, _complete, _data, read_records
 from .seeding import choose_device, cores
+from .store import Store, open_store
 from .training import Recipe, train
 
-TRAININGS = {"dense": 0, "random": 0, "reinit": 0, "oneshot": 1}  # to find all rounds; the others: one a round
+TRAININGS = {
+    "dense": 0,
+    "random": 0,
+    "reinit": 0,
+    "snip": 0,
+    "grasp": 0,
+    "synflow": 0,
+    "oneshot": 1,
+}  # to find all rounds; the others: one a round
+SPLIT = ("colt", "union", "vote", "consensus")  # they train a copy on each partition
 Range = tuple[float, float]
 
 
@@ -76,7 +86,7 @@ class Plan:
 
 def plan(
     experiments: Experiment | Iterable[Experiment],
-    store: str | Path | None = None,
+    store: Place = None,
     device: str = "auto",
     workers: int | None = None,
 ) -> Plan:
@@ -103,7 +113,7 @@ def plan(
             wanted.setdefault(reference.hash, reference)
     where = choose_device(device)
     beside = workers or (cores() if where.type == "cpu" else 1)
-    works = [work for e in wanted.values() if (work := _work(e, store_folder(store))).images[1]]
+    works = [work for e in wanted.values() if (work := _work(e, open_store(store))).images[1]]
     speed: dict[str, float] = {}
     seconds = [0.0, 0.0]
     for work in works:
@@ -127,7 +137,7 @@ def plan(
 
 def _together(experiment: Experiment, beside: int) -> float:
     """Return how many copies of one experiment train at a time, on average."""
-    copies = experiment.parts if experiment.method in ("colt", "union", "vote") else 1
+    copies = experiment.parts if experiment.method in SPLIT else 1
     return copies / math.ceil(copies / beside)
 
 
@@ -142,9 +152,9 @@ class _Work:
     disk: int
 
 
-def _work(e: Experiment, store: Path) -> _Work:
+def _work(e: Experiment, store: Store) -> _Work:
     """Return what is missing of one experiment."""
-    records, done = read_records(store / e.hash), (store / e.hash / "complete").exists()
+    records, done = read_records(e, store), _complete(e, store)
     data, target = _data(e.dataset), _data(e.score_on or e.dataset)
     network = models.build(e.network, len(data.classes), **e.network_args)
     found = sum(r["kind"] == "round" for r in records)
@@ -153,7 +163,7 @@ def _work(e: Experiment, store: Path) -> _Work:
     asked = 0 if e.scores is None else len(e.scores)
     scores = [max(0, (n if e.scores == () else min(asked, n)) - scored) for n in every]
     rounds = [max(0, n - found) for n in every]
-    copies = e.parts if e.by == "order" and e.method in ("colt", "union", "vote") else 1
+    copies = e.parts if e.by == "order" and e.method in SPLIT else 1
     training = len(data.train) * e.recipe.epochs * copies
     trainings = [max(0, n - max(1, found)) for n in every]  # the dense round needs none
     find = [min(n, TRAININGS.get(e.method, n)) * training for n in trainings]
@@ -170,13 +180,13 @@ def _work(e: Experiment, store: Path) -> _Work:
     )  # fmt: skip
 
 
-def _rounds(e: Experiment, network: nn.Module, store: Path) -> tuple[int, int]:
+def _rounds(e: Experiment, network: nn.Module, store: Store) -> tuple[int, int]:
     """Return the least and the most rounds after the dense one: exact for IMP, and where COLT's run is known."""
     if e.method == "dense":
         return 0, 0
     reference = e.reference()
-    if reference is not None and (store / reference.hash / "complete").exists():
-        known = sum(r["kind"] == "round" for r in read_records(store / reference.hash)) - 1
+    if reference is not None and _complete(reference, store):
+        known = sum(r["kind"] == "round" for r in read_records(reference, store)) - 1
         return known, known
     slow = _rounds_at(1 - e.rate, e, network)
     copies = e.parts if e.method == "colt" or e.method in FOLLOW_COLT else 1

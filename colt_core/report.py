@@ -7,17 +7,19 @@ from pathlib import Path
 import pandas as pd
 from scipy import stats
 
-from .experiments import read_records, store_folder
 from .files import write_text
+from .runs import Place, read_records
+from .store import open_store
 
 SETTING = ["scored_on", "network", "method"]
 LEAST_SEEDS = 3  # fewer: points only, no interval
 
 
-def load(store: str | Path | None = None) -> pd.DataFrame:
+def load(store: Place = None) -> pd.DataFrame:
     """Return every record of a store, a row each (`kind` "round" or "score"); empty where there is none."""
-    folders = sorted(path.parent for path in store_folder(store).glob("*/records.jsonl"))
-    return pd.DataFrame([record for folder in folders for record in read_records(folder)])
+    place = open_store(store)
+    folders = dict.fromkeys(name.split("/")[0] for name in place.names("*/record*.jsonl"))
+    return pd.DataFrame([record for folder in folders for record in read_records(folder, place)])
 
 
 def interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float]:

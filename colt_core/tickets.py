@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,6 +17,9 @@ from .files import write_whole
 from .masks import Mask, Overlap
 from .seeding import choose_device, reproducible
 from .training import Recipe, accuracy, train
+
+if TYPE_CHECKING:
+    from .trainings import Checkpoint
 
 State = dict[str, torch.Tensor]
 
@@ -354,6 +357,7 @@ def evaluate(
     seed: int = 0,
     device: str | torch.device = "auto",
     threads: int = 1,
+    checkpoint: "Checkpoint | None" = None,
 ) -> Score:
     """Train a ticket from theta0 on a full training set, with a fresh head, and test it.
 
@@ -368,6 +372,8 @@ def evaluate(
         Trained on `data.train`; `data.validation` is scored each epoch, `data.test` at the end.
     recipe
         How to train.
+    device, threads, checkpoint
+        As for `training.epochs`.
 
     Raises
     ------
@@ -378,13 +384,13 @@ def evaluate(
     ----------
     arXiv 2212.12770, section III; ALGORITHMS: steps 6 (evaluation) and 7 (transfer).
     """
-    start = time.perf_counter()
     network = ticket.model(len(data.classes), seed)
     mask = ticket.mask_for(network, fresh_head=True)
     history = train(
-        network, data.train, recipe, mask=mask, validation=data.validation, seed=seed, device=device, threads=threads
-    )
-    where = choose_device(device)
+        network, data.train, recipe, mask=mask, validation=data.validation, seed=seed, device=device, threads=threads,
+        checkpoint=checkpoint,
+    )  # fmt: skip
+    where, start = choose_device(device), time.perf_counter()
     with reproducible(where, seed, threads):
         last = accuracy(network, data.test)
     assert history.best_state is not None and history.best_epoch is not None
@@ -404,6 +410,6 @@ def evaluate(
         train_images=len(data.train),
         test_images=len(data.test),
         image_epochs=history.images,
-        seconds=time.perf_counter() - start,
+        seconds=history.seconds + time.perf_counter() - start,
         curve=history.epochs,
     )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import Field
@@ -19,6 +19,9 @@ from .masks import Mask, check
 from .models import architecture
 from .seeding import choose_device, derive, keeping_memory, reproducible
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .trainings import Checkpoint
 
 
 class Recipe(Settings):
@@ -145,7 +148,7 @@ def train(network: nn.Module, images: Images, recipe: Recipe, *, progress: bool 
     progress
         A bar; by default only on a terminal.
     **how
-        See `epochs`: mask, validation, seed, device, threads, first_step, steps.
+        See `epochs`: mask, validation, seed, device, threads, first_step, steps, checkpoint.
 
     Raises
     ------
@@ -175,6 +178,7 @@ def epochs(
     threads: int = 1,
     first_step: int = 0,
     steps: int | None = None,
+    checkpoint: "Checkpoint | None" = None,
 ) -> Iterator[History]:
     """Train a network in place, and yield its history, one and the same object, after every epoch.
 
@@ -194,6 +198,8 @@ def epochs(
         Where; the number of CPU threads is part of what fixes the result.
     first_step, steps
         Start at this step of the schedule (late rewinding), and take at most so many steps.
+    checkpoint
+        Where the state is kept after every epoch but the last, and taken up again: the end is the same, bit for bit.
     """
     _check_head(network, images)
     where = choose_device(device)
@@ -212,6 +218,13 @@ def epochs(
     keep.apply()
     with keeping_memory(where):
         for epoch in range(first, last):
+            if len(history.epochs) > epoch - first:  # over already
+                continue
+            if checkpoint and (found := checkpoint.restore(network, optimizer, epoch - first + 1)):
+                history, step = found, first_step + found.steps
+                if checkpoint.every:
+                    yield history
+                continue
             begun, seen, before = time.perf_counter(), 0, step
             with reproducible(where, derive(seed, "dropout", epoch), threads, recipe.precision != "float32"):
                 network.train()
@@ -226,6 +239,8 @@ def epochs(
                 _close_epoch(history, network, totals, seen, held_out)
             history.steps += step - before
             history.seconds += time.perf_counter() - begun
+            if checkpoint and epoch + 1 < last:
+                checkpoint.save(network, optimizer, history)
             yield history
 
 

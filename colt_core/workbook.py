@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from .data import check_name, is_built_in
-from .experiments import STUDIES, Study, check, store_folder
-from .files import write_text
+from .experiments import STUDIES, Study
+from .files import scratch, write_text
 from .planning import plan
+from .runs import check
+from .store import open_store
 
 SPINE = ("01_data_splitting", "02_cycles", "03_mask_overlap", "04_transfer", "05_tables")
 
@@ -81,7 +83,7 @@ def run(preset: str, seeds: list[int], data: list[str], notebooks: Path, out: Pa
     for name, study in studies.items():
         folder = out / re.sub(r"[^\w,.-]+", "_", name) if name else out
         os.environ["COLT_OUT"] = str(folder.resolve())
-        os.environ["COLT_STORE"] = str(store_folder().resolve())
+        os.environ["COLT_STORE"] = open_store().url
         parameters = {"preset": _absolute(preset), "data": _absolute(name), "seed": seeds[0], "seeds": seeds}
         for number, notebook in enumerate(SPINE, 1):
             print(f"[{number}/{len(SPINE)}] {notebook} {name}".rstrip(), end=" ", flush=True)
@@ -113,10 +115,10 @@ def _summary(studies: list[Study], seeds: list[int], written: list[Path], folder
     import pandas as pd
 
     from . import report
-    from .experiments import read_records
+    from .runs import read_records
 
     experiments = [e for study in studies for e in study.experiments(seeds)]
-    records = pd.DataFrame([r for e in experiments for r in read_records(store_folder() / e.hash)])
+    records = pd.DataFrame([r for e in experiments for r in read_records(e)])
     table = report.paper_table(records, studies[0].levels)
     written += report.save(table, folder, "main_table")
     endings = {"Executed notebooks": (".ipynb",), "Figures": (".png",), "Tables and numbers": (".csv", ".md", ".tex")}
@@ -127,7 +129,7 @@ def _summary(studies: list[Study], seeds: list[int], written: list[Path], folder
     print(f"\nTest accuracy in %, mean over seeds {seeds}, with 95 % intervals from three seeds on;", end=" ")
     print("in brackets the sparsity reached:\n")
     print(table.to_markdown(index=False))
-    print(f"\nAll in {seconds:.0f} s. The tickets and records are in {_short(store_folder())}.")
+    print(f"\nAll in {seconds:.0f} s. The tickets and records are in {open_store().url}.")
 
 
 def _absolute(name: str) -> str:
@@ -144,9 +146,9 @@ def renew(notebooks: Path, figures: Path) -> int:
     """Run the spine at its defaults, write the outputs into the notebooks themselves and the figures into a folder."""
     os.environ["COLT_OUT"] = str(figures.resolve())
     os.environ.pop("MPLBACKEND", None)
-    os.environ["COLT_STORE"] = str(store_folder().resolve())
+    os.environ["COLT_STORE"] = open_store().url
     for name in SPINE:
-        source, target = notebooks / f"{name}.ipynb", store_folder() / "renewed" / f"{name}.ipynb"
+        source, target = notebooks / f"{name}.ipynb", scratch() / f"{name}.ipynb"
         print(name, end=" ", flush=True)
         if problem := execute(source, target, {}, Study.named("mini").cell_timeout):
             print(f"failed: {problem}", file=sys.stderr)

@@ -8,8 +8,9 @@ import torch
 import yaml
 
 import colt_core as cc
-from colt_core import experiments
-from colt_core.experiments import Experiment, Study, read_records
+from colt_core import methods, runs
+from colt_core.experiments import Experiment, Study
+from colt_core.runs import read_records
 
 
 @pytest.fixture
@@ -23,7 +24,9 @@ def make(folder):
 def files(store, experiment):
     """The bytes of an experiment's tickets and its records without their times."""
     folder = store / experiment.hash
-    records = [{k: v for k, v in r.items() if k not in ("seconds", "score_seconds")} for r in read_records(folder)]
+    records = [
+        {k: v for k, v in r.items() if k not in ("seconds", "score_seconds")} for r in read_records(experiment, store)
+    ]
     return {p.name: p.read_bytes() for p in sorted(folder.glob("*.safetensors"))}, records
 
 
@@ -92,7 +95,7 @@ def test_records_have_what_tables_need(make, tmp_path):
     assert len(scores) == 1 and scores["accuracy"].between(0, 1).all() and 1 - scores["density"].iloc[0] >= 0.5
 
 
-@pytest.mark.parametrize("method", experiments.METHODS)
+@pytest.mark.parametrize("method", methods.METHODS)
 def test_every_method_runs_resumes_by_round_and_ends_with_the_same_bytes(make, tmp_path, method):
     experiment = make(method=method)
     cc.run(experiment, tmp_path / "whole")
@@ -127,9 +130,7 @@ def test_a_score_is_looked_up_by_content(make, tmp_path, monkeypatch):
     """The dense tickets of two methods are one ticket: scored once."""
     cc.run(make(method="dense", scores=()), tmp_path)
     calls = []
-    monkeypatch.setattr(
-        experiments, "evaluate", lambda ticket, *_: calls.append(ticket.density) or pytest.fail("again")
-    )
+    monkeypatch.setattr(runs, "evaluate", lambda ticket, *_: calls.append(ticket.density) or pytest.fail("again"))
     cc.run(make(method="dense", target=0.6, scores=()), tmp_path)
     assert not calls
 
@@ -162,9 +163,10 @@ def test_records_are_json_even_where_a_statistic_is_undefined(make, tmp_path):
         json.loads(line, parse_constant=refuse)
 
 
-def test_a_bucket_is_refused_in_one_line(make):
-    with pytest.raises(ValueError, match="the store must be a folder, not 's3://bucket/x'"):
-        cc.run(make(), "s3://bucket/x")
+def test_an_unknown_kind_of_store_is_refused_in_one_line(make):
+    with pytest.raises(ValueError, match="the store 'nowhere://bucket/x' cannot be opened") as caught:
+        cc.run(make(), "nowhere://bucket/x")
+    assert "\n" not in str(caught.value)
 
 
 def test_temporary_files_of_dead_processes_are_swept_and_of_living_ones_kept(tmp_path):
@@ -188,7 +190,7 @@ def test_a_torn_last_line_is_left_out_and_mended(make, tmp_path):
     lines = path.read_text().splitlines(keepends=True)
     (tmp_path / experiment.hash / "complete").unlink()
     path.write_text("".join(lines[:2]) + lines[2][:40])
-    assert len(read_records(path.parent)) == 2
+    assert len(read_records(experiment, tmp_path)) == 2
     cc.run(experiment, tmp_path)
     assert files(tmp_path, experiment) == whole
     assert all(json.loads(line) for line in path.read_text().splitlines())
@@ -212,8 +214,8 @@ def test_data_that_changed_under_a_run_is_noticed(make, tmp_path, folder):
     next(finder)
     finder.close()
     shutil.copy(folder / "ant" / "00.png", tmp_path / "pictures" / "bee" / "99.png")
-    experiments._data.cache_clear()
-    experiments._prints.cache_clear()
+    runs._data.cache_clear()
+    runs._prints.cache_clear()
     with pytest.raises(ValueError, match="has changed since"):
         cc.run(experiment, tmp_path / "store")
 

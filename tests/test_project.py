@@ -101,8 +101,9 @@ print(time.perf_counter() - start, *heavy)
 
 
 def test_modules_import_only_modules_above_them():
-    order = ["settings", "seeding", "files", "worker", "data", "augmentation", "masks", "models", "training", "copies"]
-    order += ["early_bird", "tickets", "methods", "lanes", "experiments", "planning", "report", "plots", "workbook"]
+    order = ["settings", "seeding", "files", "store", "worker", "data", "augmentation", "masks", "models", "training"]
+    order += ["trainings", "copies", "early_bird", "tickets", "methods", "lanes", "experiments", "runs", "cluster"]
+    order += ["planning", "report", "plots", "cards", "trackers", "workbook", "cli"]
     for path in sorted((ROOT / "colt_core").rglob("*.py")):
         own = "methods" if path.parent.name == "methods" else path.stem
         if own == "__init__":

@@ -116,7 +116,7 @@ def sample(images: Images, seed: int, per_class: int = PER_CLASS) -> Images:
 
 
 def _losses(network: nn.Module, images: Images) -> Iterator[torch.Tensor]:
-    """Yield the mean cross-entropy of each chunk of some images (mixed over classes), in float64, weighted to a mean."""
+    """Yield the mean cross-entropy of each chunk of some images, in float64, weighted so that the sum is the mean."""
     order = torch.randperm(len(images), generator=generator(0, "chunks", len(images)))
     for index in order.tensor_split(-(-len(images) // CHUNK)):
         pixels = normalise(images.batch(index), images.mean, images.std).double()
@@ -151,7 +151,7 @@ def grasp_scores(network: nn.Module, images: Images, names: list[str]) -> Scores
 
 
 def synflow_mask(network: nn.Module, mask: Mask, density: float, size: int, scope: str = "global") -> Mask:
-    """Return what SynFlow leaves of a mask at a density: |dR/dw w|, R = 1^T prod |W| 1, cut in 100 exponential steps.
+    """Return what SynFlow leaves of a mask, by |dR/dw w| with R = 1^T prod |W| 1, in 100 exponential steps.
 
     Normalisation layers are neutral, biases zero; the network sees one image of ones.
     """

@@ -13,8 +13,10 @@ from ..data import Images, check_fraction
 from ..early_bird import EarlyBird, Settling
 from ..masks import Mask, Overlap
 from ..seeding import choose_device, derive
+from ..store import Store
 from ..tickets import Cost, Round, Ticket
-from ..training import Recipe, train
+from ..training import Recipe
+from ..trainings import train_kept
 
 Choose = Callable[[list[nn.Module], Mask, int], tuple[list[Mask], Mask]]
 
@@ -41,6 +43,8 @@ class Options:
         End each round's trainings once their masks have settled (see `EarlyBird`); None: train the whole recipe.
     stem, head
         False, True: leave the first layer out of the mask, take the classifier in.
+    store
+        Where trainings are looked up and kept between epochs; None: nowhere (see `trainings`).
     resume
         A round to go on from; it is not yielded again.
     provenance
@@ -58,6 +62,7 @@ class Options:
     early_bird: EarlyBird | None = None
     stem: bool = True
     head: bool = False
+    store: Store | None = None
     resume: Round | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -105,8 +110,8 @@ def first_round(network: nn.Module, recipe: Recipe, options: Options) -> Round:
     start = models.copy_of(network)
     cost = Cost()
     if options.rewind and options.whole is not None:
-        history = train(
-            start, options.whole, recipe, seed=derive(options.seed, "rewind"), steps=options.rewind,
+        history = train_kept(
+            start, options.whole, recipe, options.store, seed=derive(options.seed, "rewind"), steps=options.rewind,
             device=options.device, threads=options.threads,
         )  # fmt: skip
         cost = Cost(history.images, history.images * step_flops(start, options.whole), history.seconds)
@@ -136,7 +141,7 @@ def train_round(
     kept = [ticket.mask_for(copy, head is not None) for copy, head in zip(copies, heads, strict=True)]
     train_copies(
         copies, parts, recipe, masks=kept, seeds=seeds, validation=options.validation,
-        device=options.device, threads=options.threads, workers=options.workers, settled=settled,
+        device=options.device, threads=options.threads, workers=options.workers, settled=settled, store=options.store,
         first_steps=[_first_step(part, recipe, options) for part in parts],
     )  # fmt: skip
     costs = [

@@ -1,0 +1,346 @@
+"""From descriptions to records: `run()` one experiment, `study()` many; resumed, shared, never computed twice."""
+
+import hashlib
+import json
+import math
+import platform
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm import tqdm
+
+from . import data as datasets
+from . import models
+from .data import Dataset
+from .experiments import FORMAT, Experiment
+from .methods import METHODS, Setting
+from .seeding import choose_device, cores
+from .store import Store, open_store
+from .tickets import Round, Score, Ticket, evaluate
+from .trainings import Checkpoint
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Place = Store | str | Path | None
+Report = Callable[[dict[str, Any]], None]
+KEY = ("kind", "round", "scored_on")  # of a record within its experiment
+
+
+def store_folder(store: str | Path | None = None) -> Path:
+    """Return the store's folder: the one given, else `$COLT_STORE`, else `runs`. A bucket has none (`open_store`)."""
+    place = open_store(store)
+    if place.local is None:
+        raise ValueError(f"the store {place.url} is no folder")
+    return place.local
+
+
+def run(
+    experiment: Experiment,
+    store: Place = None,
+    device: str = "auto",
+    threads: int = 1,
+    callback: Report | None = None,
+) -> "pd.DataFrame":
+    """Carry an experiment out, or what is missing of it, and return its records.
+
+    Parameters
+    ----------
+    experiment
+        What to do.
+    store
+        A folder or an fsspec URL (default `$COLT_STORE` or `runs`). What is there is read, not computed again.
+    device, threads
+        Where to compute; written into each record.
+    callback
+        Called with every new record, a dict (see `trackers`).
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a record: `kind` is "round" or "score" (those have an `accuracy`).
+
+    Raises
+    ------
+    ValueError, OSError
+        In one line, before any training: bad settings, bad data, an unwritable store.
+    """
+    import pandas as pd
+
+    place = open_store(store)
+    _finish(experiment, place, str(choose_device(device)), threads, callback)
+    return pd.DataFrame(read_records(experiment, place))
+
+
+def rounds(experiment: Experiment, store: Place = None, device: str = "auto", threads: int = 1) -> Iterator[Round]:
+    """Yield an experiment's rounds: those in the store first, then newly found ones, each saved as it comes."""
+    return _rounds(experiment, open_store(store), str(choose_device(device)), threads)
+
+
+def read_records(experiment: Experiment | str, store: Place = None) -> list[dict[str, Any]]:
+    """Return the records of an experiment or a hash; of work done twice the first counts."""
+    name = experiment if isinstance(experiment, str) else experiment.hash
+    records = open_store(store).lines(name)
+    return list({tuple(r.get(k) for k in KEY): r for r in reversed(records)}.values())[::-1]
+
+
+def _finish(experiment: Experiment, store: Store, device: str, threads: int, callback: Report | None = None) -> None:
+    """Find every round, and score those asked for; meanwhile a claim tells others where there is nothing to do."""
+    _check_data(store, experiment)
+    if _complete(experiment, store) and _scored(experiment, store):
+        return
+    target = experiment.score_on or experiment.dataset
+    known = read_records(experiment, store)
+    scored = {r["round"] for r in known if r["kind"] == "score" and r["scored_on"] == target}
+    told = {r["round"] for r in known if r["kind"] == "round"}
+    open_scores = sorted(experiment.scores or ())
+    with store.claim(f"{experiment.hash}/experiment"):
+        for found in _rounds(experiment, store, device, threads):
+            if callback and found.number not in told:
+                callback(_labelled(experiment, "round", found.record()))
+            wanted = experiment.scores == ()
+            while open_scores and found.sparsity >= open_scores[0] - 1e-12:
+                wanted, _ = True, open_scores.pop(0)
+            if wanted and found.number not in scored:
+                values = _score_record(found, experiment, target, store, device, threads)
+                _append(store, experiment, "score", values)
+                if callback:
+                    callback(_labelled(experiment, "score", values))
+
+
+def _score_record(
+    found: Round, experiment: Experiment, target: str, store: Store, device: str, threads: int
+) -> dict[str, Any]:
+    """Score a round. `image_epochs` and `seconds` are what finding it cost; the score's own are beside them."""
+    score, where = _score(found.ticket, experiment, target, store, device, threads)
+    spent = {"image_epochs": found.image_epochs, "seconds": found.seconds}
+    own = {f"score_{name}": getattr(score, name) for name in spent}
+    values = found.record() | score.as_dict() | spent | own | where
+    return values | {"scored_on": target, "score_data": _prints(target)}
+
+
+def _finish_described(experiment: dict[str, Any], store: str, device: str) -> None:
+    """What a worker process does for `study`. A user's folder may have changed since it was last read."""
+    if not datasets.is_built_in(experiment["dataset"]):
+        _data.cache_clear()
+        _prints.cache_clear()
+    _finish(Experiment(**experiment), open_store(store), device, 1)
+
+
+def _rounds(experiment: Experiment, store: Store, device: str, threads: int) -> Iterator[Round]:
+    """Rounds are worked on by whoever asks for them: trainings are claimed one by one, the rest takes no time."""
+    _check_data(store, experiment)
+    last = None
+    for record in [r for r in read_records(experiment, store) if r["kind"] == "round"]:
+        with store.fetched(_ticket_name(experiment, record["round"])) as path:
+            last = Round.load(path, record)
+        yield last
+    if _complete(experiment, store):
+        return
+    finder = METHODS[experiment.method](_setting(experiment, store, device, threads, last))
+    _start(store, experiment)  # only now: what the method refuses leaves no folder behind
+    for found in finder:
+        store.save(_ticket_name(experiment, found.number), found.save)
+        images = {"train_images": len(_data(experiment.dataset).train), "device": device, "threads": threads}
+        _append(store, experiment, "round", found.record() | images | {"accuracy": None})
+        yield found
+    store.write(f"{experiment.hash}/complete", "")
+
+
+def _ticket_name(experiment: Experiment, number: int) -> str:
+    return f"{experiment.hash}/round-{number:02d}.safetensors"
+
+
+def _setting(experiment: Experiment, store: Store, device: str, threads: int, last: Round | None) -> Setting:
+    data = _data(experiment.dataset)
+    reference = experiment.reference()
+    names = ("recipe", "rate", "target", "parts", "by", "seed")
+    return Setting(
+        network=models.build(experiment.network, len(data.classes), experiment.seed, **experiment.network_args),
+        data=data,
+        **{name: getattr(experiment, name) for name in names},
+        options={
+            **{name: getattr(experiment, name) for name in ("scope", "rewind", "seed", "early_bird")},
+            **{"device": device, "threads": threads, "resume": last, "store": store},
+            "provenance": {"experiment": experiment.hash, "method": experiment.method, "torch": torch.__version__},
+        },
+        pooling=experiment.pooling or "geometric",
+        reference=lambda: list(_rounds(reference, store, device, threads)) if reference else [],
+    )
+
+
+def check(experiment: Experiment, device: str = "auto") -> None:
+    """Refuse, before any training, what only the data and the network can tell: see the errors of `run`."""
+    plain = experiment.reference() or experiment
+    for name in {experiment.dataset, experiment.score_on or experiment.dataset}:
+        _data(name)
+    METHODS[plain.method](_setting(plain, open_store(), str(choose_device(device)), 1, None))
+
+
+def _score(
+    ticket: Ticket, experiment: Experiment, target: str, store: Store, device: str, threads: int
+) -> tuple[Score, dict[str, Any]]:
+    """Score a ticket, or look the score up where any experiment has scored the very same."""
+    data, prints = _data(target), _prints(target)
+    where = {"device": device, "threads": threads}
+    recipe = experiment.recipe.model_dump(mode="json")
+    about = [FORMAT, ticket.hash, prints, recipe, experiment.seed, where, torch.__version__]
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+    name = f"scores/{key}"
+
+    def known() -> Score | None:
+        text = store.read(f"{name}.json")
+        return Score.from_dict(json.loads(text)) if text else None
+
+    while True:
+        if (score := known()) is not None:
+            return score, where
+        with store.claim(name, until=lambda: known() is not None) as mine:
+            if not mine or known() is not None:
+                continue
+            checkpoint = Checkpoint(store.url, key)
+            score = evaluate(ticket, data, experiment.recipe, experiment.seed, device, threads, checkpoint)
+            store.write(f"{name}.json", json.dumps(score.as_dict()))
+            checkpoint.clear()
+            return score, where
+
+
+@lru_cache(maxsize=4)
+def _data(name: str) -> Dataset:
+    return datasets.load(name)
+
+
+@lru_cache(maxsize=16)
+def _prints(name: str) -> tuple[str, ...]:
+    """The fingerprints of a data set's three parts."""
+    data = _data(name)
+    return tuple(part.fingerprint() for part in (data.train, data.validation, data.test))
+
+
+def _check_data(store: Store, experiment: Experiment) -> None:
+    """Refuse to read or go on where the data has changed since the run began.
+
+    The built-in sets have checksums of their own, and a finished run of theirs can be read where they are not at hand.
+    """
+    text = store.read(f"{experiment.hash}/experiment.json")
+    if text is None or (datasets.is_built_in(experiment.dataset) and _complete(experiment, store)):
+        return
+    if json.loads(text)["data"] != list(_prints(experiment.dataset)):
+        where = f"{store.url}/{experiment.hash}"
+        raise ValueError(f"the data set {experiment.dataset!r} has changed since {where} was begun; use another store")
+
+
+def _start(store: Store, experiment: Experiment) -> None:
+    """Write the description, and sweep what dead processes left."""
+    for folder in (experiment.hash, "trainings", "scores"):
+        store.sweep(folder)
+    name = f"{experiment.hash}/experiment.json"
+    if not store.exists(name):
+        about = experiment.model_dump(mode="json", exclude={"scores", "score_on"})
+        about |= {"format": FORMAT, "data": _prints(experiment.dataset)}
+        store.write(name, json.dumps(about, indent=1))
+
+
+def _append(store: Store, experiment: Experiment, kind: str, values: dict[str, Any]) -> None:
+    store.append(experiment.hash, _labelled(experiment, kind, values), KEY)
+
+
+def _labelled(experiment: Experiment, kind: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Return a record: what it is of, the values, the versions."""
+    of_rounds = ("curves", "overlap", "accuracies", "epochs_saved")
+    values = {k: v for k, v in values.items() if kind == "round" or k not in of_rounds}
+    versions = {"torch": torch.__version__, "python": platform.python_version()}
+    return dict(_finite({"kind": kind, **experiment.labels(), **values, **versions}))
+
+
+def _finite(value: Any) -> Any:
+    """Return plain JSON values with None in place of NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def study(
+    experiments: list[Experiment],
+    store: Place = None,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: bool | None = None,
+    cluster: str | None = None,
+) -> "pd.DataFrame":
+    """Run many experiments and return all their records, a row each.
+
+    Parameters
+    ----------
+    experiments
+        In any order; one that follows a COLT run waits for it.
+    workers
+        Processes side by side; by default one a CPU core, or a single one on a GPU. Results do not depend on it.
+    progress
+        A bar; by default only on a terminal.
+    cluster
+        None: worker processes of this machine. "local": a dask LocalCluster. An address, "tcp://host:8786": that
+        scheduler (see `cluster`).
+
+    Raises
+    ------
+    RuntimeError, ValueError
+        The first experiment's error; what others finished is kept.
+    """
+    import pandas as pd
+
+    where, place = str(choose_device(device)) if cluster in (None, "local") else device, open_store(store)
+    jobs = to_do(experiments, place)
+    hidden = None if progress is None else not progress
+    for job in jobs:  # all mistakes before any training; and a data set is prepared once, not by every worker
+        check(job, "cpu" if cluster else where)
+    if cluster:
+        from .cluster import work_off_on
+
+        done = work_off_on(cluster, jobs, place, where, workers)
+    else:
+        from .lanes import work_off
+
+        count = 1 if place.private else workers or (cores() if where == "cpu" else 1)
+        done = work_off(jobs, place, where, count)
+    with tqdm(total=len(jobs), disable=hidden, unit="experiment", leave=False) as bar:
+        for _ in done:
+            bar.update()
+    names = dict.fromkeys(e.hash for e in experiments)
+    return pd.DataFrame([record for name in names for record in read_records(name, place)])
+
+
+def to_do(experiments: list[Experiment], store: Store) -> list[Experiment]:
+    """Return those that are not finished, and the COLT runs that they follow; the longest first."""
+    references = [e.reference() for e in experiments]
+    known = {e.hash for e in experiments}
+    jobs = [*experiments, *{r.hash: r for r in references if r and r.hash not in known}.values()]
+    jobs = [job for job in jobs if not (_complete(job, store) and _scored(job, store))]
+    return sorted(jobs, key=_size, reverse=True)
+
+
+def _complete(experiment: Experiment, store: Store) -> bool:
+    return store.exists(f"{experiment.hash}/complete")
+
+
+def _scored(experiment: Experiment, store: Store) -> bool:
+    """Tell whether every score asked for is in the records."""
+    if experiment.scores is None:
+        return True
+    target, records = experiment.score_on or experiment.dataset, read_records(experiment, store)
+    sparsities = {r["round"]: 1 - r["density"] for r in records if r["kind"] == "round"}
+    firsts = [next((n for n, s in sorted(sparsities.items()) if s >= w - 1e-12), None) for w in experiment.scores]
+    wanted = {n for n in firsts if n is not None} if experiment.scores else set(sparsities)
+    return wanted <= {r["round"] for r in records if r["kind"] == "score" and r["scored_on"] == target}
+
+
+def _size(experiment: Experiment) -> float:
+    """Guess the number of rounds, to start the longest first."""
+    keep = 1 - experiment.rate if experiment.method == "imp" else (1 - experiment.rate) ** experiment.parts
+    light = {"dense": 0.0, "random": 0.1, "reinit": 0.1, "oneshot": 0.2}
+    return light.get(experiment.method, 1.0) * math.log(1 - experiment.target) / math.log(keep)
