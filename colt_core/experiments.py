@@ -3,6 +3,7 @@
 import hashlib
 import json
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
@@ -157,7 +158,11 @@ class Study(Settings):
     base
         The fields of `Experiment` that all share.
     methods
-        For each method name, the fields that differ from `base`.
+        For each method name, the fields that differ from `base`. Another name makes a second arm of a method, which it
+        then gives: `smallest: {method: consensus, pooling: smallest}`.
+    grid
+        Fields of `Experiment` with a list of values each: every combination, for every method and seed. Fields that a
+        method sets itself stay; dense and imp know no partitions. Twice the same experiment is one.
     seeds
         One run each.
     transfer
@@ -170,13 +175,14 @@ class Study(Settings):
     title: str
     base: dict[str, Any]
     methods: dict[str, dict[str, Any]]
-    seeds: tuple[int, ...] = (0,)
+    grid: dict[str, list[Any]] = {}
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
     transfer: dict[str, str] = {}
     cell_timeout: int = Field(3600, ge=1)
 
     @classmethod
     def named(cls, name: str, dataset: str = "") -> Self:
-        """Read a ready study (a preset), or a YAML file; `dataset` puts it on another data set.
+        """Read a ready study (a preset), or a YAML or JSON file; `dataset` puts it on another data set.
 
         Raises
         ------
@@ -187,17 +193,18 @@ class Study(Settings):
 
         ready = sorted(path.stem for path in STUDIES.glob("*.yaml"))
         path = STUDIES / f"{name}.yaml" if name in ready else Path(name)
-        if path.suffix != ".yaml" or not path.is_file():
-            raise ValueError(f"unknown preset {name!r}; allowed: {', '.join(ready)}, or a YAML file")
+        if path.suffix not in (".yaml", ".yml", ".json") or not path.is_file():
+            raise ValueError(f"unknown preset {name!r}; allowed: {', '.join(ready)}, or a YAML or JSON file")
         try:
-            content: Any = yaml.safe_load(path.read_text())
-        except yaml.YAMLError as problem:
+            content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as problem:
             raise ValueError(f"{path} is no YAML: {' '.join(str(problem).split())}") from None
         if not isinstance(content, dict):
             raise ValueError(f"{path} holds no study; its keys are {', '.join(cls.model_fields)}")
         if dataset and isinstance(content.get("base"), dict):
             content["base"] |= {"dataset": dataset}
             content["transfer"] = {}
+            content["grid"] = {k: v for k, v in (content.get("grid") or {}).items() if k != "dataset"}
         study = cls(**{"name": path.stem, **content})
         study.experiments()
         return study
@@ -207,6 +214,23 @@ class Study(Settings):
     def _pair(cls, value: dict[str, str]) -> dict[str, str]:
         if value and set(value) != {"source", "target"}:
             raise ValueError(f"transfer needs the keys source and target, not {', '.join(sorted(value))}")
+        return value
+
+    @field_validator("grid")
+    @classmethod
+    def _of_fields(cls, value: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        allowed = [name for name in Experiment.model_fields if name not in ("method", "seed")]
+        if unknown := [name for name in value if name not in allowed]:
+            raise ValueError(f"unknown key {unknown[0]!r}; allowed: {', '.join(allowed)}")
+        if empty := [name for name, values in value.items() if not values]:
+            raise ValueError(f"{empty[0]} has no values")
+        return value
+
+    @field_validator("methods")
+    @classmethod
+    def _some(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if not value:
+            raise ValueError(f"at least one is needed, of {', '.join(METHODS)}")
         return value
 
     @property
@@ -229,9 +253,18 @@ class Study(Settings):
 
     def experiment(self, method: str, seed: int = 0, **fields: Any) -> Experiment:
         """Return the study's experiment for one method and seed, some fields changed."""
-        own = self.methods.get(method, {})
-        return Experiment(**(self.base | own | {"method": method, "seed": seed} | fields))
+        own = {"method": method} | (self.methods.get(method) or {})
+        return Experiment(**(self.base | own | {"seed": seed} | fields))
 
     def experiments(self, seeds: tuple[int, ...] | list[int] | None = None) -> list[Experiment]:
         """Return all of them, for the given seeds or the study's own."""
-        return [self.experiment(m, s) for s in (self.seeds if seeds is None else seeds) for m in self.methods]
+        found: dict[tuple[Any, ...], Experiment] = {}
+        for values in product(*self.grid.values()):
+            point = dict(zip(self.grid, values, strict=True))
+            for seed in self.seeds if seeds is None else seeds:
+                for method, own in self.methods.items():
+                    without = ("parts", "by") if (own or {}).get("method", method) in ("dense", "imp") else ()
+                    fields = {k: v for k, v in point.items() if k not in (own or {}) and k not in without}
+                    one = self.experiment(method, seed, **fields)
+                    found.setdefault((one.hash, one.scores, one.score_on), one)
+        return list(found.values())

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -16,10 +16,13 @@ from . import masks, models
 from .data import Images
 from .experiments import Experiment
 from .methods import FOLLOW_COLT
-from .runs import Place, _complete, _data, read_records
+from .runs import Place, _complete, _data, _scored, read_records
 from .seeding import choose_device, cores
 from .store import Store, open_store
 from .training import Recipe, train
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TRAININGS = {
     "dense": 0,
@@ -139,6 +142,32 @@ def _together(experiment: Experiment, beside: int) -> float:
     """Return how many copies of one experiment train at a time, on average."""
     copies = experiment.parts if experiment.method in SPLIT else 1
     return copies / math.ceil(copies / beside)
+
+
+def status(experiments: Iterable[Experiment], store: Place = None) -> "pd.DataFrame":
+    """Return how far each experiment is, a row each; computes nothing.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns dataset, network, method, parts, by, rate, seed, state ("done", "running", "begun", "waiting"),
+        rounds and scores in the store, sparsity (of the last round), by_whom (host and process that are at it),
+        experiment (the hash).
+    """
+    import pandas as pd
+
+    place, rows = open_store(store), []
+    for e in experiments:
+        records, holder = read_records(e, place), place.holder(f"{e.hash}/experiment")
+        found = [r for r in records if r["kind"] == "round"]
+        over = _complete(e, place) and _scored(e, place)
+        state = "done" if over else "running" if holder else "begun" if records else "waiting"
+        row = {name: getattr(e, name) for name in ("dataset", "network", "method", "parts", "by", "rate", "seed")}
+        row |= {"state": state, "rounds": len(found), "scores": len(records) - len(found)}
+        row |= {"sparsity": 1 - found[-1]["density"] if found else None}
+        row |= {"by_whom": f"{holder.get('host', '?')} {holder.get('pid', '?')}" if holder and not over else ""}
+        rows.append(row | {"experiment": e.hash})
+    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True)

@@ -299,6 +299,7 @@ def study(
     hidden = None if progress is None else not progress
     for job in jobs:  # all mistakes before any training; and a data set is prepared once, not by every worker
         check(job, "cpu" if cluster else where)
+    beside = 1 if place.private else workers or (cores() if where in ("cpu", "auto") else 1)
     if cluster:
         from .cluster import work_off_on
 
@@ -306,13 +307,19 @@ def study(
     else:
         from .lanes import work_off
 
-        count = 1 if place.private else workers or (cores() if where == "cpu" else 1)
-        done = work_off(jobs, place, where, count)
+        done = work_off(jobs, place, where, beside)
     with tqdm(total=len(jobs), disable=hidden, unit="experiment", leave=False) as bar:
+        _show(bar, beside)
         for _ in done:
             bar.update()
+            _show(bar, beside)
     names = dict.fromkeys(e.hash for e in experiments)
     return pd.DataFrame([record for name in names for record in read_records(name, place)])
+
+
+def _show(bar: Any, beside: int) -> None:
+    left = bar.total - bar.n
+    bar.set_postfix_str(f"{bar.n} done, {min(beside, left)} running, {max(0, left - beside)} waiting")
 
 
 def to_do(experiments: list[Experiment], store: Store) -> list[Experiment]:

@@ -1,0 +1,195 @@
+"""The command `colt`: run experiments and studies, see how far they are, make the tables, bring tickets out."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from .experiments import STUDIES, Experiment, Study
+from .planning import plan, status
+from .runs import check, run, study
+from .seeding import choose_device
+from .store import open_store
+
+EXAMPLES = """examples:
+  colt plan mini                                  what the study will cost, before anything is trained
+  colt study mini                                 run it, a process a core; start it again and it goes on
+  colt study grid.yaml --store s3://bucket/colt   many machines may work on one store
+  colt study small --cluster tcp://head:8786      on a dask cluster (--cluster local: on this machine)
+  colt status small                               done, running, waiting
+  colt table small --out results                  tables as Markdown, LaTeX and CSV
+  colt run --method imp --network-args '{width: 16}' --target 0.9
+  colt card runs/HASH/round-08.safetensors        describe a ticket; colt push copies or uploads it
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line and carry it out; a mistake is one line on standard error and status 2."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    if not hasattr(chosen, "do"):
+        parser.print_help()
+        return 2
+    try:
+        chosen.do(chosen)
+    except (ValueError, OSError, ImportError) as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    except (RuntimeError, FloatingPointError) as problem:
+        print(f"error: {problem}\nWhat was finished is kept; the same command goes on from there.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept: the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="colt", description=__doc__, epilog=EXAMPLES, formatter_class=raw)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def command(name: str, text: str, do: Any) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        made.set_defaults(do=do)
+        return made
+
+    one = command("run", "carry one experiment out, or what is missing of it, and print its scores", _run)
+    for name, field in Experiment.model_fields.items():
+        default = field.default if name != "recipe" else "mini"
+        text = f"default: {default}" if default is not None else "default: the method's own" if name == "rate" else ""
+        one.add_argument(f"--{name.replace('_', '-')}", dest=f"field_{name}", metavar="VALUE", help=text or None)
+    one.add_argument("--threads", type=int, default=1, help="CPU threads of each training (1)")
+    one.add_argument("--track", metavar="HOW", help="tensorboard:FOLDER, wandb:PROJECT or trackio:PROJECT")
+    many = command("study", "run a study: every experiment of a grid, on this machine or on a cluster", _study)
+    how_far = command("status", "tell how far the experiments of a study are; computes nothing", _status)
+    cost = command("plan", "tell what is left of a study and what it will cost", _plan)
+    table = command("table", "print and save the tables of a study, or of everything in the store", _table)
+    for made in (many, how_far, cost):
+        made.add_argument("study", help=f"{', '.join(sorted(p.stem for p in STUDIES.glob('*.yaml')))}, or a YAML file")
+    table.add_argument("study", nargs="?", help="a study; without one, everything in the store")
+    table.add_argument("--out", type=Path, help="also save them here, as Markdown, LaTeX and CSV")
+    table.add_argument("--format", choices=("markdown", "latex", "csv"), default="markdown")
+    for made in (many, how_far, cost, table):
+        made.add_argument("--data", default="", help="another data set than the study's")
+        made.add_argument("--seeds", default="", help="for example 0,1,2; default: the study's own")
+        made.add_argument("--methods", default="", help="only these, for example colt,matched")
+    many.add_argument("--cluster", help="local, or a dask scheduler's address: tcp://host:8786")
+    for made in (many, cost):
+        made.add_argument("--workers", type=int, help="trainings side by side; default: one a core, or one on a GPU")
+    for made in (one, many, cost):
+        made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    for made in (one, many, how_far, cost, table):
+        made.add_argument("--store", help="a folder or an fsspec URL; default: $COLT_STORE, else runs")
+    card = command("card", "write a ticket's card (Markdown) beside it", _card)
+    push = command("push", "copy a ticket with its card to a folder, or to a Hugging Face repository", _push)
+    for made in (card, push):
+        made.add_argument("ticket", type=Path, help="a round-NN.safetensors")
+    push.add_argument("destination", help="a folder, or hf://user/name")
+    push.add_argument("--private", action="store_true", help="make a new repository private")
+    return parser
+
+
+def _run(chosen: argparse.Namespace) -> None:
+    import yaml
+
+    given = {k.removeprefix("field_"): v for k, v in vars(chosen).items() if k.startswith("field_") and v is not None}
+    try:
+        experiment = Experiment(**{name: yaml.safe_load(value) for name, value in given.items()})
+    except yaml.YAMLError as problem:
+        raise ValueError(f"a value is no YAML: {' '.join(str(problem).split())}") from None
+    check(experiment, chosen.device)
+    records = run(experiment, chosen.store, chosen.device, chosen.threads, _tracker(chosen.track))
+    print(f"experiment {experiment.hash} in {open_store(chosen.store).url}")
+    shown = records[records["kind"] == "score"] if experiment.scores is not None else records
+    print(shown[[c for c in ("round", "density", "accuracy", "image_epochs") if c in shown]].to_string(index=False))
+
+
+def _tracker(how: str | None) -> Any:
+    if how is None:
+        return None
+    from . import trackers
+
+    kind, _, name = how.partition(":")
+    makers = {"tensorboard": trackers.tensorboard, "wandb": trackers.wandb, "trackio": trackers.trackio}
+    if kind not in makers or not name:
+        raise ValueError(f"track must be tensorboard:FOLDER, wandb:PROJECT or trackio:PROJECT, not {how!r}")
+    return makers[kind](name)
+
+
+def _experiments(chosen: argparse.Namespace) -> list[Experiment]:
+    """Return the experiments that the command line names."""
+    grid = Study.named(chosen.study, chosen.data)
+    wanted = chosen.methods.replace(",", " ").split()
+    if unknown := [m for m in wanted if m not in grid.methods]:
+        raise ValueError(f"{grid.name} has no method {unknown[0]!r}; allowed: {', '.join(grid.methods)}")
+    found = grid.changed(methods={m: grid.methods[m] for m in wanted}) if wanted else grid
+    return found.experiments(numbers(chosen.seeds) or None)
+
+
+def numbers(text: str) -> list[int]:
+    """Return the whole numbers of "0,1,2" or "0 1 2"."""
+    pieces = text.replace(",", " ").split()
+    if bad := [p for p in pieces if not p.isdigit()]:
+        raise ValueError(f"seeds must be whole numbers from 0, for example 0,1,2, not {bad[0]!r}")
+    return [int(p) for p in pieces]
+
+
+def _study(chosen: argparse.Namespace) -> None:
+    experiments = _experiments(chosen)
+    if chosen.workers is not None and chosen.workers < 1:
+        raise ValueError(f"workers must be at least 1, not {chosen.workers}")
+    choose_device(chosen.device)
+    records = study(experiments, chosen.store, chosen.device, chosen.workers, cluster=chosen.cluster)
+    rounds = int((records["kind"] == "round").sum())
+    print(f"{len(experiments)} experiments done: {rounds} rounds, {len(records) - rounds} scores", end=" ")
+    print(f"in {open_store(chosen.store).url}")
+
+
+def _status(chosen: argparse.Namespace) -> None:
+    table = status(_experiments(chosen), chosen.store)
+    print(table.assign(sparsity=table["sparsity"].astype(float).round(4)).to_string(index=False, na_rep="-"))
+    counts = table["state"].value_counts()
+    print(", ".join(f"{counts.get(name, 0)} {name}" for name in ("done", "running", "begun", "waiting")))
+
+
+def _plan(chosen: argparse.Namespace) -> None:
+    print(plan(_experiments(chosen), chosen.store, chosen.device, chosen.workers))
+
+
+def _table(chosen: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from . import report
+    from .runs import read_records
+
+    records = None
+    if chosen.study:
+        names = dict.fromkeys(e.hash for e in _experiments(chosen))
+        records = pd.DataFrame([r for name in names for r in read_records(name, chosen.store)])
+    tables = report.tables(chosen.store, records, chosen.out)
+    if not tables:
+        raise ValueError(f"there are no scores in {open_store(chosen.store).url}")
+    writers: dict[str, Any] = {
+        "markdown": lambda t: t.to_markdown(index=False),
+        "latex": lambda t: t.to_latex(index=False, escape=True),
+        "csv": lambda t: t.to_csv(index=False),
+    }
+    for name, table in tables.items():
+        print(f"## {name}\n\n{writers[chosen.format](table)}\n")
+
+
+def _card(chosen: argparse.Namespace) -> None:
+    from . import cards
+
+    print(cards.write_card(chosen.ticket))
+
+
+def _push(chosen: argparse.Namespace) -> None:
+    from . import cards
+
+    print(cards.push(chosen.ticket, chosen.destination, chosen.private))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
