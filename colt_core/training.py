@@ -220,7 +220,8 @@ def epochs(
         for epoch in range(first, last):
             if len(history.epochs) > epoch - first:  # over already
                 continue
-            if checkpoint and (found := checkpoint.restore(network, optimizer, epoch - first + 1)):
+            begin = checkpoint is not None and (checkpoint.every or epoch == first)
+            if checkpoint and begin and (found := checkpoint.restore(network, optimizer, epoch - first + 1)):
                 history, step = found, first_step + found.steps
                 if checkpoint.every:
                     yield history

@@ -1,0 +1,269 @@
+"""Processes that die or race leave in a store what an undisturbed run would have left, byte for byte."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+import colt_core as cc
+from colt_core.runs import read_records
+from colt_core.training import epochs
+from colt_core.trainings import Checkpoint, kept, key_of
+
+TIMES = ("seconds", "score_seconds")
+
+
+@pytest.fixture
+def make(folder):
+    """Experiments of a second or two: 36 pictures, a narrow conv3, four epochs, Adam, so that there is a middle."""
+    recipe = cc.Recipe.named("mini").changed(epochs=3, batch_size=4)
+    base = {"dataset": str(folder), "network_args": {"width": 4}, "rate": 0.3, "target": 0.8, "recipe": recipe}
+    return lambda **fields: cc.Experiment(**(base | {"scores": (0.3, 0.7)} | fields))
+
+
+def left(store, experiment):
+    """The bytes of an experiment's tickets, and its records in order of round without their times."""
+    tickets = {p.name: p.read_bytes() for p in sorted((store / experiment.hash).glob("*.safetensors"))}
+    records = [{k: v for k, v in r.items() if k not in TIMES} for r in read_records(experiment, store)]
+    return tickets, sorted(records, key=lambda r: (r["kind"], r["round"], r.get("scored_on") or ""))
+
+
+def script(code, *arguments, check=True, **environment):
+    """Start a Python process of its own."""
+    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=os.environ | environment, **pipes)
+
+
+def described(*jobs):
+    return json.dumps([job.model_dump(mode="json") for job in jobs])
+
+
+# Forks children that have everything imported, and kills them: at a random moment, or around the n-th time that a file
+# is brought to the disk (a checkpoint, a ticket, a score, a record).
+KILLS = """
+    import json, os, random, signal, sys, time
+    import colt_core as cc
+    store, jobs, kills = sys.argv[1], [cc.Experiment(**job) for job in json.loads(sys.argv[2])], int(sys.argv[3])
+    chance, killed, moment = random.Random(int(sys.argv[4])), 0, 0
+
+    def work(number, after):
+        real, count = os.fsync, [0]
+        def fsync(file):
+            count[0] += 1
+            if count[0] == number:
+                if after:
+                    real(file)
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(file)
+        if number:
+            os.fsync = fsync
+        for job in jobs:
+            cc.run(job, store, device="cpu")
+        os._exit(0)
+
+    while True:
+        moment += 1
+        last = killed >= kills
+        number = 0 if last or moment % 2 else chance.randint(1, 6)
+        after = chance.random() < 0.5
+        child = os.fork()
+        if not child:
+            work(number, after)
+        if not number and not last:
+            time.sleep(chance.uniform(0.02, 0.3))
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        killed += os.WIFSIGNALED(status)
+        if not os.WIFSIGNALED(status):
+            assert os.WEXITSTATUS(status) == 0, status
+            break
+    print(killed)
+"""
+
+
+def test_killed_twenty_times_a_run_ends_with_the_same_bytes(make, tmp_path):
+    jobs = [make(), make(method="matched"), make(early_bird=cc.EarlyBird(delta=0.4, window=1)), make(method="random")]
+    jobs += [make(method="imp", seed=1), make(seed=1, rewind=9), make(method="consensus")]
+    process = script(KILLS, tmp_path / "killed", described(*jobs), 20, random.randrange(10**6))
+    cc.study(jobs, tmp_path / "whole", workers=1, device="cpu")
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert int(out) >= 20, "the runs ended before twenty kills: make them longer"
+    for job in jobs:
+        assert left(tmp_path / "killed", job) == left(tmp_path / "whole", job)
+    forgotten = [p.name for p in (tmp_path / "killed").rglob("*") if p.name.endswith((".claim", ".epoch"))]
+    assert not forgotten
+
+
+STEPS = """
+    import json, sys
+    import colt_core as cc
+    from colt_core import training
+    steps, real = [0], training._step
+    def step(*arguments):
+        steps[0] += 1
+        return real(*arguments)
+    training._step = step
+    for job in json.loads(sys.argv[2]):
+        cc.run(cc.Experiment(**job), sys.argv[1], device="cpu")
+    print(steps[0])
+"""
+
+
+def test_two_processes_that_race_for_one_experiment_share_its_trainings(make, tmp_path):
+    job = make()
+    alone = script(STEPS, tmp_path / "alone", described(job), COLT_WORKERS="1")
+    race = [script(STEPS, tmp_path / "race", described(job), COLT_WORKERS="1") for _ in range(2)]
+    steps = [int(process.communicate(timeout=120)[0]) for process in (alone, *race)]
+    assert sum(steps[1:]) == steps[0], "no step is done twice"
+    assert left(tmp_path / "race", job) == left(tmp_path / "alone", job)
+    lines = (tmp_path / "race" / job.hash / "records.jsonl").read_text().splitlines()
+    assert len(lines) == len(read_records(job, tmp_path / "race")), "no record is written twice"
+
+
+def test_two_studies_on_one_store_do_the_work_once(make, tmp_path):
+    jobs = [make(seed=s, method=m) for s in (0, 1) for m in ("colt", "dense", "random")]
+    code = STEPS.replace("for job in json.loads(sys.argv[2]):", "if True:").replace(
+        'cc.run(cc.Experiment(**job), sys.argv[1], device="cpu")',
+        "cc.study([cc.Experiment(**job) for job in json.loads(sys.argv[2])], sys.argv[1], device='cpu', workers=1)",
+    )
+    both = [script(code, tmp_path / "both", described(*jobs), COLT_WORKERS="1") for _ in range(2)]
+    alone = script(code, tmp_path / "alone", described(*jobs), COLT_WORKERS="1")
+    steps = [int(process.communicate(timeout=120)[0]) for process in (alone, *both)]
+    assert sum(steps[1:]) == steps[0]
+    for job in jobs:
+        assert left(tmp_path / "both", job) == left(tmp_path / "alone", job)
+
+
+# --- within one training ---
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_training_goes_on_from_its_last_epoch_bit_for_bit(few, tmp_path, optimizer):
+    recipe = cc.Recipe.named("mini").changed(epochs=4, batch_size=24, optimizer=optimizer, learning_rate=0.01)
+    networks = [cc.build("resnet20", 10, seed=0) for _ in range(2)]
+    checkpoint = Checkpoint(str(tmp_path), "x")
+    how = {"validation": few.validation, "device": "cpu", "seed": 3}
+    whole = list(epochs(networks[0], few.train, recipe, **how))[-1]
+    broken = epochs(cc.build("resnet20", 10, seed=0), few.train, recipe, checkpoint=checkpoint, **how)
+    next(broken)
+    next(broken)
+    broken.close()
+    resumed = list(epochs(networks[1], few.train, recipe, checkpoint=checkpoint, **how))
+    assert len(resumed) == 2, "two epochs were over"
+    assert resumed[-1].epochs == whole.epochs and resumed[-1].best_epoch == whole.best_epoch
+    assert resumed[-1].images == whole.images and resumed[-1].steps == whole.steps
+    for (name, a), b in zip(networks[0].state_dict().items(), networks[1].state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_a_finished_training_is_looked_up_with_the_very_weights(few, tmp_path, monkeypatch):
+    recipe = cc.Recipe.named("mini").changed(epochs=2, batch_size=24)
+    first, second = (cc.build("conv3", 10, seed=0, width=4) for _ in range(2))
+    mask = cc.masks.magnitude(dict(first.named_parameters()), cc.Ticket.of(first).mask, 0.5)
+    key = key_of(first, few.train, recipe, mask=mask, seed=1)
+    place = Checkpoint(str(tmp_path), key)
+    done = list(kept(first, few.train, recipe, place, mask, device="cpu", seed=1))[-1]
+    monkeypatch.setattr("colt_core.training._step", lambda *_: pytest.fail("trained again"))
+    again = list(kept(second, few.train, recipe, place, mask, device="cpu", seed=1))[-1]
+    assert again.epochs == done.epochs
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+
+
+def test_a_store_changes_nothing_of_what_is_trained(few, tmp_path):
+    recipe = cc.Recipe.named("mini").changed(epochs=3, batch_size=24)
+    with_store, without = (cc.build("conv3", 10, seed=0, width=4) for _ in range(2))
+    plain = list(epochs(without, few.train, recipe, device="cpu", seed=1))[-1]
+    done = list(kept(with_store, few.train, recipe, Checkpoint(str(tmp_path), "x"), device="cpu", seed=1))
+    assert len(done) == 3 and done[-1].epochs == plain.epochs and done[-1].images == plain.images
+    assert all(
+        torch.equal(a, b) for a, b in zip(with_store.state_dict().values(), without.state_dict().values(), strict=True)
+    )
+    assert [p.name for p in (tmp_path / "trainings").iterdir()] == ["x.safetensors"]
+
+
+def test_every_cause_of_another_result_gives_another_key(few):
+    recipe, network = cc.Recipe.named("mini"), cc.build("conv3", 10, seed=0, width=4)
+    mask = cc.Ticket.of(network).mask
+    how = {"mask": mask, "validation": few.validation, "seed": 0, "threads": 1, "first_step": 0}
+    keys = [key_of(network, few.train, recipe, **(how | change)) for change in
+            ({}, {"seed": 1}, {"threads": 2}, {"first_step": 1}, {"validation": None},
+             {"mask": cc.masks.magnitude(dict(network.named_parameters()), mask, 0.1)})]  # fmt: skip
+    keys.append(key_of(network, few.train.take(torch.arange(50)), recipe, **how))
+    keys.append(key_of(network, few.train, recipe.changed(epochs=3), **how))
+    keys.append(key_of(cc.build("conv3", 10, seed=1, width=4), few.train, recipe, **how))
+    assert len(set(keys)) == len(keys)
+    assert key_of(cc.build("conv3", 10, seed=0, width=4), few.train, recipe, **how) == keys[0]
+
+
+def test_a_damaged_checkpoint_or_training_is_done_again(make, tmp_path):
+    job = make()
+    cc.run(job, tmp_path)
+    whole = left(tmp_path, job)
+    for path in (tmp_path / "trainings").glob("*.safetensors"):
+        path.write_bytes(b"\0" * path.stat().st_size)  # what a power cut can leave
+    for path in (tmp_path / job.hash).iterdir():
+        path.unlink()
+    cc.run(job, tmp_path)
+    assert left(tmp_path, job) == whole
+
+
+def test_what_another_experiment_trained_is_not_trained_again(make, tmp_path, monkeypatch):
+    cc.run(make(scores=None), tmp_path)
+    monkeypatch.setattr("colt_core.training._step", lambda *_: pytest.fail("trained again"))
+    nearer = cc.run(make(scores=None, target=0.6), tmp_path)
+    assert nearer["density"].min() <= 0.4
+
+
+# --- a disk that fills ---
+
+FULL = """
+    import resource, sys, json
+    import colt_core as cc
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
+    try:
+        cc.run(cc.Experiment(**json.loads(sys.argv[2])[0]), sys.argv[1], device="cpu")
+    except OSError as problem:
+        print(problem)
+"""
+
+
+@pytest.mark.parametrize("limit", [6_000, 20_000], ids=lambda n: f"{n} bytes a file")
+def test_a_disk_that_fills_is_one_clear_line_and_nothing_is_lost(make, tmp_path, limit):
+    pytest.importorskip("resource", reason="no file size limits on this system")
+    job = make()
+    out, err = script(FULL, tmp_path / "full", described(job), limit, COLT_WORKERS="1").communicate(timeout=60)
+    assert "cannot be written" in out and len(out.splitlines()) == 1, (out, err)
+    assert not list((tmp_path / "full").rglob("*.part"))
+    cc.run(job, tmp_path / "full")
+    cc.run(job, tmp_path / "whole")
+    assert left(tmp_path / "full", job) == left(tmp_path / "whole", job)
+
+
+def test_a_record_that_does_not_fit_leaves_no_half_line(make, tmp_path, monkeypatch):
+    import errno
+
+    job = make(method="dense", scores=())
+    real, real_fsync = os.ftruncate, os.fsync
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    finder = cc.rounds(job, tmp_path)
+    next(finder)
+    before = (tmp_path / job.hash / "records.jsonl").read_bytes()
+    store = cc.open_store(tmp_path)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        store.append(job.hash, {"kind": "score", "round": 0}, ("kind", "round"))
+    monkeypatch.setattr(os, "fsync", real_fsync)
+    assert os.ftruncate is real
+    assert (tmp_path / job.hash / "records.jsonl").read_bytes() == before
