@@ -141,6 +141,7 @@ class Store:
             return
         path = self.local / folder / "records.jsonl"
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "ab+") as file, locked(file):
                 file.seek(0)
                 content = file.read()
@@ -211,7 +212,7 @@ class Store:
             if (self._claim(name) or {}).get("token") == token:
                 with suppress(OSError):
                     self.remove(f"{name}.claim")
-                    if self.local:
+                    if self.local and "/" in name:
                         (self.local / name).parent.rmdir()  # if nothing came of it: a folder with files in it stays
 
     def _take(self, name: str, token: str) -> bool:

@@ -334,6 +334,16 @@ def test_a_preset_can_be_put_on_other_data(folder):
         ("title: t\nbase: {}\nmethods: {colt: {}}\nsedes: [0]", "unknown key 'sedes'"),
         ("title: t\nbase: [1]\nmethods: {colt: {}}", "base"),
         ("title: t\nbase: {}\nmethods: {colt: {}}\ntransfer: {source: x}", "needs the keys source and target"),
+        ("title: t\nbase: {}\nmethods: {}", "at least one is needed"),
+        ("title: t\nbase: {}\nmethods: {colt: {pooling: mean}}", "pooling belongs to the method consensus alone"),
+        ("title: t\nbase: {}\nmethods: {consensus: {pooling: median}}", "pooling"),
+        ("title: t\nbase: {}\nmethods: {colt: {}}\nseeds: []", "seeds"),
+        ("title: t\nbase: {}\nmethods: {colt: {}}\nseeds: [-1]", "seed"),
+        ("title: t\nbase: {}\nmethods: {colt: {}}\ngrid: {colour: [1]}", "unknown key 'colour'"),
+        ("title: t\nbase: {}\nmethods: {colt: {}}\ngrid: {parts: []}", "parts has no values"),
+        ("title: t\nbase: {}\nmethods: {colt: {}}\ngrid: {rate: [0.2, 2]}", "rate must lie strictly"),
+        ("title: t\nbase: {recipe: {epochs: 0}}\nmethods: {colt: {}}", "epochs"),
+        ("title: t\nmethods: {colt: {}}", "base"),
     ],
 )
 def test_a_study_file_with_a_mistake_is_one_clear_line(tmp_path, content, message):
@@ -342,6 +352,17 @@ def test_a_study_file_with_a_mistake_is_one_clear_line(tmp_path, content, messag
     with pytest.raises(ValueError, match=message) as caught:
         Study.named(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_grid_is_every_combination_and_no_experiment_twice(tmp_path):
+    grid = {"parts": [2, 5], "by": ["class", "random"], "rate": [0.15, 0.3]}
+    content = {"title": "t", "base": {}, "methods": {"colt": {}, "imp": {"rate": 0.2}, "dense": {}}, "seeds": [0, 1]}
+    path = tmp_path / "grid.json"
+    path.write_text(json.dumps(content | {"grid": grid}))
+    found = Study.named(str(path)).experiments()
+    count = lambda method: sum(e.method == method for e in found)
+    assert count("colt") == 2 * 8 and count("imp") == 2 and len({e.hash for e in found}) == len(found)
+    assert {e.rate for e in found if e.method == "imp"} == {0.2}
 
 
 def test_an_unknown_preset_names_the_ready_ones():

@@ -1,0 +1,110 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+import colt_core as cc
+from colt_core.cli import main
+
+
+@pytest.fixture
+def study_file(folder, tmp_path):
+    content = {
+        "title": "pictures",
+        "base": {
+            "dataset": str(folder), "network_args": {"width": 4}, "rate": 0.3, "target": 0.7, "scores": [0.5],
+            "recipe": cc.Recipe.named("mini").changed(epochs=1, batch_size=8).model_dump(mode="json"),
+        },
+        "methods": {
+            "dense": {"scores": []}, "colt": {}, "matched": {},
+            "smallest": {"method": "consensus", "pooling": "smallest"},
+        },
+        "grid": {"parts": [2, 3]},
+        "seeds": [0, 1],
+    }  # fmt: skip
+    path = tmp_path / "pictures.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_a_study_from_plan_to_tables(study_file, tmp_path, capsys):
+    place = ["--store", str(tmp_path / "store"), "--device", "cpu"]
+    assert main(["plan", str(study_file), *place, "--workers", "1"]) == 0
+    assert "14 experiments" in capsys.readouterr().out, (
+        "dense knows no partitions: two, and three methods by two by two"
+    )
+    assert main(["status", str(study_file), *place[:2]]) == 0
+    assert "0 done, 0 running, 0 begun, 14 waiting" in capsys.readouterr().out
+    assert main(["study", str(study_file), *place, "--workers", "1", "--methods", "colt,dense", "--seeds", "0"]) == 0
+    assert "3 experiments done" in capsys.readouterr().out
+    assert main(["study", str(study_file), *place, "--workers", "2"]) == 0
+    assert "14 experiments done" in capsys.readouterr().out
+    assert main(["status", str(study_file), *place[:2]]) == 0
+    assert "14 done, 0 running, 0 begun, 0 waiting" in capsys.readouterr().out
+    assert main(["plan", str(study_file), *place]) == 0
+    assert "nothing left to do" in capsys.readouterr().out
+    assert main(["table", str(study_file), "--store", str(tmp_path / "store"), "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "colt (parts 3)" in shown and "| dense" in shown
+    assert {p.suffix for p in (tmp_path / "out").iterdir()} == {".csv", ".md", ".tex"}
+    assert main(["table", "--store", str(tmp_path / "store"), "--format", "latex"]) == 0
+    assert r"\begin{tabular}" in capsys.readouterr().out
+
+
+def test_one_experiment_its_card_and_its_push(folder, tmp_path, capsys):
+    recipe = json.dumps(cc.Recipe.named("mini").changed(epochs=1, batch_size=8).model_dump(mode="json"))
+    how = [
+        "--dataset",
+        str(folder),
+        "--network-args",
+        "{width: 4}",
+        "--rate",
+        "0.3",
+        "--target",
+        "0.5",
+        "--recipe",
+        recipe,
+    ]
+    store = tmp_path / "store"
+    assert main(["run", *how, "--scores", "[0.3]", "--store", str(store), "--device", "cpu"]) == 0
+    assert "accuracy" in capsys.readouterr().out
+    ticket = next(store.glob("*/round-01.safetensors"))
+    assert main(["card", str(ticket)]) == 0
+    assert ticket.with_suffix(".md").exists() or list(ticket.parent.glob("round-01*.md"))
+    assert main(["push", str(ticket), str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "README.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["study", "huge"], "unknown preset 'huge'; allowed: mini, paper, small"),
+        (["study", "mini", "--methods", "magic"], "mini has no method 'magic'; allowed: dense, colt"),
+        (["study", "mini", "--seeds", "a"], "seeds must be whole numbers"),
+        (["study", "mini", "--workers", "0"], "workers must be at least 1"),
+        (["study", "mini", "--device", "tpu"], "unknown device 'tpu'"),
+        (["run", "--method", "magic"], "unknown method 'magic'"),
+        (["run", "--network-args", "{"], "a value is no YAML"),
+        (["run", "--parts", "99"], "parts must be at most 10"),
+        (["run", "--track", "paper:x"], "track must be tensorboard:FOLDER"),
+        (["plan", "mini", "--store", "nowhere://x"], "cannot be opened"),
+        (["table", "--store", "STORE"], "there are no scores in"),
+        (["card", "nothing.safetensors"], "nothing.safetensors"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(arguments, message, tmp_path, capsys):
+    assert main([a.replace("STORE", str(tmp_path)) for a in arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: ") and message in shown.err and len(shown.err.splitlines()) == 1
+
+
+def test_help_shows_every_command_with_examples():
+    shown = subprocess.run(
+        [sys.executable, "-m", "colt_core.cli", "--help"], capture_output=True, text=True, check=True
+    )
+    assert all(f"  {name} " in shown.stdout for name in ("run", "study", "status", "plan", "table", "card", "push"))
+    assert "colt study mini" in shown.stdout
+    one = subprocess.run([sys.executable, "-m", "colt_core.cli", "run", "--help"], capture_output=True, text=True)
+    assert all(f"--{name.replace('_', '-')} " in one.stdout for name in cc.Experiment.model_fields)

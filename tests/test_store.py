@@ -1,0 +1,163 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from uuid import uuid4
+
+import pytest
+
+import colt_core as cc
+from colt_core.runs import read_records
+from colt_core.store import Store
+
+PLACES = ["folder", "memory"]
+
+
+@pytest.fixture(params=PLACES)
+def store(request, tmp_path):
+    return Store(tmp_path / "store") if request.param == "folder" else Store(f"memory://{uuid4().hex}")
+
+
+# --- files ---
+
+
+def test_what_is_written_is_read(store):
+    assert store.read("a/x.json") is None and not store.exists("a/x.json")
+    store.write("a/x.json", "one")
+    store.write("a/x.json", b"two")
+    store.save("b/y.bin", lambda path: path.write_bytes(b"three"))
+    assert store.read("a/x.json") == b"two" and store.exists("a/x.json")
+    with store.fetched("b/y.bin") as path:
+        assert path.read_bytes() == b"three"
+    assert store.names("*/*") == ["a/x.json", "b/y.bin"]
+    store.remove("a/x.json")
+    store.remove("a/x.json")
+    assert store.read("a/x.json") is None
+
+
+def test_records_come_back_in_order_and_once(store):
+    key = ("kind", "round")
+    for number in (0, 1, 2, 1, 11):
+        store.append("e", {"kind": "round", "round": number, "seconds": time.time()}, key)
+    store.append("e", {"kind": "score", "round": 2}, key)
+    assert [(r["kind"], r["round"]) for r in store.lines("e")] == [
+        *(("round", n) for n in (0, 1, 2, 11)), ("score", 2),
+    ]  # fmt: skip
+
+
+def test_a_write_that_fails_leaves_what_was_there(store):
+    store.save("x", lambda path: path.write_bytes(b"old"))
+    with pytest.raises(OSError):
+        store.save("x", lambda path: (path.write_bytes(b"half"), (_ for _ in ()).throw(OSError("no space left"))))
+    assert store.read("x") == b"old"
+
+
+def test_a_bucket_holds_the_same_bytes_as_a_folder(few, folder, tmp_path):
+    recipe = cc.Recipe.named("mini").changed(epochs=2, batch_size=8)
+    base = {"dataset": str(folder), "network_args": {"width": 4}, "rate": 0.3, "target": 0.7, "recipe": recipe}
+    jobs = [cc.Experiment(**base, method=m, scores=(0.5,)) for m in ("colt", "random")]
+    bucket = Store(f"memory://{uuid4().hex}")
+    plain = cc.study(jobs, tmp_path, workers=1)
+    timeless = [c for c in plain.columns if "seconds" not in c]
+    order = lambda frame: frame.sort_values(["experiment", "kind", "round"])[timeless].astype(str).to_dict("records")
+    assert order(cc.study(jobs, bucket)) == order(plain)
+    for job in jobs:
+        tickets = sorted(p.name for p in (tmp_path / job.hash).glob("*.safetensors"))
+        assert tickets and all(
+            bucket.read(f"{job.hash}/{n}") == (tmp_path / job.hash / n).read_bytes() for n in tickets
+        )
+    before = bucket.names("**")
+    assert order(cc.study(jobs, bucket)) == order(plain)
+    assert bucket.names("**") == before
+    assert len(cc.report.load(bucket)) == len(plain)
+
+
+def test_a_store_that_other_processes_cannot_see_starts_none(folder, monkeypatch):
+    recipe = cc.Recipe.named("mini").changed(epochs=1, batch_size=8)
+    job = cc.Experiment(
+        dataset=str(folder), network_args={"width": 4}, rate=0.3, target=0.3, recipe=recipe, scores=None
+    )
+    monkeypatch.setattr("colt_core.worker.lend", lambda *_: pytest.fail("a worker was started"))
+    assert len(cc.run(job, f"memory://{uuid4().hex}")) >= 2
+
+
+# --- claims ---
+
+
+def test_a_claim_is_held_by_one_and_free_afterwards(store):
+    with store.claim("x") as mine:
+        assert mine and store.holder("x")["pid"] == os.getpid()
+        with store.claim("x") as second:
+            assert not second
+    assert store.holder("x") is None
+    with store.claim("x") as mine:
+        assert mine
+
+
+def test_a_claim_gives_signs_of_life(store, monkeypatch):
+    monkeypatch.setenv("COLT_CLAIM_SECONDS", "0.6")
+    with store.claim("x"):
+        first = store.holder("x")["beat"]
+        time.sleep(0.5)
+        assert store.holder("x")["beat"] > first
+        time.sleep(0.7)
+        assert store.holder("x") is not None
+    time.sleep(0.2)
+    assert store.read("x.claim") is None, "no sign of life after the end"
+
+
+def test_a_dead_processs_claim_on_this_machine_is_void_at_once(tmp_path):
+    code = (
+        "import sys, os, signal, colt_core as cc\n"
+        "with cc.open_store(sys.argv[1]).claim('x'): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert (tmp_path / "x.claim").exists()
+    begun = time.monotonic()
+    with Store(tmp_path).claim("x") as mine:
+        assert mine and time.monotonic() - begun < 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_silent_claim_of_another_machine_expires_and_a_living_one_does_not(store, monkeypatch):
+    monkeypatch.setenv("COLT_CLAIM_SECONDS", "0.4")
+    other = {"host": "elsewhere", "pid": 1, "token": "t", "beat": 0}
+    store.write("x.claim", json.dumps(other))
+    for beat in range(1, 6):
+        with store.claim("x") as mine:
+            assert not mine
+        time.sleep(0.2)
+        store.write("x.claim", json.dumps(other | {"beat": beat}))
+    begun = time.monotonic()
+    with store.claim("x", until=lambda: False) as mine:
+        assert mine and 0.2 < time.monotonic() - begun < 5
+
+
+def test_a_damaged_claim_expires_too(store, monkeypatch):
+    monkeypatch.setenv("COLT_CLAIM_SECONDS", "0.2")
+    store.write("x.claim", b"\x00\x00")
+    with store.claim("x", until=lambda: False) as mine:
+        assert mine
+
+
+def test_of_many_processes_one_holds_a_claim_at_a_time(tmp_path):
+    """Each adds one to a number ten times, reading and writing it without any lock but the claim."""
+    code = (
+        "import sys, pathlib, colt_core.store as s\n"
+        "store, path = s.Store(sys.argv[1]), pathlib.Path(sys.argv[1], 'number')\n"
+        "for _ in range(10):\n"
+        "    with store.claim('x', until=lambda: False) as mine:\n"
+        "        assert mine\n"
+        "        path.write_text(str(int(path.read_text()) + 1))\n"
+    )
+    (tmp_path / "number").write_text("0")
+    crowd = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(3)]
+    assert [process.wait(timeout=60) for process in crowd] == [0, 0, 0]
+    assert (tmp_path / "number").read_text() == "30"
+
+
+def test_two_experiments_of_one_store_are_told_apart(tmp_path):
+    store = Store(tmp_path)
+    store.append("a", {"kind": "round", "round": 0}, ("kind", "round"))
+    assert read_records("a", store) and not read_records("b", store)
