@@ -1,5 +1,6 @@
 """The networks, what of them is prunable, and exact head surgery."""
 
+import json
 from collections import OrderedDict
 from collections.abc import Callable
 from copy import deepcopy
@@ -113,12 +114,19 @@ def copy_of(network: nn.Module) -> nn.Module:
 @torch.no_grad()
 def forward_flops(network: nn.Module, image_size: int = 32) -> int:
     """Return the floating-point operations of one image's dense forward pass (a multiply-add is 2), PyTorch's count."""
+    about = json.dumps(architecture(network), sort_keys=True)
+    if (known := _FLOPS.get((about, str(network), image_size))) is not None:
+        return known
     from torch.utils.flop_counter import FlopCounterMode
 
     probe = deepcopy(network).to("meta").eval()
     with FlopCounterMode(display=False) as counter:
         probe(torch.empty(1, 3, image_size, image_size, device="meta"))
-    return counter.get_total_flops()
+    _FLOPS[about, str(network), image_size] = counter.get_total_flops()
+    return _FLOPS[about, str(network), image_size]
+
+
+_FLOPS: dict[tuple[str, str, int], int] = {}  # counted once for each network as it prints itself
 
 
 # --- the networks ------------------------------------------------------------------------------------------------
