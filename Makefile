@@ -15,7 +15,7 @@ help: ## list the targets
 	@echo "make TARGET [PRESET=mini|small|paper] [SEEDS=0,1,2] [DATA=cifar100]"
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
 
-run: .venv/.run ## run notebooks 01-05 headless; everything they write goes to runs/out/PRESET/
+run: .venv/.run ## run notebooks 01-06 headless; everything they write goes to runs/out/PRESET/
 	@$(BIN)/python -m colt_core.workbook --preset "$(PRESET)" --seeds "$(SEEDS)" --data "$(DATA)"
 
 test: .venv/.test ## run all tests, each notebook once among them

@@ -23,14 +23,14 @@ from .early_bird import EarlyBird
 from .experiments import Experiment, Study
 from .methods import METHODS, colt, consensus, grasp, imp, oneshot, random, reinit, snip, synflow
 from .models import NETWORKS, build, prunable, with_head
-from .planning import Plan, plan
+from .planning import Plan, plan, status
 from .runs import rounds, run, store_folder, study
 from .seeding import choose_device
 from .store import Store, open_store
 from .tickets import Round, Score, Ticket, evaluate
 from .training import Recipe, accuracy, train
 
-_LAZY = ("plots", "report", "workbook")
+_LAZY = ("cards", "plots", "report", "trackers", "workbook")
 
 __all__ = [
     "METHODS",
@@ -66,6 +66,7 @@ __all__ = [
     "rounds",
     "run",
     "snip",
+    "status",
     "store_folder",
     "study",
     "synflow",

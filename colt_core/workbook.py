@@ -19,7 +19,7 @@ from .planning import plan
 from .runs import check
 from .store import open_store
 
-SPINE = ("01_data_splitting", "02_cycles", "03_mask_overlap", "04_transfer", "05_tables")
+SPINE = ("01_data_splitting", "02_cycles", "03_mask_overlap", "04_transfer", "05_tables", "06_controls")
 
 
 def check_parameters(*allowed: str) -> None:

@@ -1,4 +1,5 @@
 import math
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -6,7 +7,10 @@ import torch
 
 import colt_core as cc
 from colt_core import masks
+from colt_core.augmentation import normalise
+from colt_core.methods import at_init
 from colt_core.methods import cycles as loop
+from colt_core.methods.consensus import pooled
 
 
 def equal(a, b):
@@ -272,3 +276,99 @@ def test_late_rewinding_leaves_colt_and_imp_the_same_training(network, few, part
 def test_one_partition_is_no_colt(network, few, recipe):
     with pytest.raises(ValueError, match="at least two partitions"):
         cc.colt(network, [few.train], recipe)
+
+
+# --- consensus ---
+
+
+def test_consensus_pools_shares_of_magnitude_and_cuts_exactly(network):
+    copies = [cc.build("conv3", 10, seed=s, width=4) for s in (1, 2)]
+    mask = cc.masks.random_like(cc.Ticket.of(network).mask, torch.Generator().manual_seed(0))
+    mask["conv2.weight"][:, :2] = False
+    shares = []
+    for copy in copies:
+        flat = torch.cat([(copy.get_parameter(n) * mask[n]).detach().double().flatten() for n in mask])
+        shares.append(flat.abs() / torch.linalg.vector_norm(flat))
+    expected = {
+        "smallest": torch.minimum(*shares),
+        "geometric": (shares[0] * shares[1]).sqrt(),
+        "mean": (shares[0] + shares[1]) / 2,
+    }  # fmt: skip
+    for pooling, values in expected.items():
+        found = torch.cat([score.flatten() for score in pooled(copies, mask, pooling).values()])
+        assert torch.allclose(found, values, rtol=1e-12, atol=0), pooling
+    doubled = [deepcopy(copies[0]), copies[1]]
+    with torch.no_grad():
+        for parameter in doubled[0].parameters():
+            parameter.mul_(2)
+    for a, b in zip(pooled(copies, mask).values(), pooled(doubled, mask).values(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-6), "a copy's scale must not matter"
+
+
+def test_consensus_has_the_rate_that_is_chosen(network, parts, recipe, options):
+    size = cc.masks.size(cc.Ticket.of(network).mask)
+    found = list(cc.consensus(network, parts, recipe, rate=0.3, target=0.7, pooling="smallest", **options))
+    kept, expected = size, []
+    for _ in found:
+        expected.append(kept)
+        kept -= round(0.3 * kept)
+    assert [cc.masks.count(r.ticket.mask) for r in found] == expected
+    assert found[1].overlap is not None and len(found[1].partition_masks) == 2
+    with pytest.raises(ValueError, match="unknown pooling 'median'; allowed: smallest, geometric, mean"):
+        cc.consensus(network, parts, recipe, pooling="median")
+
+
+# --- pruning at initialisation ---
+
+
+def one_batch_loss(few):
+    """The loss of a sample as a function of some weights of a plain double network: PyTorch's own machinery."""
+    images = at_init.sample(few.train, 0, per_class=4)
+    pixels = normalise(images.images, images.mean, images.std).double()
+
+    def loss(copy, names):
+        plain = dict(copy.named_parameters())
+
+        def of(*weights):
+            changed = plain | dict(zip(names, weights, strict=True))
+            return torch.nn.functional.cross_entropy(
+                torch.func.functional_call(copy, changed, (pixels,)), images.labels
+            )
+
+        return of
+
+    return images, loss
+
+
+def test_snip_and_grasp_are_their_papers_formulas(few, network):
+    images, loss = one_batch_loss(few)
+    names = cc.prunable(network)
+    copy, weights = at_init._double(network, names)
+    of = loss(copy, names)
+    gradient = torch.autograd.functional.jacobian(of, tuple(weights))
+    _, product = torch.autograd.functional.vhp(of, tuple(w.detach() for w in weights), gradient)
+    snip = at_init.snip_scores(network, images, names)
+    grasp = at_init.grasp_scores(network, images, names)
+    for name, w, g, hg in zip(names, weights, gradient, product, strict=True):
+        assert torch.allclose(snip[name], (w * g).abs().detach(), rtol=1e-6, atol=1e-12)
+        assert torch.allclose(grasp[name], (w * hg).detach(), rtol=1e-5, atol=1e-10)
+
+
+def test_synflow_never_cuts_a_layer_off_where_magnitude_does():
+    network = cc.build("resnet20", 10, seed=0)
+    dense = cc.Ticket.of(network).mask
+    kept = at_init.synflow_mask(network, dense, 0.004, 32)
+    assert cc.masks.count(kept) == round(0.004 * cc.masks.size(dense))
+    assert cc.masks.collapse(kept, network).connected and not cc.masks.collapse(kept, network).empty_layers
+
+
+@pytest.mark.parametrize("method", ["snip", "grasp", "synflow"])
+def test_methods_at_initialisation_have_the_densities_asked_for_and_train_nothing(
+    method, few, network, recipe, options, monkeypatch
+):
+    monkeypatch.setattr("colt_core.training._step", lambda *_: pytest.fail("a training was begun"))
+    found = list(getattr(cc, method)(network, few.train, recipe, [0.5, 0.1], **options))
+    assert [round(r.density, 3) for r in found] == [1.0, 0.5, 0.1]
+    again = list(getattr(cc, method)(network, few.train, recipe, [0.5, 0.1], **options))
+    assert all(a.ticket.hash == b.ticket.hash for a, b in zip(found, again, strict=True))
+    assert found[2].image_epochs == (0 if method == "synflow" else 100 * (1 if method == "snip" else 3))

@@ -1,0 +1,157 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+import colt_core as cc
+from colt_core import cluster
+from colt_core.runs import read_records
+
+distributed = pytest.importorskip("distributed", reason='needs pip install "dask[distributed]"')
+
+
+@pytest.fixture
+def make(folder):
+    """Experiments of seconds: a folder of 36 pictures, a narrow conv3, one epoch."""
+    base = {"dataset": str(folder), "network_args": {"width": 4}, "rate": 0.3, "target": 0.6, "scores": (0.5,)}
+    recipe = cc.Recipe.named("mini").changed(epochs=1, batch_size=8)
+    changed = lambda fields: {"recipe": recipe.changed(epochs=fields.pop("epochs", 1))} | fields
+    return lambda **fields: cc.Experiment(**(base | changed(fields)))
+
+
+def results(store, experiment):
+    """The bytes of an experiment's tickets and its records without their times, in the rounds' order."""
+    times = ("seconds", "score_seconds")
+    records = [{k: v for k, v in r.items() if k not in times} for r in read_records(experiment, store)]
+    tickets = {path.name: path.read_bytes() for path in sorted((store / experiment.hash).glob("*.safetensors"))}
+    assert tickets and records
+    return tickets, sorted(records, key=lambda r: (r["kind"], r["round"]))
+
+
+@contextmanager
+def running(command, **how):
+    process = subprocess.Popen(command, start_new_session=True, **how)
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """A scheduler in a process of its own, and two worker processes that have joined it."""
+    contact = tmp_path_factory.mktemp("dask") / "scheduler.json"
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--host", "127.0.0.1"]
+    command += ["--no-dashboard", "--scheduler-file", str(contact)]
+    with running(command, env=os.environ | {"DASK_LOGGING__DISTRIBUTED": "critical"}):
+        while not contact.exists():
+            time.sleep(0.05)
+        found = json.loads(contact.read_text())["address"]
+        workers = [cluster._worker(found, place) for place in cluster._environments(2, "cpu")]
+        yield found
+        for worker in workers:
+            cluster._stop(worker)
+
+
+def test_a_local_cluster_gives_the_same_bytes_as_this_process(make, tmp_path):
+    jobs = [make(method=m) for m in ("matched", "colt", "dense")]
+    cc.study(jobs, tmp_path / "here", device="cpu", workers=1)
+    frame = cc.study(jobs, tmp_path / "there", device="cpu", workers=2, cluster="local")
+    assert set(frame["experiment"]) == {job.hash for job in jobs}
+    for job in jobs:
+        assert results(tmp_path / "here", job) == results(tmp_path / "there", job)
+
+
+def test_another_processs_scheduler_is_joined_and_a_reference_is_done_first(make, tmp_path, address):
+    jobs = [make(method="random"), make(method="random", scores=()), make(seed=1)]  # the first two share a folder
+    cc.study(jobs, tmp_path / "here", device="cpu", workers=1)
+    cc.study(jobs, tmp_path / "there", device="cpu", cluster=address)
+    for job in [*jobs, make()]:
+        assert results(tmp_path / "here", job) == results(tmp_path / "there", job)
+    cc.study(jobs, tmp_path / "there", device="cpu", cluster="tcp://127.0.0.1:1")  # nothing is left to do
+
+
+def test_a_killed_worker_costs_nothing_but_time(make, tmp_path, address):
+    job = make(seed=5, epochs=12)
+    with ThreadPoolExecutor(1) as pool, distributed.Client(address, set_as_default=False) as client:
+        study = pool.submit(cc.study, [job], tmp_path / "there", device="cpu", cluster=address)
+        while not (tmp_path / "there" / job.hash / "round-01.safetensors").exists():
+            assert not study.done(), "the study was over before a worker could be killed"
+            time.sleep(0.01)
+        (busy,) = (worker for worker, keys in client.processing().items() if keys)
+        (process,) = client.run(os.getpid, workers=[busy]).values()
+        os.kill(process, signal.SIGKILL)
+        study.result()
+    cc.study([job], tmp_path / "here", device="cpu", workers=1)
+    assert results(tmp_path / "here", job) == results(tmp_path / "there", job)
+
+
+def test_a_failure_is_named_once_at_the_end_and_the_others_finish(make, tmp_path, address):
+    recipe = make().recipe.changed(optimizer="sgd", learning_rate=1e30, warmup=0)
+    bad, follower, good = make(seed=1, recipe=recipe), make(seed=1, recipe=recipe, method="matched"), make(seed=2)
+    with pytest.raises(RuntimeError, match=r"1 of 3 experiments failed \(and 1 that follow") as caught:
+        cc.study([follower, bad, good], tmp_path, device="cpu", cluster=address)
+    assert "\n" not in str(caught.value) and str(caught.value).count("seed 1: FloatingPointError") == 1
+    assert f"colt on {bad.dataset}, seed 1" in str(caught.value) and (tmp_path / good.hash / "complete").exists()
+
+
+def test_a_caller_who_stops_cancels_what_has_not_begun(make, tmp_path, address):
+    jobs = [make(method="dense", seed=s) for s in range(8)]
+    done = cluster.work_off_on(address, jobs, cc.Store(tmp_path), "cpu")
+    next(done)
+    done.close()
+    with distributed.Client(address, set_as_default=False) as client:
+        while any(client.processing().values()):
+            time.sleep(0.05)
+    assert 1 <= len(list(tmp_path.glob("*/complete"))) < len(jobs)
+
+
+def test_progress_counts_futures(address):
+    with distributed.Client(address, set_as_default=False) as client:
+        done, wrong = client.submit(int, "1"), client.submit(int, "one")
+        after = client.submit(time.sleep, 60, resources={"none": 1})
+        while not (done.done() and wrong.done()):
+            time.sleep(0.01)
+        assert cluster.progress([done, wrong, after]) == {"done": 1, "running": 0, "waiting": 1, "failed": 1}
+        assert cluster.progress([]) == {"done": 0, "running": 0, "waiting": 0, "failed": 0}
+
+
+@pytest.mark.parametrize(
+    ("where", "kind", "message"),
+    [
+        ("tcp://127.0.0.1:1", OSError, "no dask scheduler answers at tcp://127.0.0.1:1"),
+        ("carrier://pigeon", OSError, "no dask scheduler answers at carrier://pigeon"),
+        ("locl", ValueError, "unknown cluster 'locl'; allowed: local, or a scheduler's address"),
+    ],
+)
+def test_no_cluster_there_is_one_line_within_seconds(make, tmp_path, monkeypatch, where, kind, message):
+    monkeypatch.setattr(cluster, "PATIENCE", 1)
+    start = time.monotonic()
+    with pytest.raises(kind, match=message) as caught:
+        cc.study([make()], tmp_path, device="cpu", cluster=where)
+    assert "\n" not in str(caught.value) and time.monotonic() - start < 10
+
+
+def test_a_store_in_memory_is_refused(make):
+    with pytest.raises(ValueError, match="memory://runs lives in this process; a cluster needs a folder or a bucket"):
+        next(cluster.work_off_on("local", [make()], cc.open_store("memory://runs"), "cpu"))
+
+
+def test_without_dask_a_cluster_is_one_clear_line(make, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ValueError, match="pip install .dask"):
+        next(cluster.work_off_on("local", [make()], cc.open_store(tmp_path), "cpu"))
+
+
+def test_each_gpu_gets_a_worker_and_the_callers_choice_counts(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    places = lambda workers, device: [p["CUDA_VISIBLE_DEVICES"] for p in cluster._environments(workers, device)]
+    assert places(8, "cuda") == ["2", "5"] and places(1, "cuda") == ["2"] and places(8, "cuda:1") == ["5"]
+    assert all(place["COLT_WORKERS"] == place["OMP_NUM_THREADS"] == "1" for place in cluster._environments(2, "cpu"))
