@@ -1,7 +1,7 @@
 """Every figure of the notebooks. Functions return a matplotlib `Figure`; `save` writes it beside its numbers."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,15 @@ COLOURS = {
     "union": "#009E73",
     "vote": "#E69F00",
     "oneshot": "#F0E442",
+    # Beyond their eight, told apart by markers too.
+    "consensus": "#882255",
+    "snip": "#8C6D31",
+    "grasp": "#44AA99",
+    "synflow": "#332288",
 }
 NAMES = {"colt": "COLT", "imp": "IMP", "matched": "IMP at COLT's rate", "random": "random, same layers"}
-MARKERS = dict(zip(COLOURS, "hosDvPX^*", strict=True))
+MARKERS = dict(zip(COLOURS, "hosDvPX^*p<>d", strict=True))
+STROKES = ("-", "--", ":", "-.")  # of several arms of one method
 KEPT = {"kept by both": "#222222", "A only": "#D55E00", "B only": "#0072B2", "pruned": "#F2F2F2"}
 STYLE = {
     "figure.dpi": 110,
@@ -75,13 +81,30 @@ def save(figure: Figure, name: str, numbers: pd.DataFrame, folder: str | Path | 
 
 
 def _label(method: str) -> str:
-    return NAMES.get(method, method)
+    """Return a method's name, or an arm's (`report.arms`): what is in its brackets stays."""
+    plain = _plain(method)
+    return NAMES.get(plain, plain) + method[len(plain) :]
+
+
+def _plain(arm: str) -> str:
+    return arm.split(" ")[0]
 
 
 def _line(method: str) -> dict[str, Any]:
-    look = {"color": COLOURS.get(method, "#666666"), "marker": MARKERS.get(method, "."), "markersize": 5}
+    plain = _plain(method)
+    look = {"color": COLOURS.get(plain, "#666666"), "marker": MARKERS.get(plain, "."), "markersize": 5}
     # Matched IMP lies on COLT wherever the two are equal by design: dashed and hollow, so that both are seen.
-    return look | ({"linestyle": "--", "markerfacecolor": "none", "markersize": 9} if method == "matched" else {})
+    return look | ({"linestyle": "--", "markerfacecolor": "none", "markersize": 9} if plain == "matched" else {})
+
+
+def _looks(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return a look for each arm: its method's, further arms of one method with other strokes and hollow markers."""
+    looks: dict[str, dict[str, Any]] = {}
+    for arm in dict.fromkeys(methods):
+        before = sum(_plain(other) == _plain(arm) for other in looks)
+        again = {"linestyle": STROKES[before % len(STROKES)], "markerfacecolor": "none", "markersize": 5 + 2 * before}
+        looks[arm] = _line(arm) | (again if before else {})
+    return looks
 
 
 def _whole_numbers(axis: Axes) -> None:
@@ -276,21 +299,22 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "Accuracy of tickets, tr
 
     `table` is `report.accuracy_table`.
     """
+    looks = _looks(table["method"])
     with canvas(size=(8.4, 4.8)) as (figure, axis):
         for method, rows in table.groupby("method", sort=False):
             name = str(method)
             half = rows["half_width"].fillna(0)
-            if name == "dense":
+            if _plain(name) == "dense":
                 level, spread = float(rows["accuracy"].iloc[0]), float(half.iloc[0])
-                axis.axhline(level, color=COLOURS["dense"], linestyle="--", label="dense")
+                axis.axhline(level, color=COLOURS["dense"], linestyle="--", label=name)
                 axis.axhspan(level - spread, level + spread, color=COLOURS["dense"], alpha=0.08)
             else:
                 axis.errorbar(
-                    1 - rows["sparsity"], rows["accuracy"], half, capsize=3, label=_label(name), **_line(name)
+                    1 - rows["sparsity"], rows["accuracy"], half, capsize=3, label=_label(name), **looks[name]
                 )
         axis.set(xscale="log", xlabel="density (kept / prunable weights)", ylabel="test accuracy", title=title)
         axis.invert_xaxis()
-        ticks = sorted({round(d, 3) for d in 1 - table[table["method"] != "dense"]["at"]})
+        ticks = sorted({round(d, 3) for d in 1 - table[table["at"] > 0]["at"]})
         axis.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
         axis.minorticks_off()
         _percent(axis)
@@ -327,14 +351,65 @@ def transfer(table: pd.DataFrame, title: str) -> Figure:
 
 def costs(table: pd.DataFrame) -> Figure:
     """Draw rounds and training-image passes needed to reach each sparsity; `table` is `report.rounds_table`."""
+    looks = _looks(table["method"])
     with canvas(2) as (figure, axes):
         for axis, column, title in zip(
             axes, ("rounds", "image_epochs"), ("Rounds", "Training images seen"), strict=True
         ):
             for method, rows in table.groupby("method", sort=False):
-                axis.plot(rows["at"], rows[column], label=_label(str(method)), **_line(str(method)))
+                axis.plot(rows["at"], rows[column], label=_label(str(method)), **looks[str(method)])
             axis.set(title=f"{title} to reach a sparsity", xlabel="sparsity", ylabel=title.lower())
             axis.set_ylim(0)
             axis.set_xticks(sorted(set(table["at"])), [f"{100 * at:.4g}%" for at in sorted(set(table["at"]))])
         axes[0].legend(fontsize=9)
+    return figure
+
+
+# --- 06 controls -------------------------------------------------------------------------------------------------
+
+
+def comparisons(table: pd.DataFrame, margin: float = 0.01) -> Figure:
+    """Draw differences in accuracy as a forest: a row a comparison and sparsity, bars the 95 % t intervals.
+
+    `table` is `report.compare`, or several one below the other with columns `method` and `other` beside. The band is
+    the margin within which two arms count as equivalent.
+    """
+    table = table.reset_index(drop=True)
+    others = table["other"].tolist() if "other" in table else [""] * len(table)
+    sides = (
+        [f"{_label(m)} − {_label(o)}, " for m, o in zip(table["method"], others, strict=True)]
+        if any(others)
+        else others
+    )
+    names = [side + report.level(at) for side, at in zip(sides, table["at"], strict=True)]
+    with canvas(size=(8.4, 1.3 + 0.26 * len(table))) as (figure, axis):
+        axis.axvspan(-100 * margin, 100 * margin, color="#444444", alpha=0.12, label=f"± {100 * margin:g} points")
+        axis.axvline(0, color="#444444", linestyle="--", linewidth=1)
+        for place, (other, row) in enumerate(zip(others, table.itertuples(), strict=True)):
+            half = None if np.isnan(row.half_width) else 100 * row.half_width
+            look = _line(other) | {"markerfacecolor": "none" if half is None else _line(other)["color"]}
+            axis.errorbar(100 * row.difference, place, xerr=half, capsize=3, **look)
+        axis.set_yticks(range(len(names)), names, fontsize=8)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.set(xlabel="difference in test accuracy, points", title="Difference in accuracy, paired by seed")
+        figure.legend(fontsize=8, title="filled: 95 % interval", title_fontsize=8, loc="outside right upper")
+    return figure
+
+
+def overlaps(records: pd.DataFrame) -> Figure:
+    """Draw, for each arm over the rounds, how far the partitions' Jaccard index lies above chance within each layer.
+
+    The numbers are `report.overlaps` of the same records; bars from three seeds on.
+    """
+    table = report.overlaps(records)
+    looks = _looks(table["method"])
+    with canvas(size=(8.4, 4.0)) as (figure, axis):
+        axis.axhline(0, color="#444444", linestyle="--", linewidth=1, label="chance within each layer")
+        for method, rows in table.groupby("method", sort=False):
+            name, half = str(method), rows["half_width"].fillna(0)
+            axis.errorbar(rows["round"], rows["gap"], half, capsize=3, label=_label(name), **looks[name])
+        axis.set(xlabel="round", ylabel="Jaccard index less chance", title="Do the partitions agree beyond chance?")
+        _whole_numbers(axis)
+        drawn = "bars: 95 % interval over seeds" if table["half_width"].notna().any() else "too few seeds for bars"
+        figure.legend(title=drawn, fontsize=9, title_fontsize=8, loc="outside right upper")
     return figure

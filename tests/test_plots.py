@@ -23,6 +23,11 @@ def runs(few, parts, recipe):
     }
 
 
+def told(rounds, **fields):
+    about = {"kind": "round", "experiment": "e", "dataset": "d", "network": "n", "method": "colt", "seed": 0}
+    return [about | found.record() | fields for found in rounds]
+
+
 def drawings(runs, few, parts):
     table = plots.rounds_table(runs)
     cycle = runs["colt"][1]
@@ -40,6 +45,11 @@ def drawings(runs, few, parts):
     yield plots.accuracy_sparsity(report.accuracy_table(records(2), [0.5]))
     yield plots.transfer(arms, "Transfer")
     yield plots.costs(report.rounds_table(records(), [0.8, 0.9]))
+    compared = report.compare(records(), "colt", "imp", [0.5, 0.7])
+    yield plots.comparisons(compared)
+    yield plots.comparisons(pd.concat([compared.assign(method="colt", other=name) for name in ("imp", "random")]))
+    yield plots.comparisons(report.compare(records(2), "colt", "imp", [0.5]))
+    yield plots.overlaps(pd.DataFrame(told(runs["colt"])))
 
 
 def test_every_figure_is_drawn_once_with_titles_and_is_closed(runs, few, parts):
@@ -80,3 +90,22 @@ def test_every_method_has_a_colour_and_a_marker_of_its_own():
 def test_class_counts_add_up(few, parts):
     table = plots.counts_table(parts, few.classes)
     assert table.to_numpy().sum() == len(few.train) and table.index.tolist() == list(few.classes)
+
+
+def test_arms_of_one_method_share_its_colour_and_differ_in_stroke(runs):
+    rows = told(runs["colt"], by="class") + told(runs["colt"], by="random", experiment="f")
+    figure = plots.overlaps(pd.DataFrame(rows))
+    first, second = [bars.lines[0] for bars in figure.axes[0].containers]
+    assert to_rgb(first.get_color()) == to_rgb(second.get_color()) == to_rgb(plots.COLOURS["colt"])
+    assert first.get_linestyle() != second.get_linestyle()
+    assert [text.get_text() for text in figure.legends[0].get_texts()][1:] == ["COLT (by class)", "COLT (by random)"]
+    found = runs["colt"][1].overlap
+    assert first.get_ydata()[0] == pytest.approx(found.jaccard - found.chance)
+
+
+def test_a_forest_shows_each_difference_beside_the_margin():
+    table = report.compare(records(), "colt", "imp", [0.5, 0.7])
+    axis = plots.comparisons(table, margin=0.02).axes[0]
+    places = [bars.lines[0].get_xdata()[0] for bars in axis.containers]
+    assert places == pytest.approx(list(100 * table["difference"]))
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["50% sparse", "70% sparse"]

@@ -1,8 +1,11 @@
+import json
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from colt_core import report
@@ -106,3 +109,267 @@ def test_the_papers_table_is_written_as_csv_markdown_and_latex(tmp_path):
 
 def test_an_empty_store_is_an_empty_table(tmp_path):
     assert report.load(tmp_path).empty
+
+
+# --- arms --------------------------------------------------------------------------------------------------------
+
+
+def variant(frame, **fields):
+    """The same records as of other experiments that differ in some fields."""
+    mark = json.dumps(fields, sort_keys=True)
+    return frame.assign(**fields, experiment=frame["experiment"] + mark)
+
+
+def test_arms_name_the_settings_in_which_experiments_of_a_method_differ():
+    colt, imp = (records()[records()["method"] == name] for name in ("colt", "imp"))
+    both = pd.concat([variant(colt, parts=2, rate=0.3), variant(colt, parts=3, rate=0.3), variant(imp, parts=2)])
+    assert set(report.arms(both)["arm"]) == {"colt (parts 2)", "colt (parts 3)", "imp"}
+    table = report.accuracy_table(both, [0.5])
+    assert set(table["method"]) == {"colt (parts 2)", "colt (parts 3)", "imp"} and set(table["seeds"]) == {3}
+    assert set(report.rounds_table(both, [0.5])["method"]) == {"colt (parts 2)", "colt (parts 3)", "imp"}
+    assert len(report.paper_table(both, [0.5])) == 3
+    assert report.paired(both, "colt (parts 2)", "colt (parts 3)", [0.5])["difference"].tolist() == [0]
+
+
+def test_arms_open_up_recipes_and_network_arguments_and_name_what_is_missing():
+    colt = records()[records()["method"] == "colt"]
+    wide, narrow = json.dumps({"width": 16}), json.dumps({"width": 8})
+    recipes = [json.dumps({"epochs": n, "milestones": [1, n]}) for n in (2, 8)]
+    early = json.dumps({"delta": 0.1})
+    both = pd.concat(
+        [
+            variant(colt, network_args=wide, recipe=recipes[0], early_bird=None, rate=0.15),
+            variant(colt, network_args=narrow, recipe=recipes[1], early_bird=early, rate=0.3),
+        ]
+    )
+    first, second = dict.fromkeys(report.arms(both)["arm"])
+    assert first == "colt (rate 0.15, early_bird no, width 16, epochs 2, milestones [1, 2])"
+    assert second == "colt (rate 0.3, early_bird yes, delta 0.1, width 8, epochs 8, milestones [1, 8])"
+
+
+def test_one_experiment_a_seed_is_an_arm_by_its_methods_name():
+    frame = records().assign(parts=2, pooling=None)
+    assert report.arms(frame)["arm"].tolist() == frame["method"].tolist()
+
+
+def transferred():
+    own = records()
+    scores = own[own["kind"] == "score"].assign(scored_on="e", accuracy=lambda r: r["accuracy"] - 0.1)
+    there = variant(own, dataset="e", scored_on="e")
+    return pd.concat([own, scores, there], ignore_index=True)
+
+
+def test_tickets_of_another_source_are_not_averaged_with_the_targets_own():
+    table = report.accuracy_table(transferred(), [0.5]).set_index(["scored_on", "method", "at"])["accuracy"]
+    assert table["e", "colt from d", 0.5] == pytest.approx(table["e", "colt", 0.5] - 0.1)
+    alone = transferred().query("dataset == 'd' and scored_on == 'e'")
+    rounds = records().query("kind == 'round'")
+    assert "colt" in set(report.accuracy_table(pd.concat([alone, rounds]), [0.5])["method"])
+
+
+# --- statistics --------------------------------------------------------------------------------------------------
+
+
+def noisy(seeds=5, spread=0.02, shift=0.0):
+    frame = records(seeds)
+    noise = np.random.default_rng(3).normal(0, spread, len(frame)) + shift * (frame["method"] == "colt")
+    return frame.assign(accuracy=frame["accuracy"] + noise)
+
+
+def by_hand(frame, at):
+    """The pairs of accuracies of colt and imp at their first rounds at or beyond a sparsity."""
+    sides = []
+    for method, keep in (("colt", 0.5), ("imp", 0.8)):
+        number = math.ceil(math.log(1 - at) / math.log(keep) - 1e-9)
+        here = (frame["kind"] == "score") & (frame["method"] == method) & (frame["round"] == number)
+        sides.append(frame[here].sort_values("seed")["accuracy"].to_numpy())
+    return sides
+
+
+def test_compare_is_scipys_paired_t_test_with_holm_over_the_sparsities():
+    frame, levels = noisy(), [0.5, 0.7, 0.9]
+    table = report.compare(frame, "colt", "imp", levels)
+    tests = [stats.ttest_rel(*by_hand(frame, at)) for at in levels]
+    p = [test.pvalue for test in tests]
+    assert table["p"].tolist() == pytest.approx(p)
+    a, b, c = sorted(p)
+    adjusted = {a: min(1, 3 * a), b: min(1, max(3 * a, 2 * b)), c: min(1, max(3 * a, 2 * b, c))}
+    assert table["p_holm"].tolist() == pytest.approx([adjusted[value] for value in p])
+    for row, test in zip(table.itertuples(), tests, strict=True):
+        low, high = test.confidence_interval(0.95)
+        assert (row.difference - row.half_width, row.difference + row.half_width) == pytest.approx((low, high))
+        assert row.low <= row.difference <= row.high and row.seeds == 5
+        assert len(row.experiments.split()) == 10 and "colt0" in row.experiments
+
+
+def test_equivalence_is_two_one_sided_t_tests():
+    frame = noisy(spread=0.003)
+    row = report.compare(frame, "colt", "imp", [0.5], margin=0.015).iloc[0]
+    colt, imp = by_hand(frame, 0.5)
+    above = stats.ttest_1samp(colt - imp, -0.015, alternative="greater").pvalue
+    below = stats.ttest_1samp(colt - imp, 0.015, alternative="less").pvalue
+    assert row["p_equivalence"] == pytest.approx(max(above, below))
+    assert row["equivalent"] == (max(above, below) < 0.05)
+
+
+@given(
+    st.lists(st.floats(-1, 1), min_size=3, max_size=12),
+    st.floats(1e-6, 1e-4),
+)
+def test_tiny_differences_are_equivalent_and_large_ones_never(values, scale):
+    found = report._statistics([[scale * v for v in values], [0.5 + scale * v for v in values]], 0.01, 0.95)
+    assert found["equivalent"].tolist() == [True, False]
+    assert np.isfinite(np.concatenate([found[name] for name in ("low", "high", "p", "detectable")])).all()
+
+
+def test_no_spread_at_all_is_no_accident_and_no_warning():
+    found = report._statistics([[0.0] * 3, [0.02] * 3, [0.01] * 3], 0.01, 0.95)
+    assert found["p"].tolist() == [1, 0, 0] and found["equivalent"].tolist() == [True, False, False]
+    assert found["detectable"].tolist() == [0, 0, 0] and found["low"].tolist() == [0, 0.02, 0.01]
+
+
+def test_with_fewer_than_three_seeds_a_comparison_is_a_point():
+    row = report.compare(records(2), "colt", "imp", [0.5]).iloc[0]
+    assert row["difference"] == pytest.approx(0.01) and not row["equivalent"]
+    names = ["half_width", "low", "high", "p", "p_holm", "p_equivalence", "detectable"]
+    assert row[names].isna().all()
+    assert "too few" in report.conclusion(pd.DataFrame([row]), "COLT", "IMP")[0]
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_the_detectable_difference_is_found_four_times_in_five(seeds):
+    true = report._noncentrality(seeds, 0.95) / math.sqrt(seeds)  # for a standard deviation of 1
+    draws = np.random.default_rng(0).normal(true, 1, (20_000, seeds))
+    assert np.mean(stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.012)
+
+
+def test_the_bootstrap_interval_is_scipys_and_the_same_each_time():
+    values = [0.40, 0.46, 0.43, 0.41]
+    found = report.summary(values)
+    assert found == report.summary(values) and found["seeds"] == 4
+    drawn = stats.bootstrap((values,), np.mean, method="BCa", random_state=np.random.default_rng(1))
+    assert (found["low"], found["high"]) == pytest.approx(tuple(drawn.confidence_interval), abs=0.003)
+    assert (found["mean"], found["half_width"]) == report.interval(values)
+    assert math.isnan(report.summary(values[:2])["low"]) and report.summary([0.4] * 3)["high"] == pytest.approx(0.4)
+
+
+def test_holm_keeps_order_and_passes_over_what_is_missing():
+    assert report.holm([0.01, math.nan, 0.04, 0.03]).tolist() == pytest.approx(
+        [0.03, math.nan, 0.06, 0.06], nan_ok=True
+    )
+    assert report.holm([]).tolist() == [] and report.holm([0.9, 0.8]).tolist() == [1, 1]
+
+
+def test_the_dense_network_is_compared_with_a_ticket_at_each_sparsity():
+    table = report.compare(records(), "colt", "dense", [0.5, 0.7])
+    assert table["at"].tolist() == [0.5, 0.7] and table["other_sparsity"].tolist() == [0, 0]
+    assert table["difference"].tolist() == pytest.approx([0.8 - 0.02 - 0.9, 0.8 - 0.04 - 0.9])
+
+
+def test_comparing_an_unknown_arm_is_refused():
+    with pytest.raises(ValueError, match="no scores of 'colts' here; there are: dense, colt, imp"):
+        report.compare(records(), "colts", "imp", [0.5])
+
+
+def test_the_conclusion_names_worse_better_equivalent_and_undecided():
+    row = {"at": 0.9, "difference": -0.02, "half_width": 0.01, "p_holm": 0.01, "equivalent": False, "detectable": 0.03}
+    table = pd.DataFrame([row | {"seeds": 5, "sparsity": 0.91, "other_sparsity": 0.9}])
+
+    def said(**fields):
+        return report.conclusion(table.assign(**fields), "A", "B", 0.01)[0]
+
+    assert said() == "A (91.0% sparse) against B (90.0%): -2.0 ± 1.0 points over 5 seeds: worse"
+    assert said(difference=0.02).endswith("better")
+    assert said(difference=0.002, equivalent=True).endswith("better, yet equivalent within 1 points")
+    assert said(p_holm=0.5, equivalent=True).endswith("equivalent within 1 points")
+    assert said(p_holm=0.5).endswith(
+        "undecided; the smallest difference that these seeds could have shown is 3.0 points"
+    )
+
+
+# --- rounds, cost, area ------------------------------------------------------------------------------------------
+
+
+def test_accuracy_at_equal_numbers_of_rounds():
+    table = report.at_rounds(records(), [2, 4]).set_index(["method", "rounds"])
+    assert table.loc[("colt", 2), "sparsity"] == pytest.approx(0.75)
+    assert table.loc[("imp", 4), "accuracy"] == pytest.approx(0.8 - 4 / 50 + 0.05 + 0.01)
+    assert ("dense", 2) not in table.index
+
+
+def test_at_an_equal_cost_the_last_affordable_round_counts():
+    frame = records()
+    frame.loc[frame["method"] == "imp", "image_epochs"] *= 2
+    table = report.at_costs(frame, [450]).set_index("method")
+    assert table.loc["colt", "rounds"] == 4 and table.loc["colt", "spent"] == 400
+    assert table.loc["imp", "rounds"] == 2 and table.loc["imp", "sparsity"] == pytest.approx(1 - 0.64)
+    with pytest.raises(ValueError, match="unknown unit 'hours'"):
+        report.at_costs(frame, [450], "hours")
+
+
+def test_what_it_takes_to_reach_a_sparsity_has_intervals_over_seeds():
+    frame = records().assign(flops=lambda r: r["image_epochs"] * (1.0 + r["seed"]), seconds=1.0)
+    row = report.reach(frame, [0.8]).set_index("method").loc["colt"]
+    assert (row["flops"], row["flops_half_width"]) == pytest.approx(report.interval([300, 600, 900]))
+    assert row["rounds_half_width"] == 0 and row["seeds"] == 3 and row["experiments"] == "colt0 colt1 colt2"
+
+
+def test_the_area_is_that_of_trapezoids_over_log_density():
+    table = report.area(records(), 0.5, 1 - 0.5**2.5).set_index("method")
+    # Over rounds 1 to 2.5 of colt, whose log density is linear in rounds: the mean is the height in the middle.
+    assert table.loc["colt", "accuracy"] == pytest.approx(0.8 - 1.75 / 50 + 0.01)
+    assert table.loc["colt", "half_width"] == pytest.approx(report.interval([0, 0.01, 0.02])[1])
+    assert "dense" not in table.index and report.area(records(), 0.5, 0.99)["method"].tolist() == ["colt"]
+    with pytest.raises(ValueError, match="low < high"):
+        report.area(records(), 0.9, 0.5)
+
+
+def test_every_mean_names_the_experiments_behind_it():
+    table = report.accuracy_table(records(), [0.5])
+    assert table.set_index("method").loc["imp", "experiments"] == "imp0 imp1 imp2"
+
+
+def test_overlap_beyond_chance_by_round():
+    frame = records().query("method == 'colt' and kind == 'round'")
+    each = zip(frame["seed"], frame["round"], strict=True)
+    agreed = [{"jaccard": 0.5 + seed / 10, "chance": 0.4} if n else None for seed, n in each]
+    table = report.overlaps(frame.assign(overlap=agreed))
+    assert table["round"].tolist() == list(range(1, 12)) and set(table["seeds"]) == {3}
+    assert (table["gap"][0], table["half_width"][0]) == pytest.approx(report.interval([0.1, 0.2, 0.3]))
+
+
+# --- all tables of a store ---------------------------------------------------------------------------------------
+
+
+def test_all_tables_keep_recipes_and_networks_apart_and_are_saved(tmp_path):
+    fields = {"parts": 2, "by": "class", "rate": 0.3, "network_args": "{}"}
+    first = variant(transferred(), recipe=json.dumps({"epochs": 1}), **fields)
+    second = variant(records(), recipe=json.dumps({"epochs": 2}), **fields)
+    third = variant(
+        records(), recipe=json.dumps({"epochs": 2}), **(fields | {"network_args": json.dumps({"width": 8})})
+    )
+    found = report.tables(records=pd.concat([first, second, third]), out=tmp_path)
+    names = [name for name in found if name.startswith("accuracy-")]
+    assert set(found) == {*names, "reach", "compare", "area", "transfer"} and len(names) == 2
+    assert {len(t.groupby(["recipe", "network_args"])) for t in (found["reach"], found["compare"])} == {3}
+    assert set(found["compare"]["other"]) >= {"imp", "dense"} and set(found["compare"]["seeds"]) == {3}
+    assert {path.stem for path in tmp_path.iterdir()} == set(found)
+    moved = found["transfer"].set_index(["method", "at", "source"])
+    assert moved.loc[("colt", 0.5, "d"), "e"].startswith("69.0 ±") and moved.loc[("colt", 0.5, "e"), "e"][:4] == "79.0"
+
+
+def test_a_ticket_is_compared_with_the_control_that_shares_its_settings():
+    base = records()
+    colt = base[base["method"] == "colt"]
+    matched = colt.assign(method="matched", experiment="m" + colt["experiment"])
+    both = [variant(frame, parts=parts) for frame in (colt, matched) for parts in (2, 3)]
+    only = [variant(base[base["method"] == "dense"], parts=2)]
+    table = report.tables(records=pd.concat([*both, *only]))["compare"]
+    pairs = set(zip(table["method"], table["other"], strict=True))
+    assert ("colt (parts 3)", "matched (parts 3)") in pairs and ("colt (parts 3)", "dense") in pairs
+    assert ("colt (parts 3)", "matched (parts 2)") not in pairs
+
+
+def test_no_records_and_no_scores_make_no_tables(tmp_path):
+    assert report.tables(tmp_path) == {}
+    assert set(report.tables(records=records().query("kind == 'round'"))) == {"reach"}
