@@ -89,7 +89,11 @@ def with_head(network: nn.Module, classes: int, seed: int = 0) -> nn.Module:
 
     The head depends on the seed and the number of classes alone, so that all tickets of one comparison share it.
     """
-    copy = copy_of(network)
+    return replace_head(copy_of(network), classes, seed)
+
+
+def replace_head(copy: nn.Module, classes: int, seed: int = 0) -> nn.Module:
+    """Do what `with_head` does to the network itself, and return it."""
     name = head_name(copy)
     old = copy.get_submodule(name)
     assert isinstance(old, nn.Linear)
@@ -98,7 +102,7 @@ def with_head(network: nn.Module, classes: int, seed: int = 0) -> nn.Module:
         new = nn.Linear(old.in_features, classes, bias=old.bias is not None).to(old.weight.device)
     parent, _, leaf = name.rpartition(".")
     setattr(copy.get_submodule(parent), leaf, new)
-    vars(copy)["architecture"] = architecture(network) | {"classes": classes}
+    vars(copy)["architecture"] = architecture(copy) | {"classes": classes}
     return copy
 
 

@@ -297,7 +297,8 @@ def study(
     where, place = str(choose_device(device)) if cluster in (None, "local") else device, open_store(store)
     jobs = to_do(experiments, place)
     hidden = None if progress is None else not progress
-    for job in jobs:  # all mistakes before any training; and a data set is prepared once, not by every worker
+    kinds = {(alike.hash, alike.score_on): job for job in jobs for alike in [job.changed(seed=0)]}
+    for job in kinds.values():  # all mistakes before any training; and a data set is prepared once, not by every worker
         check(job, "cpu" if cluster else where)
     beside = 1 if place.private else workers or (cores() if where in ("cpu", "auto") else 1)
     if cluster:

@@ -86,7 +86,7 @@ class Ticket:
             network = models.build(arch["name"], arch["classes"], **arch["arguments"])
         network.load_state_dict({name: value.clone() for name, value in self.theta0.items()}, assign=True)
         if classes is not None:
-            network = models.with_head(network, classes, seed)
+            network = models.replace_head(network, classes, seed)
         masks.apply(self.mask_for(network, fresh_head=classes is not None), network)
         return network
 

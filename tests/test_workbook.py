@@ -55,7 +55,7 @@ def test_papermill_cannot_pass_a_parameter_that_the_notebook_does_not_know(tmp_p
 
 def test_a_notebook_that_fails_is_one_line(tmp_path):
     problem = workbook.execute(NOTEBOOKS / "01_data_splitting.ipynb", tmp_path / "o.ipynb", {"preset": "huge"}, 100)
-    assert problem.endswith("ValueError: unknown preset 'huge'; allowed: mini, paper, small, or a YAML file")
+    assert problem.endswith("ValueError: unknown preset 'huge'; allowed: mini, paper, small, or a YAML or JSON file")
     assert (tmp_path / "o.ipynb").exists()
 
 

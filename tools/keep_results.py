@@ -6,6 +6,7 @@ Of a finished experiment the last ticket is kept, of one still under way every t
 (cp -r results/small/store/* runs/), `colt study small` goes on from there and computes nothing again.
 """
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -38,4 +39,5 @@ def main(name: str, store: Path) -> None:
 
 
 if __name__ == "__main__":
+    os.environ["COLT_OUT"] = "figures"
     main(sys.argv[1], Path(sys.argv[2]))
