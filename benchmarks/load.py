@@ -1,6 +1,6 @@
 """What a study costs beside its trainings: 500 tiny experiments, their overhead each, and the time of their tables.
 
-    python benchmarks/load.py            prints the figures and writes results/load.md
+    COLT_WORKERS=1 python benchmarks/load.py     prints the figures and writes results/load.md
 
 Overhead is the wall time of `cc.study` in one process less the seconds that its records name for training and testing:
 validation of descriptions, data fingerprints, building networks, tickets, records, claims, checkpoints, scores.
@@ -67,7 +67,7 @@ def main() -> None:
     chosen = parser.parse_args()
     figures = measure(chosen.count)
     lines = [f"| {name} | {value:,.1f} |" for name, value in figures.items()]
-    about = f"`python benchmarks/load.py`, torch {torch.__version__}, Python {platform.python_version()}, one process"
+    about = f"`COLT_WORKERS=1 python benchmarks/load.py`, torch {torch.__version__}, Python {platform.python_version()}, one process"
     text = "\n".join(["# Load", "", about, "", "| figure | measured |", "| --- | --- |", *lines]) + "\n"
     print(text)
     write_text(chosen.out, text)
