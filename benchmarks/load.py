@@ -67,7 +67,8 @@ def main() -> None:
     chosen = parser.parse_args()
     figures = measure(chosen.count)
     lines = [f"| {name} | {value:,.1f} |" for name, value in figures.items()]
-    about = f"`COLT_WORKERS=1 python benchmarks/load.py`, torch {torch.__version__}, Python {platform.python_version()}, one process"
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    about = f"`COLT_WORKERS=1 python benchmarks/load.py`, {versions}, one process"
     text = "\n".join(["# Load", "", about, "", "| figure | measured |", "| --- | --- |", *lines]) + "\n"
     print(text)
     write_text(chosen.out, text)
