@@ -111,7 +111,7 @@ def _tracker(how: str | None) -> Any:
     from . import trackers
 
     kind, _, name = how.partition(":")
-    makers = {"tensorboard": trackers.tensorboard, "wandb": trackers.wandb, "trackio": trackers.trackio}
+    makers: dict[str, Any] = {"tensorboard": trackers.tensorboard, "wandb": trackers.wandb, "trackio": trackers.trackio}
     if kind not in makers or not name:
         raise ValueError(f"track must be tensorboard:FOLDER, wandb:PROJECT or trackio:PROJECT, not {how!r}")
     return makers[kind](name)
