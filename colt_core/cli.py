@@ -10,6 +10,7 @@ from .planning import plan, status
 from .runs import check, run, study
 from .seeding import choose_device
 from .store import open_store
+from .workbook import numbers
 
 EXAMPLES = """examples:
   colt plan mini                                  what the study will cost, before anything is trained
@@ -125,14 +126,6 @@ def _experiments(chosen: argparse.Namespace) -> list[Experiment]:
         raise ValueError(f"{grid.name} has no method {unknown[0]!r}; allowed: {', '.join(grid.methods)}")
     found = grid.changed(methods={m: grid.methods[m] for m in wanted}) if wanted else grid
     return found.experiments(numbers(chosen.seeds) or None)
-
-
-def numbers(text: str) -> list[int]:
-    """Return the whole numbers of "0,1,2" or "0 1 2"."""
-    pieces = text.replace(",", " ").split()
-    if bad := [p for p in pieces if not p.isdigit()]:
-        raise ValueError(f"seeds must be whole numbers from 0, for example 0,1,2, not {bad[0]!r}")
-    return [int(p) for p in pieces]
 
 
 def _study(chosen: argparse.Namespace) -> None:

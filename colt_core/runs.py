@@ -300,7 +300,6 @@ def study(
     kinds = {(alike.hash, alike.score_on): job for job in jobs for alike in [job.changed(seed=0)]}
     for job in kinds.values():  # all mistakes before any training; and a data set is prepared once, not by every worker
         check(job, "cpu" if cluster else where)
-    beside = 1 if place.private else workers or (cores() if where in ("cpu", "auto") else 1)
     if cluster:
         from .cluster import work_off_on
 
@@ -308,19 +307,18 @@ def study(
     else:
         from .lanes import work_off
 
+        beside = 1 if place.private else workers or (cores() if where == "cpu" else 1)
         done = work_off(jobs, place, where, beside)
     with tqdm(total=len(jobs), disable=hidden, unit="experiment", leave=False) as bar:
-        _show(bar, beside)
-        for _ in done:
+        left = {(job.hash, job.score_on, job.scores): job.hash for job in jobs}
+        for job in done:
             bar.update()
-            _show(bar, beside)
+            left.pop((job.hash, job.score_on, job.scores), None)
+            if not bar.disable:
+                running = sum(place.holder(f"{name}/experiment") is not None for name in left.values())
+                bar.set_postfix_str(f"{bar.n} done, {running} running, {len(left) - running} waiting")
     names = dict.fromkeys(e.hash for e in experiments)
     return pd.DataFrame([record for name in names for record in read_records(name, place)])
-
-
-def _show(bar: Any, beside: int) -> None:
-    left = bar.total - bar.n
-    bar.set_postfix_str(f"{bar.n} done, {min(beside, left)} running, {max(0, left - beside)} waiting")
 
 
 def to_do(experiments: list[Experiment], store: Store) -> list[Experiment]:

@@ -181,14 +181,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.renew:
             return renew(chosen.notebooks, chosen.renew)
-        seeds = _seeds(chosen.seeds)
+        seeds = numbers(chosen.seeds)
         return run(chosen.preset, seeds, chosen.data.replace(";", " ").split(), chosen.notebooks, chosen.out)
     except (ValueError, OSError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
 
 
-def _seeds(text: str) -> list[int]:
+def numbers(text: str) -> list[int]:
+    """Return the whole numbers of "0,1,2" or "0 1 2"."""
     pieces = text.replace(",", " ").split()
     if bad := [p for p in pieces if not p.isdigit()]:
         raise ValueError(f"seeds must be whole numbers from 0, for example 0,1,2, not {bad[0]!r}")
