@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Run = Generator[History, bool | None, None]
 Settled = Callable[[list[nn.Module]], Sequence[bool]]
+Watch = Callable[[int, History], None]
+Tell = Callable[[History], None]
 
 
 def train_copies(
@@ -45,6 +47,7 @@ def train_copies(
     workers: int | None = None,
     store: Store | None = None,
     progress: bool | None = None,
+    watch: Watch | None = None,
 ) -> list[nn.Module]:
     """Train each network in place on its own images, independently; return them, in order.
 
@@ -67,6 +70,8 @@ def train_copies(
         Where trainings are looked up, and kept between epochs (see `trainings`); None: nowhere.
     progress
         A bar over the epochs of all copies; by default only on a terminal.
+    watch
+        Called after every epoch with the number of the copy and its history, from whichever thread drives it.
 
     Raises
     ------
@@ -100,10 +105,11 @@ def train_copies(
         workers = 1
     beside = min(count, workers or max(1, cores() // threads))
     with tqdm(disable=not sys.stderr.isatty() if progress is None else not progress, leave=False) as bar:
+        told_of = [_teller(i, bar, watch) for i in range(count)]
         if beside > 1 and where.type == "cpu" and all(map(_can_be_rebuilt, networks)):
-            _beside(networks, parts, recipe, hows, settled, count if settled else beside, bar)
+            _beside(networks, parts, recipe, hows, settled, count if settled else beside, told_of)
         else:
-            runs = [_here(networks[i], parts[i], recipe, hows[i], where, bar) for i in range(count)]
+            runs = [_here(networks[i], parts[i], recipe, hows[i], where, told_of[i]) for i in range(count)]
             if settled:
                 _drive(runs, networks, settled, map)
             else:
@@ -120,11 +126,24 @@ def history_of(network: nn.Module) -> History:
     return vars(network)["history"]
 
 
-def _here(network: nn.Module, part: Images, recipe: Recipe, how: dict[str, Any], device: torch.device, bar: Any) -> Run:
+def _teller(copy: int, bar: Any, watch: Watch | None) -> Tell:
+    """Return what is called after each epoch of one copy."""
+
+    def tell(history: History) -> None:
+        bar.update()
+        if watch:
+            watch(copy, history)
+
+    return tell
+
+
+def _here(
+    network: nn.Module, part: Images, recipe: Recipe, how: dict[str, Any], device: torch.device, tell: Tell
+) -> Run:
     """A training in this process, an epoch at a time; it ends when it is sent False."""
     for history in kept(network, part, recipe, device=device, **how):
         vars(network)["history"] = history
-        bar.update()
+        tell(history)
         if (yield history) is False:
             return
 
@@ -167,7 +186,7 @@ def _beside(
     hows: list[dict[str, Any]],
     settled: Settled | None,
     count: int,
-    bar: Any,
+    tell: Sequence[Tell],
 ) -> None:
     """Train the copies in `count` worker processes."""
     from .worker import Worker, lend  # not at the top: the worker's process imports this package before it runs it
@@ -180,14 +199,14 @@ def _beside(
         def train_one(i: int) -> None:
             worker = free.get()
             try:
-                _exhaust(_there(worker, networks[i], parts[i], recipe, hows[i], False, bar))
+                _exhaust(_there(worker, networks[i], parts[i], recipe, hows[i], False, tell[i]))
             finally:
                 free.put(worker)
 
         try:
             if settled:
                 jobs = enumerate(workers)
-                runs = [_there(one, networks[i], parts[i], recipe, hows[i], True, bar) for i, one in jobs]
+                runs = [_there(one, networks[i], parts[i], recipe, hows[i], True, tell[i]) for i, one in jobs]
                 _drive(runs, networks, settled, pool.map)
             else:
                 list(pool.map(train_one, range(len(networks))))
@@ -198,7 +217,7 @@ def _beside(
 
 
 def _there(
-    worker: "Worker", network: nn.Module, part: Images, recipe: Recipe, how: dict[str, Any], watch: bool, bar: Any
+    worker: "Worker", network: nn.Module, part: Images, recipe: Recipe, how: dict[str, Any], watch: bool, tell: Tell
 ) -> Run:
     """A training in a worker process, an epoch at a time; `watch`: the network follows it at every epoch."""
     from safetensors.torch import save_file
@@ -222,7 +241,7 @@ def _there(
         told = next(call)
         while True:
             history = _read_history(network, told, result if watch else None)
-            bar.update()
+            tell(history)
             told = call.send((yield history) is not False)
     except StopIteration as end:
         _read_history(network, end.value, result)

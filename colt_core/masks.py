@@ -207,6 +207,37 @@ def jaccard(*masks: Mask) -> float:
     return count(overlap(*masks)) / either if either else 1.0
 
 
+def similarities(masks: list[Mask], beyond_chance: bool = False) -> torch.Tensor:
+    """Return the Jaccard index of every two of N masks, [N, N] of float64.
+
+    Parameters
+    ----------
+    masks
+        Of one network.
+    beyond_chance
+        Take off what masks that are random within each layer, with the same counts there, would have: 0 is chance.
+
+    Raises
+    ------
+    ValueError
+        If they are of different networks.
+    """
+    both, chance, counts = (torch.zeros(len(masks), len(masks), dtype=torch.float64) for _ in range(3))
+    for other in masks[1:]:
+        _same(masks[0], other)
+    for name in masks[0] if masks else ():
+        flat = torch.stack([mask[name].flatten() for mask in masks]).float()  # sums are exact: a layer has < 2**24
+        kept = flat.sum(1).double()
+        both += (flat @ flat.T).double()
+        counts += kept[:, None] + kept[None]
+        chance += kept[:, None] * kept[None] / flat.shape[1]
+
+    def index(common: torch.Tensor) -> torch.Tensor:
+        return torch.where(counts > common, common / (counts - common).clamp(min=1e-9), 1.0)
+
+    return index(both) - index(chance) if beyond_chance else index(both)
+
+
 def hamming(a: Mask, b: Mask) -> float:
     """Return the share of weights on which two masks differ, in [0, 1]."""
     _same(a, b)

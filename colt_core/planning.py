@@ -37,6 +37,71 @@ SPLIT = ("colt", "union", "vote", "consensus")  # they train a copy on each part
 Range = tuple[float, float]
 
 
+# --- the arithmetic of rounds --------------------------------------------------------------------------------------
+
+
+def keep_factor(rate: float, parts: int = 1, overlap: float | None = 1.0) -> float:
+    """Return the share of a round's weights that is left after it.
+
+    Parameters
+    ----------
+    rate
+        The fraction of its weights that each copy loses, in (0, 1).
+    parts
+        Copies whose masks are overlapped; 1 is IMP.
+    overlap
+        The share of the weights kept so far that each further copy keeps too, in [0, 1]: `1 - rate` where the masks are
+        independent, 1 where they are identical. None: the least there can be, where every copy drops other weights.
+
+    References
+    ----------
+    arXiv 2212.12770, section III: the overlap of P masks keeps between 1 - P rate and 1 - rate.
+    """
+    if overlap is None:
+        return max(0.0, 1 - parts * rate)
+    return (1 - rate) * overlap ** (parts - 1)
+
+
+def rounds_to(target: float, keep: float) -> int:
+    """Return the rounds to a sparsity if each keeps the share `keep`; weights counted as if they were continuous."""
+    if not (0 < target < 1 and 0 < keep < 1):
+        raise ValueError(f"target and keep must lie strictly between 0 and 1, not {target} and {keep}")
+    return math.ceil(math.log(1 - target) / math.log(keep) - 1e-9)
+
+
+def what_if(rate: float, parts: int, overlap: float, imp_rate: float, target: float) -> "pd.DataFrame":
+    """Return the densities that arithmetic gives COLT, IMP at its own rate and IMP at COLT's, to a target sparsity.
+
+    Parameters
+    ----------
+    rate, parts, overlap
+        COLT's, see `keep_factor`.
+    imp_rate
+        IMP's own.
+    target
+        The sparsity to stop at.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns method, round, density, keep; round 0 is dense. A round of any of them costs one pass of the recipe over
+        the training set: P copies train on a P-th each.
+    """
+    import pandas as pd
+
+    colt = keep_factor(rate, parts, overlap)
+    keeps = {"imp": 1 - imp_rate, "colt": colt, "matched": colt}
+    rows = [
+        {"method": method, "round": number, "density": keep**number, "keep": keep}
+        for method, keep in keeps.items()
+        for number in range(rounds_to(target, keep) + 1)
+    ]
+    return pd.DataFrame(rows)
+
+
+# --- the plan of a run ---------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is still to be done. Pairs are the least and the most: how fast COLT's masks shrink is only known after.
@@ -138,6 +203,11 @@ def plan(
     )  # fmt: skip
 
 
+def remaining(experiment: Experiment, store: Place = None) -> Range:
+    """Return the least and the most training images that are still to be seen: rounds, and scores asked for."""
+    return _work(experiment, open_store(store)).image_epochs
+
+
 def _together(experiment: Experiment, beside: int) -> float:
     """Return how many copies of one experiment train at a time, on average."""
     copies = experiment.parts if experiment.method in SPLIT else 1
@@ -186,8 +256,9 @@ def _work(e: Experiment, store: Store) -> _Work:
     records, done = read_records(e, store), _complete(e, store)
     data, target = _data(e.dataset), _data(e.score_on or e.dataset)
     network = models.build(e.network, len(data.classes), **e.network_args)
-    found = sum(r["kind"] == "round" for r in records)
-    every = (found, found) if done else tuple(n + 1 for n in _rounds(e, network, store))
+    rounds_ = [r for r in records if r["kind"] == "round"]
+    found, density = len(rounds_), rounds_[-1]["density"] if rounds_ else 1.0
+    every = (found, found) if done else tuple(n + max(1, found) for n in _rounds(e, network, store, density, found))
     scored = sum(r["kind"] == "score" and r["scored_on"] == target.name for r in records)
     asked = 0 if e.scores is None else len(e.scores)
     scores = [max(0, (n if e.scores == () else min(asked, n)) - scored) for n in every]
@@ -209,22 +280,22 @@ def _work(e: Experiment, store: Store) -> _Work:
     )  # fmt: skip
 
 
-def _rounds(e: Experiment, network: nn.Module, store: Store) -> tuple[int, int]:
-    """Return the least and the most rounds after the dense one: exact for IMP, and where COLT's run is known."""
+def _rounds(e: Experiment, network: nn.Module, store: Store, density: float, found: int) -> tuple[int, int]:
+    """Return the least and the most rounds still to come: exact for IMP, and where COLT's run is known."""
     if e.method == "dense":
         return 0, 0
     reference = e.reference()
     if reference is not None and _complete(reference, store):
-        known = sum(r["kind"] == "round" for r in read_records(reference, store)) - 1
+        known = sum(r["kind"] == "round" for r in read_records(reference, store)) - max(1, found)
         return known, known
-    slow = _rounds_at(1 - e.rate, e, network)
+    slow = _rounds_at(1 - e.rate, e, network, density)
     copies = e.parts if e.method == "colt" or e.method in FOLLOW_COLT else 1
-    return _rounds_at((1 - e.rate) ** copies, e, network), slow
+    return _rounds_at((1 - e.rate) ** copies, e, network, density), slow
 
 
-def _rounds_at(keep: float, e: Experiment, network: nn.Module) -> int:
+def _rounds_at(keep: float, e: Experiment, network: nn.Module, density: float) -> int:
     size = masks.size({name: network.get_parameter(name) for name in models.prunable(network)})
-    kept, count = size, 0
+    kept, count = round(density * size), 0
     while 1 - kept / size < e.target - 1e-12:
         lost = round((1 - keep) * kept)
         if not lost:

@@ -1,5 +1,7 @@
 """Every figure of the notebooks. Functions return a matplotlib `Figure`; `save` writes it beside its numbers."""
 
+import io
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,12 +17,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
+from scipy.cluster import hierarchy
+from scipy.spatial import distance
 
-from . import report
+from . import planning, report
 from .data import Images
 from .files import write_text, write_whole
-from .masks import Mask
+from .masks import Mask, layer_statistics
 from .tickets import Round
 
 # Okabe and Ito's colours, told apart with every kind of colour vision.
@@ -43,6 +47,8 @@ COLOURS = {
 NAMES = {"colt": "COLT", "imp": "IMP", "matched": "IMP at COLT's rate", "random": "random, same layers"}
 MARKERS = dict(zip(COLOURS, "hosDvPX^*p<>d", strict=True))
 STROKES = ("-", "--", ":", "-.")  # of several arms of one method
+COPIES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # a copy each
+MARKS = "osD^vPX"
 KEPT = {"kept by both": "#222222", "A only": "#D55E00", "B only": "#0072B2", "pruned": "#F2F2F2"}
 STYLE = {
     "figure.dpi": 110,
@@ -65,6 +71,19 @@ def canvas(columns: int = 1, rows: int = 1, size: tuple[float, float] = (4.6, 3.
         figure, axes = plt.subplots(rows, columns, figsize=(size[0] * columns, size[1] * rows), **options)
         yield figure, axes
         plt.close(figure)
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file's bytes, at the figure's own resolution: what interactive views show."""
+    place = io.BytesIO()
+    figure.savefig(place, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 1})
+    return place.getvalue()
+
+
+def places(figure: Figure, axis: Axes, x: Iterable[float], y: Iterable[float]) -> np.ndarray:
+    """Return where points of an axis lie in a drawn figure's picture, [N, 2]: shares of its width and of its height."""
+    pixels = axis.transData.transform(np.column_stack([list(x), list(y)]).reshape(-1, 2))
+    return pixels / figure.bbox.size * [1, -1] + [0, 1]
 
 
 def save(figure: Figure, name: str, numbers: pd.DataFrame, folder: str | Path | None = None) -> Figure:
@@ -180,25 +199,125 @@ def magnitudes(weights: Sequence[torch.Tensor], thresholds: Sequence[float], rat
     return figure
 
 
-def rounds_table(runs: Mapping[str, Sequence[Round]]) -> pd.DataFrame:
-    """Return one row a round of each run: density, cost, mean partition accuracy, keep factor, overlap."""
+def rounds_table(runs: Mapping[str, Sequence[Round | Mapping[str, Any]]]) -> pd.DataFrame:
+    """Return one row a round of each run: density, cost, mean partition accuracy, keep factor, overlap.
+
+    Rounds, or their records as a store has them.
+    """
+    told = {method: [r.record() if isinstance(r, Round) else r for r in rounds] for method, rounds in runs.items()}
+    measures = ("jaccard", "chance", "chance_global", "inherited", "kappa")
     return pd.DataFrame(
         {
             "method": method,
-            "round": found.number,
-            "density": found.density,
-            "image_epochs": found.image_epochs,
-            "keep": found.density / before.density if found.number else 1.0,
-            "partition_accuracy": float(np.mean(found.accuracies)) if found.accuracies else np.nan,
-            "jaccard": found.overlap.jaccard if found.overlap else np.nan,
-            "chance": found.overlap.chance if found.overlap else np.nan,
-            "chance_global": found.overlap.chance_global if found.overlap else np.nan,
-            "inherited": found.overlap.inherited if found.overlap else np.nan,
-            "kappa": found.overlap.kappa if found.overlap else np.nan,
+            "round": found["round"],
+            "density": found["density"],
+            "image_epochs": found["image_epochs"],
+            "keep": found["density"] / before["density"] if found["round"] else 1.0,
+            "partition_accuracy": float(np.mean(found["accuracies"])) if found["accuracies"] else np.nan,
+            **{name: (found["overlap"] or {}).get(name, np.nan) for name in measures},
         }
-        for method, rounds in runs.items()
+        for method, rounds in told.items()
         for before, found in zip([rounds[0], *rounds], rounds, strict=False)
     )
+
+
+def epochs_table(
+    rounds: Iterable[Mapping[str, Any]], running: Mapping[tuple[int, int], Any] | None = None
+) -> pd.DataFrame:
+    """Return one row an epoch of each copy: round, copy, epoch, at (rounds so far, as a number), loss, accuracies.
+
+    Parameters
+    ----------
+    rounds
+        Records of rounds; each holds the curves of the copies that decided it.
+    running
+        The curves so far of trainings under way, by round and copy; `planned` epochs each: (planned, curve).
+    """
+    curves = {(r["round"], i): (len(c), c) for r in rounds for i, c in enumerate(r["curves"])}
+    columns = ["round", "copy", "epoch", "at", "loss", "accuracy", "validation_accuracy"]
+    rows = [
+        {"round": number, "copy": copy, "epoch": i + 1, "at": number - 1 + (i + 1) / max(1, planned), **epoch}
+        for (number, copy), (planned, curve) in sorted((dict(running or {}) | curves).items())
+        for i, epoch in enumerate(curve)
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def progress(epochs: pd.DataFrame, rounds: pd.DataFrame, rate: float, parts: int, title: str = "") -> Figure:
+    """Draw a run as far as it is: the copies' loss and validation accuracy, the density, the overlap against chance.
+
+    Parameters
+    ----------
+    epochs, rounds
+        `epochs_table` and `rounds_table` of one run; both may be empty.
+    rate, parts
+        The run's; with several partitions the density's limits are drawn (disjoint and identical masks).
+    title
+        Of the whole figure.
+    """
+    with canvas(2, 2, size=(4.3, 2.6), dpi=100) as (figure, axes):
+        (losses, accuracies), (density, overlap) = axes
+        panels = {
+            "loss": (losses, "Loss of each copy"),
+            "validation_accuracy": (accuracies, "Validation accuracy of each copy"),
+        }
+        for column, (axis, name) in panels.items():
+            for copy, rows in epochs.groupby("copy"):
+                look = {
+                    "color": COPIES[int(copy) % len(COPIES)],
+                    "marker": MARKS[int(copy) % len(MARKS)],
+                    "markersize": 3,
+                }
+                axis.plot(rows["at"], rows[column], linewidth=1, label=f"copy {copy}", **look)
+            axis.set(title=name, xlabel="rounds")
+        _percent(accuracies)
+        if len(epochs):
+            losses.legend(fontsize=8)
+        steps = np.arange(int(rounds["round"].max()) + 1 if len(rounds) else 1)
+        if parts > 1:
+            limits = planning.keep_factor(rate, parts, None) ** steps, (1 - rate) ** steps
+            density.fill_between(steps, *limits, color=COLOURS["colt"], alpha=0.12, label="limits: disjoint, identical")
+        density.plot(rounds["round"], rounds["density"], label="found", **_line("colt"))
+        density.set(title="Density after each round", xlabel="rounds", yscale="log", ylabel="kept / prunable")
+        density.legend(fontsize=8)
+        found = rounds[rounds["jaccard"].notna()]
+        overlap.plot(found["round"], found["jaccard"], label="Jaccard index", **_line("colt"))
+        overlap.plot(found["round"], found["chance"], "--", color="#444444", label="chance within each layer")
+        overlap.set(title="Do the copies agree?", xlabel="rounds", ylim=(0, 1))
+        overlap.legend(fontsize=8, loc="lower left")
+        for axis in (losses, accuracies, density, overlap):
+            axis.set_xlim(0, max(1, steps[-1] + (len(epochs) > 0 and epochs["round"].max() > steps[-1])))
+            _whole_numbers(axis)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+def what_if(table: pd.DataFrame, target: float) -> Figure:
+    """Draw the density over rounds that arithmetic gives each method; `table` is `planning.what_if`'s trajectories."""
+    names = {"colt": "COLT", "imp": "IMP at its own rate", "matched": "IMP at COLT's rate"}
+    with canvas(size=(8.4, 3.6), dpi=100) as (figure, axis):
+        for method, rows in table.groupby("method", sort=False):
+            label = f"{names[str(method)]}: {int(rows['round'].max())} rounds"
+            axis.plot(
+                rows["round"],
+                rows["density"],
+                label=label,
+                **_line(str(method)) | {"markersize": 4 + 4 * (method == "matched")},
+            )
+        axis.axhline(1 - target, color="#444444", linestyle=":", linewidth=1)
+        axis.annotate(
+            f"target: {report.level(target)}",
+            (1, 1 - target),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=9,
+        )
+        axis.set(yscale="log", xlabel="rounds", ylabel="density (kept / prunable)", title="Rounds to the target")
+        axis.set_ylim(min(table["density"].min(), 1 - target) / 1.5, 1.3)
+        _whole_numbers(axis)
+        figure.legend(fontsize=9, loc="outside right upper")
+    return figure
 
 
 def trajectories(table: pd.DataFrame, rate: float, parts: int, classes: int) -> Figure:
@@ -277,17 +396,118 @@ def overlap_by_layer(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def filters(a: Mask, b: Mask, layer: str, limit: int = 64) -> Figure:
-    """Picture a layer's weights, a filter a row and (input channel, position) a column, by which copy kept them."""
-    first, second = a[layer].flatten(1)[:limit], b[layer].flatten(1)[:limit]
-    code = torch.where(first & second, 0, torch.where(first, 1, torch.where(second, 2, 3))).numpy()
-    with canvas(size=(8.5, 0.9 + 0.075 * max(24, len(code)))) as (figure, axis):
-        axis.imshow(code, cmap=ListedColormap(list(KEPT.values())), vmin=0, vmax=3, aspect="auto", interpolation="none")
+def filters(
+    a: Mask,
+    b: Mask,
+    layer: str,
+    within: Mask | None = None,
+    first: tuple[int, int] = (0, 0),
+    limit: tuple[int, int] = (64, 64),
+    names: tuple[str, str] = ("A", "B"),
+) -> Figure:
+    """Picture a layer's weights, a filter a row and (input channel, position) a column, by which mask kept them.
+
+    Beside it the channels' own counts, over the whole layer: what each filter (right) and each input channel (above)
+    keeps. Below, the whole layer's counts, and what chance would give (the hypergeometric null within the layer).
+
+    Parameters
+    ----------
+    a, b
+        Two masks of one network.
+    layer
+        The parameter's name.
+    within
+        The mask that both were pruned from; without it, all weights.
+    first, limit
+        The first filter and input channel to be shown, and at most how many of each.
+    names
+        What the two masks are.
+    """
+    one, two = (mask[layer].flatten(2) if mask[layer].ndim > 2 else mask[layer][:, :, None] for mask in (a, b))
+    code = 3 - 2 * one.to(torch.uint8) - two.to(torch.uint8)  # 0 both, 1 the first only, 2 the second only, 3 neither
+    rows = slice(first[0], min(len(code), first[0] + limit[0]))
+    columns = slice(first[1], min(code.shape[1], first[1] + limit[1]))
+    span, width = code.shape[2], (columns.stop - columns.start) * code.shape[2]
+    with plt.style.context(["default", STYLE | {"figure.constrained_layout.use": False}]):
+        figure = Figure(figsize=(8.6, 2.1 + 0.05 * max(24, min(64, rows.stop - rows.start))), dpi=100)
+        high = figure.get_figheight()
+        low, tall = 1.0 / high, 1 - 1.8 / high
+        axis = figure.add_axes((0.075, low, 0.8, tall))
+        above = figure.add_axes((0.075, low + tall + 0.06 / high, 0.8, 0.36 / high))
+        beside = figure.add_axes((0.882, low, 0.1, tall))
+        box = (columns.start * span - 0.5, columns.start * span + width - 0.5, rows.stop - 0.5, rows.start - 0.5)
+        shown = code[rows, columns].flatten(1).numpy()
+        colours = ListedColormap(list(KEPT.values()))
+        axis.imshow(shown, cmap=colours, vmin=0, vmax=3, aspect="auto", interpolation="none", extent=box)
+        axis.set(xlabel="input channel x position", ylabel="filter")
+        for where, keep, places_ in ((beside, (1, 2), rows), (above, (0, 2), columns)):
+            fill = where.fill_betweenx if where is beside else where.fill_between
+            at, base = np.arange(places_.start, places_.stop + 1) - 0.5, np.zeros(1)
+            for i, colour in enumerate(list(KEPT.values())[:3]):
+                counts = (code == i).sum(keep)[places_].numpy()
+                top = base + np.append(counts, counts[-1:])
+                fill(at, base, top, step="post", color=colour, linewidth=0)
+                base = top
+            where.margins(0)
+            where.grid(False)
+        beside.set_ylim(box[2], box[3])
+        above.set_xlim(columns.start - 0.5, columns.stop - 0.5)
+        above.set_xticks([])
+        beside.set_yticks([])
+        above.tick_params(labelsize=8)
+        beside.tick_params(labelsize=8)
+        above.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+        beside.xaxis.set_major_locator(MaxNLocator(2, integer=True))
         axis.grid(False)
-        axis.set(xlabel="input channel x position", ylabel="filter", title=f"{layer}: which copy kept which weight")
-        shares = {name: float((code == i).mean()) for i, name in enumerate(KEPT)}
-        handles = [Patch(fc=c, ec="#888888", label=f"{n} ({shares[n]:.0%})") for n, c in KEPT.items()]
-        figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
+        _whole_numbers(axis)
+        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.text(0.075, 1 - 0.2 / high, f"{layer}: which weights were kept", fontsize=11, va="center")
+        sizes = [int((code == i).sum()) for i in range(4)]
+        told = [n.replace("A only", f"{names[0]} only").replace("B only", f"{names[1]} only") for n in KEPT]
+        handles = [
+            Patch(fc=c, ec="#888888", label=f"{n}: {size:,} ({size / code.numel():.0%})")
+            for c, n, size in zip(KEPT.values(), told, sizes, strict=True)
+        ]
+        figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.06, 0.0), ncols=4, fontsize=9, frameon=False)
+        figure.text(0.98, 1 - 0.2 / high, against_chance(a, b, layer, within), fontsize=9, va="center", ha="right")
+    return figure
+
+
+def against_chance(a: Mask, b: Mask, layer: str, within: Mask | None = None) -> str:
+    """Say what two masks keep in common in a layer beside what chance would give."""
+    (row,) = layer_statistics({layer: a[layer]}, {layer: b[layer]}, {layer: within[layer]} if within else None)
+    if not row["alive"]:
+        return "no weight of this layer was left to prune"
+    spread = "" if math.isnan(row["z"]) else f" (z = {row['z']:+.1f})"
+    return f"in common {row['both']:,}; by chance {row['expected']:,.0f}{spread}"
+
+
+def weight_history(table: pd.DataFrame, title: str) -> Figure:
+    """Draw, round by round, which masks kept one weight; `table` has a column `round`, and one of booleans a mask.
+
+    A missing value (None): that mask did not exist in that round.
+    """
+    masks_ = [name for name in table if name != "round"]
+    kept = table[masks_].astype(float).to_numpy().T  # NaN where there is no such mask
+    with plt.style.context(["default", STYLE | {"figure.constrained_layout.use": False}]):
+        figure = Figure(figsize=(5.6, 0.95 + 0.26 * len(masks_)), dpi=100)
+        high = figure.get_figheight()
+        axis = figure.add_axes((0.3, 0.5 / high, 0.68, 1 - 0.85 / high))
+        axis.pcolormesh(
+            kept,
+            cmap=ListedColormap([KEPT["pruned"], KEPT["kept by both"]]),
+            vmin=0,
+            vmax=1,
+            edgecolors="#BBBBBB",
+            linewidth=0.5,
+        )
+        axis.set_yticks(np.arange(len(masks_)) + 0.5, masks_, fontsize=9)
+        shown = np.arange(0, len(table), max(1, len(table) // 12))
+        axis.set_xticks(shown + 0.5, table["round"].iloc[shown])
+        axis.invert_yaxis()
+        axis.set(xlabel="round (dark: kept)")
+        axis.grid(False)
+        figure.text(0.02, 1 - 0.17 / high, title, fontsize=10, va="center")
     return figure
 
 
@@ -323,6 +543,97 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "Accuracy of tickets, tr
         enough = table["half_width"].notna().any()
         drawn = "bars: 95 % interval over seeds" if enough else "points: too few seeds for bars"
         figure.legend(title=drawn, fontsize=9, title_fontsize=8, loc="outside right upper")
+    return figure
+
+
+def tickets(table: pd.DataFrame, title: str = "Every scored ticket") -> Figure:
+    """Draw test accuracy against density for any scores: a point a ticket, a line a run, a colour an arm.
+
+    `table` has columns arm, experiment, density, accuracy, chance.
+    """
+    looks = _looks(table["arm"])
+    with canvas(size=(8.6, 4.4), dpi=100) as (figure, axis):
+        named: set[str] = set()
+        for (arm, _), rows in table.groupby(["arm", "experiment"], sort=False):
+            rows, name = rows.sort_values("density"), str(arm)
+            label = _label(name) if name not in named else None
+            named.add(name)
+            axis.plot(
+                rows["density"],
+                rows["accuracy"],
+                label=label,
+                alpha=0.8,
+                linewidth=1,
+                **{"linestyle": "-"} | looks[name],
+            )
+        axis.set(xscale="log", xlabel="density (kept / prunable weights)", ylabel="test accuracy", title=title)
+        axis.invert_xaxis()
+        axis.xaxis.set_major_formatter(PercentFormatter(1))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        _percent(axis)
+        for chance in sorted(set(table["chance"])):
+            _guessing(axis, float(chance), f"guessing ({chance:.1%})")
+        figure.legend(fontsize=9, loc="outside right upper")
+    return figure
+
+
+def similarity(matrix: pd.DataFrame, measure: str = "Jaccard index", centre: bool = False) -> Figure:
+    """Draw how alike tickets are, [N, N], clustered by average linkage of 1 - similarity, as a heatmap with its tree.
+
+    Parameters
+    ----------
+    matrix
+        Symmetric; the labels are its index. `order_of` gives the order that is drawn.
+    measure
+        What the numbers are.
+    centre
+        Whether 0 is the middle of the colours: for what lies above or below chance.
+    """
+    count = len(matrix)
+    colours = {"cmap": "vlag", "center": 0} if centre else {"cmap": "viridis", "vmin": 0, "vmax": 1}
+    tree = _tree(matrix)
+    side = min(9.5, 3.4 + 0.3 * count)
+    with plt.style.context(["default", STYLE | {"figure.constrained_layout.use": False}]):
+        grid = sns.clustermap(
+            matrix, row_linkage=tree, col_linkage=tree, figsize=(side + 2, side), annot=count <= 12, fmt=".2f",
+            annot_kws={"fontsize": 8}, cbar_kws={"label": measure}, dendrogram_ratio=0.12, xticklabels=False,
+            yticklabels=True, **colours,
+        )  # fmt: skip
+        grid.ax_heatmap.tick_params(axis="y", labelsize=9)
+        grid.ax_heatmap.set(xlabel="", ylabel="")
+        grid.ax_heatmap.grid(False)
+        grid.ax_col_dendrogram.set_title(f"How alike are the tickets? {measure}", loc="left", fontsize=11)
+        grid.figure.set_dpi(100)
+        plt.close(grid.figure)
+    return grid.figure
+
+
+def order_of(matrix: pd.DataFrame) -> list[int]:
+    """Return the order in which `similarity` draws the tickets."""
+    return [int(i) for i in hierarchy.leaves_list(_tree(matrix))]
+
+
+def _tree(matrix: pd.DataFrame) -> np.ndarray:
+    """Return SciPy's average linkage of 1 - similarity."""
+    apart = 1 - matrix.to_numpy(dtype=float)
+    np.fill_diagonal(apart, 0)
+    return hierarchy.linkage(distance.squareform(np.clip(apart, 0, None), checks=False), "average")
+
+
+def layer_densities(table: pd.DataFrame) -> Figure:
+    """Draw the density of each layer of some tickets; `table` has a column layer, and one a ticket."""
+    names = [name for name in table if name != "layer"]
+    with canvas(size=(8.6, 4.0), dpi=100) as (figure, axis):
+        for i, name in enumerate(names):
+            look = {"color": plt.get_cmap("viridis")(0.9 * i / max(1, len(names) - 1)), "marker": "osD^vP*X<>"[i % 10]}
+            axis.plot(range(len(table)), table[name], label=name, markersize=5, linewidth=1, **look)
+        step = max(1, len(table) // 24)
+        axis.set_xticks(range(0, len(table), step), table["layer"][::step], rotation=60, ha="right", fontsize=8)
+        axis.set(ylabel="density (kept / weights)", title="Where in the network are the weights that were kept?")
+        axis.set_ylim(0)
+        _percent(axis)
+        if len(names) <= 16:
+            figure.legend(fontsize=8, loc="outside right upper")
     return figure
 
 

@@ -5,7 +5,7 @@ import json
 import math
 import platform
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from .methods import METHODS, Setting
 from .seeding import choose_device, cores
 from .store import Store, open_store
 from .tickets import Round, Score, Ticket, evaluate
+from .training import History
 from .trainings import Checkpoint
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 Place = Store | str | Path | None
 Report = Callable[[dict[str, Any]], None]
+Watch = Callable[[str, int, int, History], None]  # experiment's hash, round, copy, history so far
 KEY = ("kind", "round", "scored_on")  # of a record within its experiment
 
 
@@ -80,6 +82,15 @@ def rounds(experiment: Experiment, store: Place = None, device: str = "auto", th
     return _rounds(experiment, open_store(store), str(choose_device(device)), threads)
 
 
+def saved_rounds(experiment: Experiment, store: Place = None) -> Iterator[Round]:
+    """Yield the rounds that the store has of an experiment; nothing is computed."""
+    place = open_store(store)
+    for record in [r for r in read_records(experiment, place) if r["kind"] == "round"]:
+        with place.fetched(ticket_name(experiment, record["round"])) as path:
+            found = Round.load(path, record)
+        yield found
+
+
 def read_records(experiment: Experiment | str, store: Place = None) -> list[dict[str, Any]]:
     """Return the records of an experiment or a hash; of work done twice the first counts."""
     name = experiment if isinstance(experiment, str) else experiment.hash
@@ -87,7 +98,14 @@ def read_records(experiment: Experiment | str, store: Place = None) -> list[dict
     return list({tuple(r.get(k) for k in KEY): r for r in reversed(records)}.values())[::-1]
 
 
-def _finish(experiment: Experiment, store: Store, device: str, threads: int, callback: Report | None = None) -> None:
+def _finish(
+    experiment: Experiment,
+    store: Store,
+    device: str,
+    threads: int,
+    callback: Report | None = None,
+    watch: Watch | None = None,
+) -> None:
     """Find every round, and score those asked for; meanwhile a claim tells others where there is nothing to do."""
     _check_data(store, experiment)
     if _complete(experiment, store) and _scored(experiment, store):
@@ -98,7 +116,7 @@ def _finish(experiment: Experiment, store: Store, device: str, threads: int, cal
     told = {r["round"] for r in known if r["kind"] == "round"}
     open_scores = sorted(experiment.scores or ())
     with store.claim(f"{experiment.hash}/experiment"):
-        for found in _rounds(experiment, store, device, threads):
+        for found in _rounds(experiment, store, device, threads, watch):
             if callback and found.number not in told:
                 callback(_labelled(experiment, "round", found.record()))
             wanted = experiment.scores == ()
@@ -130,31 +148,35 @@ def _finish_described(experiment: dict[str, Any], store: str, device: str) -> No
     _finish(Experiment(**experiment), open_store(store), device, 1)
 
 
-def _rounds(experiment: Experiment, store: Store, device: str, threads: int) -> Iterator[Round]:
+def _rounds(
+    experiment: Experiment, store: Store, device: str, threads: int, watch: Watch | None = None
+) -> Iterator[Round]:
     """Rounds are worked on by whoever asks for them: trainings are claimed one by one, the rest takes no time."""
     _check_data(store, experiment)
     last = None
-    for record in [r for r in read_records(experiment, store) if r["kind"] == "round"]:
-        with store.fetched(_ticket_name(experiment, record["round"])) as path:
-            last = Round.load(path, record)
+    for last in saved_rounds(experiment, store):
         yield last
     if _complete(experiment, store):
         return
-    finder = METHODS[experiment.method](_setting(experiment, store, device, threads, last))
+    finder = METHODS[experiment.method](_setting(experiment, store, device, threads, last, watch))
     _start(store, experiment)  # only now: what the method refuses leaves no folder behind
     for found in finder:
-        store.save(_ticket_name(experiment, found.number), found.save)
+        store.save(ticket_name(experiment, found.number), found.save)
         images = {"train_images": len(_data(experiment.dataset).train), "device": device, "threads": threads}
         _append(store, experiment, "round", found.record() | images | {"accuracy": None})
         yield found
     store.write(f"{experiment.hash}/complete", "")
 
 
-def _ticket_name(experiment: Experiment, number: int) -> str:
-    return f"{experiment.hash}/round-{number:02d}.safetensors"
+def ticket_name(experiment: Experiment | str, number: int) -> str:
+    """Return the name that a round's file has in a store."""
+    name = experiment if isinstance(experiment, str) else experiment.hash
+    return f"{name}/round-{number:02d}.safetensors"
 
 
-def _setting(experiment: Experiment, store: Store, device: str, threads: int, last: Round | None) -> Setting:
+def _setting(
+    experiment: Experiment, store: Store, device: str, threads: int, last: Round | None, watch: Watch | None = None
+) -> Setting:
     data = _data(experiment.dataset)
     reference = experiment.reference()
     names = ("recipe", "rate", "target", "parts", "by", "seed")
@@ -165,10 +187,11 @@ def _setting(experiment: Experiment, store: Store, device: str, threads: int, la
         options={
             **{name: getattr(experiment, name) for name in ("scope", "rewind", "seed", "early_bird")},
             **{"device": device, "threads": threads, "resume": last, "store": store},
+            "watch": partial(watch, experiment.hash) if watch else None,
             "provenance": {"experiment": experiment.hash, "method": experiment.method, "torch": torch.__version__},
         },
         pooling=experiment.pooling or "geometric",
-        reference=lambda: list(_rounds(reference, store, device, threads)) if reference else [],
+        reference=lambda: list(_rounds(reference, store, device, threads, watch)) if reference else [],
     )
 
 

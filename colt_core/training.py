@@ -1,6 +1,7 @@
 """How one network is trained: `Recipe`, `train()`. Images stay uint8 tensors on the device."""
 
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from .trainings import Checkpoint
+
+PAUSE = "COLT_PAUSE"  # names a file; while it is there, trainings wait between two steps
 
 
 class Recipe(Settings):
@@ -226,11 +229,12 @@ def epochs(
                 if checkpoint.every:
                     yield history
                 continue
-            begun, seen, before = time.perf_counter(), 0, step
+            begun, seen, before, held = time.perf_counter(), 0, step, 0.0
             with reproducible(where, derive(seed, "dropout", epoch), threads, recipe.precision != "float32"):
                 network.train()
                 totals = torch.zeros(2, device=where)
                 for pixels, labels in _batches(images, recipe, seed, epoch, step, end):
+                    held += _hold()
                     for group in optimizer.param_groups:
                         group["lr"] = recipe.rate_at(step, per_epoch)
                     loss, correct = _step(network, pixels, labels, recipe, optimizer)
@@ -239,7 +243,7 @@ def epochs(
                     step, seen = step + 1, seen + len(labels)
                 _close_epoch(history, network, totals, seen, held_out)
             history.steps += step - before
-            history.seconds += time.perf_counter() - begun
+            history.seconds += time.perf_counter() - begun - held
             if checkpoint and epoch + 1 < last:
                 checkpoint.save(network, optimizer, history)
             yield history
@@ -261,6 +265,17 @@ def accuracy(network: nn.Module, images: Images, batch: int | None = None) -> fl
 
 
 # --- the steps of the loop ---------------------------------------------------------------------------------------
+
+
+def _hold() -> float:
+    """Wait while the file that `$COLT_PAUSE` names is there (see `live`); return the seconds waited."""
+    flag = os.environ.get(PAUSE)
+    if not flag or not os.path.exists(flag):
+        return 0.0
+    begun = time.perf_counter()
+    while os.path.exists(flag):
+        time.sleep(0.05)
+    return time.perf_counter() - begun
 
 
 class _MaskedWeights:

@@ -15,7 +15,7 @@ from ..masks import Mask, Overlap
 from ..seeding import choose_device, derive
 from ..store import Store
 from ..tickets import Cost, Round, Ticket
-from ..training import Recipe
+from ..training import History, Recipe
 from ..trainings import train_kept
 
 Choose = Callable[[list[nn.Module], Mask, int], tuple[list[Mask], Mask]]
@@ -49,6 +49,9 @@ class Options:
         A round to go on from; it is not yielded again.
     provenance
         Joins every ticket's provenance.
+    watch
+        Called after every epoch of a training with the number of the round that it decides, that of the copy, and the
+        training's history; from whichever thread drives it.
     """
 
     scope: str = "global"
@@ -65,6 +68,7 @@ class Options:
     store: Store | None = None
     resume: Round | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    watch: Callable[[int, int, History], None] | None = None
 
     def __post_init__(self) -> None:
         if self.scope not in ("global", "layer"):
@@ -143,6 +147,7 @@ def train_round(
         copies, parts, recipe, masks=kept, seeds=seeds, validation=options.validation,
         device=options.device, threads=options.threads, workers=options.workers, settled=settled, store=options.store,
         first_steps=[_first_step(part, recipe, options) for part in parts],
+        watch=partial(options.watch, number) if options.watch else None,
     )  # fmt: skip
     costs = [
         Cost(history.images, history.images * step_flops(copy, part), history.seconds)

@@ -1,0 +1,127 @@
+"""What a store holds, read for looking at: `runs_in()` lists its runs, `Saved` reads one run's masks when asked for."""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from .experiments import Experiment
+from .masks import Mask
+from .runs import Place, read_records, ticket_name
+from .store import Store, open_store
+
+DAMAGED = (ValueError, KeyError, TypeError, OSError)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A run as a store has it. Nothing is kept in memory: a run that goes on is seen as far as it is.
+
+    Attributes
+    ----------
+    store, hash
+        Where.
+    about
+        The experiment's fields, as `experiment.json` has them.
+    """
+
+    store: Store
+    hash: str
+    about: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """What tells it from others at a glance."""
+        arguments = " ".join(f"{k} {v}" for k, v in self.about["network_args"].items())
+        split = [] if self.about["method"] in ("dense", "imp") else [f"{self.about['parts']} by {self.about['by']}"]
+        network = f"{self.about['network']} {arguments}".rstrip()
+        return ", ".join([self.about["method"], *split, self.about["dataset"], network, f"seed {self.about['seed']}"])
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return all its records.
+
+        Raises
+        ------
+        ValueError
+            In one line, where they are damaged.
+        """
+        try:
+            return read_records(self.hash, self.store)
+        except DAMAGED as problem:
+            raise ValueError(f"the records of {self.hash} are damaged ({_one_line(problem)})") from None
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """Return the records of its rounds."""
+        return [record for record in self.records() if record["kind"] == "round"]
+
+    def experiment(self) -> Experiment:
+        """Return its description, validated."""
+        fields = {name: value for name, value in self.about.items() if name in Experiment.model_fields}
+        return Experiment(**fields, scores=None)
+
+    def mask(self, number: int, copy: int | None = None, layers: Iterable[str] | None = None) -> Mask:
+        """Return the mask of a round's ticket, or of one of its copies: of all layers, or of those named.
+
+        Raises
+        ------
+        ValueError
+            In one line, where the round's file is missing, damaged, or has no such copy or layer.
+        """
+        with self._opened(number) as (file, about):
+            kind = "mask" if copy is None else f"partition/{copy}"
+            return {name: file.get_tensor(f"{kind}/{name}") for name in layers or about["masks"]}
+
+    def layers(self, number: int = 0) -> dict[str, tuple[int, ...]]:
+        """Return the prunable parameters and their shapes, in the network's order."""
+        with self._opened(number) as (file, about):
+            return {name: tuple(file.get_slice(f"mask/{name}").get_shape()) for name in about["masks"]}
+
+    def copies(self, number: int) -> int:
+        """Return how many copies' masks a round has: none where a single one was trained."""
+        with self._opened(number) as (file, _):
+            return len({key.split("/")[1] for key in file.keys() if key.startswith("partition/")})  # noqa: SIM118
+
+    def weight(self, number: int, layer: str, index: tuple[int, ...]) -> float:
+        """Return one weight of theta0."""
+        with self._opened(number) as (file, _):
+            return float(file.get_slice(f"weight/{layer}")[index[0]][tuple(index[1:])])
+
+    def kept(self, number: int, layer: str, index: tuple[int, ...]) -> dict[str, bool]:
+        """Tell who kept one weight in a round: "ticket", and each copy by its number."""
+        with self._opened(number) as (file, _):
+            kinds = [key.rsplit("/", 1)[0] for key in file.keys() if key.endswith(f"/{layer}")]  # noqa: SIM118
+            kinds = [kind for kind in kinds if kind != "weight"]
+            read = {kind: bool(file.get_slice(f"{kind}/{layer}")[index[0]][tuple(index[1:])]) for kind in kinds}
+        return {kind.replace("mask", "ticket").removeprefix("partition/"): kept for kind, kept in sorted(read.items())}
+
+    @contextmanager
+    def _opened(self, number: int) -> Iterator[tuple[Any, dict[str, Any]]]:
+        from safetensors import SafetensorError, safe_open
+
+        with self.store.fetched(ticket_name(self.hash, number)) as path:
+            try:
+                with safe_open(path, "pt") as file:
+                    yield file, json.loads((file.metadata() or {})["ticket"])
+            except (SafetensorError, *DAMAGED) as problem:
+                what = "missing" if isinstance(problem, FileNotFoundError) else f"damaged ({_one_line(problem)})"
+                raise ValueError(f"the file of round {number} of {self.hash} is {what}") from None
+
+
+def runs_in(store: Place = None) -> tuple[list[Saved], list[str]]:
+    """Return the runs of a store, and a sentence on each folder that looks like one and cannot be read."""
+    place, found, problems = open_store(store), [], []
+    for name in place.names("*/experiment.json"):
+        folder = name.split("/")[0]
+        try:
+            about = json.loads(place.read(name) or b"")
+            run = Saved(place, folder, about)
+            _ = run.label, run.records()
+            found.append(run)
+        except DAMAGED as problem:
+            problems.append(f"{folder} cannot be read ({_one_line(problem)})")
+    return found, problems
+
+
+def _one_line(problem: Exception) -> str:
+    return next(iter(str(problem).splitlines()), type(problem).__name__)

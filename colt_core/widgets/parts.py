@@ -1,0 +1,148 @@
+"""What the interactive views are made of: a picture that can be pointed at, a table, and the frame around a view."""
+
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import ipywidgets
+import traitlets
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .. import plots
+
+ASSETS = Path(__file__).parent.parent / "assets"
+_STYLE = (ASSETS / "style.css").read_text(encoding="utf-8")
+
+
+class Picture(anywidget.AnyWidget):
+    """A figure of `plots` as a picture; its spots, or the cells of its grid, can be hovered, clicked, reached by keys.
+
+    Attributes
+    ----------
+    png, alt
+        The picture and what it shows, in words.
+    spots
+        [x, y, text] each, x and y in shares of the picture from its upper left corner.
+    grid
+        Empty, or {"box": [left, top, right, bottom], "rows", "columns", "row", "column", "span", "kernel"}: a layer's
+        weights, a filter a row; the first filter and input channel shown, weights an input channel, kernel width.
+    spot, cell
+        What was chosen: a spot's number (-1: none); [row, column] of the grid.
+    """
+
+    _esm = (ASSETS / "picture.js").read_text(encoding="utf-8")
+    _css = _STYLE
+    png = traitlets.Bytes(b"").tag(sync=True)
+    alt = traitlets.Unicode("").tag(sync=True)
+    spots = traitlets.List([]).tag(sync=True)
+    grid = traitlets.Dict({}).tag(sync=True)
+    spot = traitlets.Int(-1).tag(sync=True)
+    cell = traitlets.List([]).tag(sync=True)
+
+    def show(self, figure: Figure | None, alt: str = "", **pointing: Any) -> None:
+        """Show a figure, or none, with the given spots or grid; one message to the browser."""
+        png = plots.png(figure) if figure is not None else b""
+        with self.hold_sync():
+            self.png, self.alt = png, alt
+            self.spots, self.grid = pointing.get("spots", []), pointing.get("grid", {})
+
+    def show_points(
+        self, figure: Figure, axis: Axes, x: Iterable[float], y: Iterable[float], texts: Iterable[str], alt: str
+    ) -> None:
+        """Show a figure whose points say what they are."""
+        png = plots.png(figure)  # first: drawing settles where things are
+        where = plots.places(figure, axis, x, y).round(4).tolist()
+        with self.hold_sync():
+            self.png, self.alt, self.grid, self.spot = png, alt, {}, -1
+            self.spots = [[*place, text] for place, text in zip(where, texts, strict=True)]
+
+
+class Table(anywidget.AnyWidget):
+    """A table whose rows can be chosen by a click or by the arrow keys; `chosen` is the row's number."""
+
+    _esm = (ASSETS / "table.js").read_text(encoding="utf-8")
+    _css = _STYLE
+    columns = traitlets.List([]).tag(sync=True)
+    rows = traitlets.List([]).tag(sync=True)
+    chosen = traitlets.Int(0).tag(sync=True)
+    alt = traitlets.Unicode("").tag(sync=True)
+
+
+class View(ipywidgets.VBox):
+    """The frame of a view: its title, what it has to say, and its picture. Where no kernel runs the picture stays."""
+
+    def __init__(self, title: str) -> None:
+        self.picture, self.title = Picture(), title
+        self.words = ipywidgets.HTML()
+        self.words.add_class("colt-says")
+        self._quiet = False
+        super().__init__()
+        self.add_class("colt-view")
+
+    def lay_out(self, *children: ipywidgets.Widget) -> None:
+        """Put the view together: title, words, then the rest."""
+        heading = ipywidgets.HTML(escape(self.title))
+        heading.add_class("colt-title")
+        self.children = (heading, *children)
+
+    def say(self, text: str, bad: bool = False) -> None:
+        """Say something in plain words, each line its own; `bad`: what was asked for cannot be shown."""
+        self.words.value = escape(text)
+        (self.words.add_class if bad else self.words.remove_class)("colt-bad")
+
+    def listen(self, *controls: ipywidgets.Widget, to: Any, trait: str = "value") -> None:
+        """Call `to()` when one of the controls is moved by the user, not while the view itself sets them."""
+
+        def heard(_: Any) -> None:
+            if not self._quiet:
+                to()
+
+        for control in controls:
+            control.observe(heard, trait)
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Set controls without hearing of it."""
+        before, self._quiet = self._quiet, True
+        try:
+            yield
+        finally:
+            self._quiet = before
+
+    def __repr__(self) -> str:
+        return f"{self.title} (interactive where a kernel runs)"
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        bundle = dict(super()._repr_mimebundle_(**options))
+        still = {"image/png": b64encode(self.picture.png).decode()} if self.picture.png else {}
+        return bundle | still
+
+
+def row(*children: ipywidgets.Widget) -> ipywidgets.Box:
+    """Lay widgets side by side, in as many lines as the page needs."""
+    return _box("colt-row", children)
+
+
+def form(*children: ipywidgets.Widget) -> ipywidgets.Box:
+    """Lay controls out in aligned columns, as many as the page has room for."""
+    return _box("colt-form", children)
+
+
+def _box(kind: str, children: Iterable[ipywidgets.Widget]) -> ipywidgets.Box:
+    box = ipywidgets.Box(list(children))
+    box.add_class(kind)
+    return box
+
+
+def choose(control: Any, options: list[Any], value: Any = None) -> None:
+    """Give a selection its options; it keeps its value, or takes `value`, where that is one of them, else the first."""
+    values = [option[1] if isinstance(option, tuple) else option for option in options]
+    wanted = next((v for v in (value, control.value) if v in values), values[0] if values else None)
+    control.options = options
+    if values:
+        control.value = wanted
