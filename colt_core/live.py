@@ -46,6 +46,7 @@ class Live:
         self.problem, self.tell = "", tell or (lambda: None)
         self._worker: Worker | None = None
         self._rounds: list[Round] = []
+        self._left: tuple[float, float] | None = None  # images still to be seen, when the last record was written
         self._flag = scratch() / f"pause-{uuid4().hex}"
         self._seen: dict[tuple[str, int, int], int] = {}  # images of each training, since this run went on
         self._clock = _Clock()
@@ -73,11 +74,11 @@ class Live:
     def seconds_left(self) -> tuple[float, float] | None:
         """Return the least and the most seconds still to go, at the speed so far; None before there is one."""
         images = sum(self._seen.values())
-        if not images or self.state not in ("running", "paused"):
+        if not images or self._left is None or self.state not in ("running", "paused"):
             return None
         under_way = sum(self._seen.get((self.experiment.hash, *key), 0) for key in self.running)
-        low, high = (max(0.0, n - under_way) for n in remaining(self.experiment, self.store))
-        return low * self.seconds / images, high * self.seconds / images
+        low, high = (max(0.0, n - under_way) * self.seconds / images for n in self._left)
+        return low, high
 
     def start(self) -> None:
         """Begin, or go on from what the store has; nothing happens while it runs or when it is done.
@@ -143,6 +144,7 @@ class Live:
                 elif event["record"]["kind"] == "round":
                     over = [key for key in self.running if key[0] <= event["record"]["round"]]
                     self.running = {key: value for key, value in self.running.items() if key not in over}
+                self._left = tuple(event["left"]) if "left" in event else self._left  # type: ignore[assignment]
                 self.tell()
         except Exception as problem:
             self.problem, ending = next(iter(str(problem).splitlines()), type(problem).__name__), "failed"
@@ -194,10 +196,14 @@ def serve(
         about = {"experiment": name, "round": number, "copy": copy, "images": history.images}
         events.put(about | {"planned": history.planned, "curve": [dict(epoch) for epoch in history.epochs]})
 
+    described = Experiment(**experiment)
+
+    def tell(record: dict[str, Any]) -> None:
+        events.put({"record": {name: record[name] for name in ("kind", "round")}, "left": remaining(described, store)})
+
     def work() -> None:
         try:
-            tell = lambda record: events.put({"record": {k: record[k] for k in ("kind", "round")}})  # noqa: E731
-            _finish(Experiment(**experiment), open_store(store), device, 1, tell, watch)
+            _finish(described, open_store(store), device, 1, tell, watch)
             events.put(None)
         except Exception as problem:
             events.put(problem)

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from scipy.cluster import hierarchy
 from scipy.spatial import distance
 
@@ -99,8 +99,8 @@ def save(figure: Figure, name: str, numbers: pd.DataFrame, folder: str | Path | 
     return figure
 
 
-def _label(method: str) -> str:
-    """Return a method's name, or an arm's (`report.arms`): what is in its brackets stays."""
+def arm_name(method: str) -> str:
+    """Return a method's name as figures write it, or an arm's (`report.arms`): what is in its brackets stays."""
     plain = _plain(method)
     return NAMES.get(plain, plain) + method[len(plain) :]
 
@@ -272,14 +272,16 @@ def progress(epochs: pd.DataFrame, rounds: pd.DataFrame, rate: float, parts: int
             axis.set(title=name, xlabel="rounds")
         _percent(accuracies)
         if len(epochs):
-            losses.legend(fontsize=8)
+            losses.margins(y=0.25)
+            losses.legend(fontsize=8, ncols=4, loc="upper left")
         steps = np.arange(int(rounds["round"].max()) + 1 if len(rounds) else 1)
         if parts > 1:
             limits = planning.keep_factor(rate, parts, None) ** steps, (1 - rate) ** steps
             density.fill_between(steps, *limits, color=COLOURS["colt"], alpha=0.12, label="limits: disjoint, identical")
         density.plot(rounds["round"], rounds["density"], label="found", **_line("colt"))
         density.set(title="Density after each round", xlabel="rounds", yscale="log", ylabel="kept / prunable")
-        density.legend(fontsize=8)
+        density.set_ylim(min([0.5, *rounds["density"] / 2]), 1.3)
+        density.legend(fontsize=8, loc="lower left")
         found = rounds[rounds["jaccard"].notna()]
         overlap.plot(found["round"], found["jaccard"], label="Jaccard index", **_line("colt"))
         overlap.plot(found["round"], found["chance"], "--", color="#444444", label="chance within each layer")
@@ -307,9 +309,9 @@ def what_if(table: pd.DataFrame, target: float) -> Figure:
         axis.axhline(1 - target, color="#444444", linestyle=":", linewidth=1)
         axis.annotate(
             f"target: {report.level(target)}",
-            (1, 1 - target),
+            (0.01, 1 - target),
             xycoords=("axes fraction", "data"),
-            ha="right",
+            ha="left",
             va="bottom",
             fontsize=9,
         )
@@ -327,9 +329,9 @@ def trajectories(table: pd.DataFrame, rate: float, parts: int, classes: int) -> 
     """
     with canvas(2) as (figure, (left, right)):
         for method, rows in table.groupby("method", sort=False):
-            left.plot(rows["round"], rows["density"], label=_label(str(method)), **_line(str(method)))
+            left.plot(rows["round"], rows["density"], label=arm_name(str(method)), **_line(str(method)))
             trained_at = rows["density"].shift(1)
-            right.plot(1 - trained_at, rows["partition_accuracy"], label=_label(str(method)), **_line(str(method)))
+            right.plot(1 - trained_at, rows["partition_accuracy"], label=arm_name(str(method)), **_line(str(method)))
         last = int(table[table["method"] == "colt"]["round"].max())
         steps = np.arange(last + 1)
         limits = max(0.0, 1 - parts * rate) ** steps, (1 - rate) ** steps
@@ -429,9 +431,9 @@ def filters(
     columns = slice(first[1], min(code.shape[1], first[1] + limit[1]))
     span, width = code.shape[2], (columns.stop - columns.start) * code.shape[2]
     with plt.style.context(["default", STYLE | {"figure.constrained_layout.use": False}]):
-        figure = Figure(figsize=(8.6, 2.1 + 0.05 * max(24, min(64, rows.stop - rows.start))), dpi=100)
+        figure = Figure(figsize=(8.6, 1.8 + 0.05 * max(24, min(64, rows.stop - rows.start))), dpi=100)
         high = figure.get_figheight()
-        low, tall = 1.0 / high, 1 - 1.8 / high
+        low, tall = 0.75 / high, 1 - 1.55 / high
         axis = figure.add_axes((0.075, low, 0.8, tall))
         above = figure.add_axes((0.075, low + tall + 0.06 / high, 0.8, 0.36 / high))
         beside = figure.add_axes((0.882, low, 0.1, tall))
@@ -468,7 +470,16 @@ def filters(
             Patch(fc=c, ec="#888888", label=f"{n}: {size:,} ({size / code.numel():.0%})")
             for c, n, size in zip(KEPT.values(), told, sizes, strict=True)
         ]
-        figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.06, 0.0), ncols=4, fontsize=9, frameon=False)
+        figure.legend(
+            handles=handles,
+            loc="lower left",
+            bbox_to_anchor=(0.06, 0.0),
+            ncols=4,
+            fontsize=9,
+            frameon=False,
+            columnspacing=1.2,
+            handlelength=1.4,
+        )
         figure.text(0.98, 1 - 0.2 / high, against_chance(a, b, layer, within), fontsize=9, va="center", ha="right")
     return figure
 
@@ -530,7 +541,7 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "Accuracy of tickets, tr
                 axis.axhspan(level - spread, level + spread, color=COLOURS["dense"], alpha=0.08)
             else:
                 axis.errorbar(
-                    1 - rows["sparsity"], rows["accuracy"], half, capsize=3, label=_label(name), **looks[name]
+                    1 - rows["sparsity"], rows["accuracy"], half, capsize=3, label=arm_name(name), **looks[name]
                 )
         axis.set(xscale="log", xlabel="density (kept / prunable weights)", ylabel="test accuracy", title=title)
         axis.invert_xaxis()
@@ -556,7 +567,7 @@ def tickets(table: pd.DataFrame, title: str = "Every scored ticket") -> Figure:
         named: set[str] = set()
         for (arm, _), rows in table.groupby(["arm", "experiment"], sort=False):
             rows, name = rows.sort_values("density"), str(arm)
-            label = _label(name) if name not in named else None
+            label = arm_name(name) if name not in named else None
             named.add(name)
             axis.plot(
                 rows["density"],
@@ -568,12 +579,17 @@ def tickets(table: pd.DataFrame, title: str = "Every scored ticket") -> Figure:
             )
         axis.set(xscale="log", xlabel="density (kept / prunable weights)", ylabel="test accuracy", title=title)
         axis.invert_xaxis()
-        axis.xaxis.set_major_formatter(PercentFormatter(1))
-        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
+        axis.xaxis.set_minor_locator(NullLocator())
         _percent(axis)
         for chance in sorted(set(table["chance"])):
             _guessing(axis, float(chance), f"guessing ({chance:.1%})")
-        figure.legend(fontsize=9, loc="outside right upper")
+        if max(map(len, named)) <= 24:
+            figure.legend(fontsize=9, loc="outside right upper")
+        else:  # long names would leave no room beside them
+            figure.set_figheight(4.4 + 0.2 * math.ceil(len(named) / 2))
+            figure.legend(fontsize=8, loc="outside lower left", ncols=2)
     return figure
 
 
@@ -596,13 +612,16 @@ def similarity(matrix: pd.DataFrame, measure: str = "Jaccard index", centre: boo
     with plt.style.context(["default", STYLE | {"figure.constrained_layout.use": False}]):
         grid = sns.clustermap(
             matrix, row_linkage=tree, col_linkage=tree, figsize=(side + 2, side), annot=count <= 12, fmt=".2f",
-            annot_kws={"fontsize": 8}, cbar_kws={"label": measure}, dendrogram_ratio=0.12, xticklabels=False,
-            yticklabels=True, **colours,
+            annot_kws={"fontsize": 8}, cbar_kws={"orientation": "horizontal"}, dendrogram_ratio=0.12,
+            xticklabels=False, yticklabels=True, **colours,
         )  # fmt: skip
         grid.ax_heatmap.tick_params(axis="y", labelsize=9)
         grid.ax_heatmap.set(xlabel="", ylabel="")
         grid.ax_heatmap.grid(False)
-        grid.ax_col_dendrogram.set_title(f"How alike are the tickets? {measure}", loc="left", fontsize=11)
+        grid.ax_cbar.tick_params(labelsize=8)
+        grid.figure.subplots_adjust(top=0.9)
+        grid.ax_cbar.set_position((0.72, 0.955, 0.24, 0.02))
+        grid.figure.text(0.02, 0.98, f"How alike are the tickets? {measure}", fontsize=11, va="top")
         grid.figure.set_dpi(100)
         plt.close(grid.figure)
     return grid.figure
@@ -668,7 +687,7 @@ def costs(table: pd.DataFrame) -> Figure:
             axes, ("rounds", "image_epochs"), ("Rounds", "Training images seen"), strict=True
         ):
             for method, rows in table.groupby("method", sort=False):
-                axis.plot(rows["at"], rows[column], label=_label(str(method)), **looks[str(method)])
+                axis.plot(rows["at"], rows[column], label=arm_name(str(method)), **looks[str(method)])
             axis.set(title=f"{title} to reach a sparsity", xlabel="sparsity", ylabel=title.lower())
             axis.set_ylim(0)
             axis.set_xticks(sorted(set(table["at"])), [f"{100 * at:.4g}%" for at in sorted(set(table["at"]))])
@@ -688,7 +707,7 @@ def comparisons(table: pd.DataFrame, margin: float = 0.01) -> Figure:
     table = table.reset_index(drop=True)
     others = table["other"].tolist() if "other" in table else [""] * len(table)
     sides = (
-        [f"{_label(m)} − {_label(o)}, " for m, o in zip(table["method"], others, strict=True)]
+        [f"{arm_name(m)} − {arm_name(o)}, " for m, o in zip(table["method"], others, strict=True)]
         if any(others)
         else others
     )
@@ -718,7 +737,7 @@ def overlaps(records: pd.DataFrame) -> Figure:
         axis.axhline(0, color="#444444", linestyle="--", linewidth=1, label="chance within each layer")
         for method, rows in table.groupby("method", sort=False):
             name, half = str(method), rows["half_width"].fillna(0)
-            axis.errorbar(rows["round"], rows["gap"], half, capsize=3, label=_label(name), **looks[name])
+            axis.errorbar(rows["round"], rows["gap"], half, capsize=3, label=arm_name(name), **looks[name])
         axis.set(xlabel="round", ylabel="Jaccard index less chance", title="Do the partitions agree beyond chance?")
         _whole_numbers(axis)
         drawn = "bars: 95 % interval over seeds" if table["half_width"].notna().any() else "too few seeds for bars"

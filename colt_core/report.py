@@ -126,11 +126,17 @@ def _arm(method: str, settings: dict[str, Any], group: dict[str, dict[str, Any]]
     return f"{method} ({', '.join(told)})" if told else method
 
 
-def _scores(records: pd.DataFrame) -> pd.DataFrame:
-    """Return the scores, `method` the arm, `finder` the plain method; refuse two experiments of one arm and seed."""
+def scored(records: pd.DataFrame) -> pd.DataFrame:
+    """Return every score, a row each, with the columns `arm` (see `arms`) and `sparsity`."""
     named = arms(records)
     scores = named[named["kind"] == "score"]
-    scores = scores.assign(finder=scores["method"], method=scores["arm"], sparsity=1 - scores["density"])
+    return scores.assign(sparsity=1 - scores["density"]).reset_index(drop=True)
+
+
+def _scores(records: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores, `method` the arm, `finder` the plain method; refuse two experiments of one arm and seed."""
+    scores = scored(records)
+    scores = scores.assign(finder=scores["method"], method=scores["arm"])
     mixed = scores.groupby([*SETTING, "seed"])["experiment"].nunique()
     if (mixed > 1).any():
         scored_on, network, method, seed = mixed.idxmax()

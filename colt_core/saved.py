@@ -33,10 +33,15 @@ class Saved:
     @property
     def label(self) -> str:
         """What tells it from others at a glance."""
-        arguments = " ".join(f"{k} {v}" for k, v in self.about["network_args"].items())
         split = [] if self.about["method"] in ("dense", "imp") else [f"{self.about['parts']} by {self.about['by']}"]
-        network = f"{self.about['network']} {arguments}".rstrip()
-        return ", ".join([self.about["method"], *split, self.about["dataset"], network, f"seed {self.about['seed']}"])
+        told = [self.about["method"], *split, self.about["dataset"], self.network, f"seed {self.about['seed']}"]
+        return ", ".join(told)
+
+    @property
+    def network(self) -> str:
+        """The network and its settings: "conv3 width 16"."""
+        arguments = " ".join(f"{k} {v}" for k, v in self.about["network_args"].items())
+        return f"{self.about['network']} {arguments}".rstrip()
 
     def records(self) -> list[dict[str, Any]]:
         """Return all its records.

@@ -53,6 +53,10 @@ class Ticket:
         masks.check(mask, state, models.architecture(network)["name"])
         return cls(models.architecture(network), state, {name: kept.cpu() for name, kept in mask.items()})
 
+    def __repr__(self) -> str:
+        about = f"{self.architecture['name']}, {self.architecture['classes']} classes"
+        return f"Ticket({about}: {masks.count(self.mask):,} of {masks.size(self.mask):,} prunable weights kept)"
+
     @property
     def density(self) -> float:
         """Kept / prunable weights."""

@@ -20,6 +20,7 @@ from .runs import check
 from .store import open_store
 
 SPINE = ("01_data_splitting", "02_cycles", "03_mask_overlap", "04_transfer", "05_tables", "06_controls")
+APP = "app"  # the page of all interactive views; it computes nothing
 
 
 def check_parameters(*allowed: str) -> None:
@@ -147,7 +148,7 @@ def renew(notebooks: Path, figures: Path) -> int:
     os.environ["COLT_OUT"] = str(figures.resolve())
     os.environ.pop("MPLBACKEND", None)
     os.environ["COLT_STORE"] = open_store().url
-    for name in SPINE:
+    for name in (*SPINE, APP):
         source, target = notebooks / f"{name}.ipynb", scratch() / f"{name}.ipynb"
         print(name, end=" ", flush=True)
         if problem := execute(source, target, {}, Study.named("mini").cell_timeout):
@@ -159,12 +160,17 @@ def renew(notebooks: Path, figures: Path) -> int:
 
 
 def clean(text: str) -> str:
-    """Return an executed notebook's text without what belongs to one run: papermill's metadata, times, paths."""
+    """Return an executed notebook's text without what belongs to one run: papermill's metadata, times, paths.
+
+    Of widgets, which belong to a kernel that is gone, their picture stays.
+    """
     notebook = json.loads(text)
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook["metadata"] = {"kernelspec": kernel, "language_info": {"name": "python"}}
     for cell in notebook["cells"]:
         cell["metadata"] = {k: v for k, v in cell["metadata"].items() if k == "tags" and v}
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 

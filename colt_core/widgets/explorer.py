@@ -1,4 +1,4 @@
-"""The mask explorer: two masks of a run, or of two runs, layer by layer and weight by weight, from saved files alone."""
+"""The mask explorer: two masks of a run, or of two, layer by layer and weight by weight, from saved files alone."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,7 @@ from ..experiments import Experiment
 from ..masks import Mask
 from ..runs import Place
 from ..saved import Saved, runs_in
-from .parts import Picture, Table, View, choose, row
+from .parts import Picture, Table, View, choose, form, row
 
 WINDOW = 64  # filters, and input channels, shown at a time
 ROWS = 24  # of the table at a time
@@ -35,8 +35,8 @@ class Explorer(View):
         self.reload = ipywidgets.Button(description="Reload", icon="refresh", tooltip="read the store again")
         self.table, self.history = Table(columns=list(COLUMNS), alt="layers"), Picture()
         self._tables: dict[Any, list[dict[str, Any]]] = {}
-        left = ipywidgets.VBox([self.picture, self.history])
-        self.lay_out(self._controls(), self.words, row(left, self.table))
+        right = ipywidgets.VBox([self.table, self.history])
+        self.lay_out(self._controls(), self.words, row(self.picture, right))
         self.listen(self.run, to=self._run_chosen)
         self.listen(self.other, self.round, to=self._draw)
         self.listen(self.layer, to=self._layer_chosen)
@@ -47,9 +47,9 @@ class Explorer(View):
         self.read()
 
     def _controls(self) -> ipywidgets.Widget:
-        from .parts import form
-
-        return form(self.run, self.round, self.filter, self.other, self.layer, self.input, self.reload)
+        for menu in (self.run, self.other):
+            menu.add_class("colt-wide")
+        return form(self.run, self.round, self.other, self.layer, self.filter, self.input, self.reload)
 
     def read(self) -> None:
         """Read again which runs the store has, and draw."""
@@ -61,6 +61,11 @@ class Explorer(View):
             (label if labels.count(label) == 1 else f"{label} ({name[:6]})", name)
             for (name, label) in zip(self.runs, labels, strict=True)
         ]
+        lacking = [name for name in self.wanted or () if name not in self.runs]
+        if lacking and self.runs:
+            self.problems.append(
+                f"{len(lacking)} of the {len(self.wanted or ())} runs asked for are not in the store yet."
+            )
         order = {name: i for i, name in enumerate(self.wanted or sorted(self.runs, key=lambda n: self.runs[n].label))}
         with self.quiet():
             choose(self.run, sorted(options, key=lambda option: order[option[1]]))
@@ -121,7 +126,7 @@ class Explorer(View):
     # --- what is compared ---
 
     def sides(self) -> tuple[tuple[Saved, int, int | None], tuple[Saved, int, int | None], int | None]:
-        """Return the two masks compared, (run, round, copy or None for the ticket), and A's round that both come from."""
+        """Return both masks' (run, round, copy or None for the ticket), and A's round that both were pruned from."""
         run, number, other = self.runs[self.run.value], self.round.value, str(self.other.value)
         if other.startswith("copies"):
             if not number:
@@ -155,8 +160,7 @@ class Explorer(View):
         (run, number, copy), (other, at, second), before = self.sides()
         if other is not run and run.layers(number) != other.layers(at):
             raise ValueError(
-                f"A is a mask of {run.about['network']} {run.about['network_args'] or ''}, B of {other.about['network']} "
-                f"{other.about['network_args'] or ''}: masks of different networks cannot be compared"
+                f"A is a mask of {run.network}, B of {other.network}: masks of different networks cannot be compared"
             )
         layers = list(layers) if layers is not None else None
         within = run.mask(before, None, layers) if before is not None else None
@@ -180,7 +184,9 @@ class Explorer(View):
         except (ValueError, KeyError) as problem:
             self._show_nothing(str(problem))
             return
-        self.picture.show(figure, f"{layer}, {plots.against_chance(a, b, layer, within)}", grid=_grid(figure, a[layer], first))
+        self.picture.show(
+            figure, f"{layer}, {plots.against_chance(a, b, layer, within)}", grid=_grid(figure, a[layer], first)
+        )
         self._tell(a, b, layer)
         if self.picture.cell:
             self._weight_chosen()
@@ -200,7 +206,7 @@ class Explorer(View):
 
     def _fill_table(self) -> None:
         """Show every layer's counts; they are counted once for each choice of masks."""
-        (run, number, _), (other, at, _), _ = sides = self.sides()
+        (run, number, _), (other, at, _), _ = self.sides()
         key = (self.other.value, run.hash, number, other.hash, at)
         if key not in self._tables:
             a, b, within = self.masks()
@@ -213,7 +219,6 @@ class Explorer(View):
         with self.quiet(), self.table.hold_sync():
             self.table.rows = [_cells(r) for r in statistics[start : start + ROWS]]
             self.table.chosen = names.index(self.layer.value) - start
-        del sides
 
     def _tell(self, a: Mask, b: Mask, layer: str) -> None:
         """Say what is compared, the Venn numbers of the whole network, and whether the layer has collapsed."""
@@ -224,12 +229,15 @@ class Explorer(View):
         names = self._names()
         lines = [f"Round {number}: {self._record(run, number)['density']:.2%} dense."]
         if other is not run:
-            lines[0] += f" B is round {at} of {other.label}, the nearest in density ({self._record(other, at)['density']:.2%})."
+            lines[0] += (
+                f" B is round {at} of {other.label}, the nearest in density ({self._record(other, at)['density']:.2%})."
+            )
         lines.append(
             f"Whole network: {total['both']:,} in both, {total['a'] - total['both']:,} in {names[0]} only, "
             f"{total['b'] - total['both']:,} in {names[1]} only, {total['alive'] - either:,} in neither"
             + (" (of those alive before this round). " if before is not None else ". ")
-            + f"Jaccard {_ratio(total['both'], either):.3f}, by chance within layers {_ratio(total['expected'], by_chance):.3f}."
+            + f"Jaccard {_ratio(total['both'], either):.3f}, "
+            + f"by chance within layers {_ratio(total['expected'], by_chance):.3f}."
         )
         if not (a[layer].any() or b[layer].any()):
             lines.append(f"{layer.removesuffix('.weight')} has collapsed: neither mask keeps a weight of it.")

@@ -39,10 +39,10 @@ class Picture(anywidget.AnyWidget):
     _css = _STYLE
     png = traitlets.Bytes(b"").tag(sync=True)
     alt = traitlets.Unicode("").tag(sync=True)
-    spots = traitlets.List([]).tag(sync=True)
+    spots: Any = traitlets.List([]).tag(sync=True)
     grid = traitlets.Dict({}).tag(sync=True)
     spot = traitlets.Int(-1).tag(sync=True)
-    cell = traitlets.List([]).tag(sync=True)
+    cell: Any = traitlets.List([]).tag(sync=True)
 
     def show(self, figure: Figure | None, alt: str = "", **pointing: Any) -> None:
         """Show a figure, or none, with the given spots or grid; one message to the browser."""
@@ -67,14 +67,28 @@ class Table(anywidget.AnyWidget):
 
     _esm = (ASSETS / "table.js").read_text(encoding="utf-8")
     _css = _STYLE
-    columns = traitlets.List([]).tag(sync=True)
-    rows = traitlets.List([]).tag(sync=True)
+    columns: Any = traitlets.List([]).tag(sync=True)
+    rows: Any = traitlets.List([]).tag(sync=True)
     chosen = traitlets.Int(0).tag(sync=True)
     alt = traitlets.Unicode("").tag(sync=True)
 
 
-class View(ipywidgets.VBox):
-    """The frame of a view: its title, what it has to say, and its picture. Where no kernel runs the picture stays."""
+class Still:
+    """A widget that stays a picture where no kernel runs: `picture` as it is when a cell shows the widget."""
+
+    picture: Picture
+    title: str
+
+    def __repr__(self) -> str:
+        return f"{self.title} (interactive where a kernel runs)"
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        bundle = dict(super()._repr_mimebundle_(**options))  # type: ignore[misc]
+        return bundle | ({"image/png": b64encode(self.picture.png).decode()} if self.picture.png else {})
+
+
+class View(Still, ipywidgets.VBox):
+    """The frame of a view: its title, what it has to say, and its picture."""
 
     def __init__(self, title: str) -> None:
         self.picture, self.title = Picture(), title
@@ -114,14 +128,6 @@ class View(ipywidgets.VBox):
         finally:
             self._quiet = before
 
-    def __repr__(self) -> str:
-        return f"{self.title} (interactive where a kernel runs)"
-
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        bundle = dict(super()._repr_mimebundle_(**options))
-        still = {"image/png": b64encode(self.picture.png).decode()} if self.picture.png else {}
-        return bundle | still
-
 
 def row(*children: ipywidgets.Widget) -> ipywidgets.Box:
     """Lay widgets side by side, in as many lines as the page needs."""
@@ -131,6 +137,13 @@ def row(*children: ipywidgets.Widget) -> ipywidgets.Box:
 def form(*children: ipywidgets.Widget) -> ipywidgets.Box:
     """Lay controls out in aligned columns, as many as the page has room for."""
     return _box("colt-form", children)
+
+
+def panels(left: list[ipywidgets.Widget], right: ipywidgets.Widget) -> ipywidgets.Box:
+    """Lay controls beside a picture, or above it where the page is narrow."""
+    controls = ipywidgets.VBox(left)
+    controls.add_class("colt-panel")
+    return row(controls, right)
 
 
 def _box(kind: str, children: Iterable[ipywidgets.Widget]) -> ipywidgets.Box:

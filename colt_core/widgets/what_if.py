@@ -3,7 +3,7 @@
 import ipywidgets
 
 from .. import planning, plots
-from .parts import View, form
+from .parts import View, form, panels
 
 
 class WhatIf(View):
@@ -20,7 +20,8 @@ class WhatIf(View):
             target, min=0.5, max=0.999, step=0.001, readout_format=".1%", description="Target"
         )
         self.overlap.tooltip = "share of one copy's kept weights that each further copy keeps too"
-        self.lay_out(form(self.rate, self.parts, self.overlap, self.imp_rate, self.target), self.words, self.picture)
+        sliders = form(self.rate, self.parts, self.overlap, self.imp_rate, self.target)
+        self.lay_out(panels([sliders, self.words], self.picture))
         self.listen(self.rate, self.parts, self.overlap, self.imp_rate, self.target, to=self._draw)
         self._draw()
 

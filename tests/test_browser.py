@@ -1,0 +1,367 @@
+"""JupyterLab and Voila in a real browser: every notebook, every view, by mouse and by keyboard.
+
+Screenshots are kept in `screenshots/`, which git ignores.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+import colt_core as cc
+from colt_core.saved import runs_in
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ROOT = Path(__file__).parent.parent
+SHOTS = ROOT / "screenshots"
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM, reason="there is no Chromium on this machine (Debian: apt install chromium)"
+)
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+SIZES = {"small": {"width": 1280, "height": 800}, "large": {"width": 1920, "height": 1080}}
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+VIEWS = {"02_cycles": 2, "03_mask_overlap": 1, "05_tables": 1, "06_controls": 1, "app": 4}
+PATIENCE = 1000 * int(os.environ.get("COLT_BROWSER_SECONDS", "120"))  # milliseconds
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A working folder: the notebooks without outputs on a small study, that study's store, JupyterLab's settings."""
+    root = tmp_path_factory.mktemp("browser")
+    content = yaml.safe_load((Path(cc.__file__).parent / "studies" / "mini.yaml").read_text())
+    content["base"] |= {"target": 0.6, "scores": [0.5]}
+    content["seeds"] = [0]
+    (root / "tiny.yaml").write_text(yaml.safe_dump(content))
+    (root / "notebooks").mkdir()
+    for name in NOTEBOOKS:
+        notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+        for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+            cell.outputs, cell.execution_count = [], None
+            cell.source = cell.source.replace('preset = "mini"', f"preset = {str(root / 'tiny.yaml')!r}")
+        nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
+    settings = root / "settings" / "@jupyterlab"
+    for name, value in {
+        "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page
+        "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    }.items():
+        path = settings / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(value))
+    cc.study(cc.Study.named(str(root / "tiny.yaml")).experiments(), root / "store")
+    SHOTS.mkdir(exist_ok=True)
+    return root
+
+
+@contextmanager
+def served(place, command):
+    """Start a server on a free loopback port with a token; give its address and token; end it afterwards."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port, token = free.getsockname()[1], secrets.token_hex(16)
+    folders = {
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "spaces",
+        "JUPYTER_CONFIG_DIR": "conf",
+    }
+    folders |= {"COLT_STORE": "store", "COLT_OUT": "out", "IPYTHONDIR": "ipython"}
+    environment = os.environ | {name: str(place / folder) for name, folder in folders.items()}
+    command = [str(Path(sys.executable).parent / command[0]), *(c.format(port=port, token=token) for c in command[1:])]
+    with open(place / "server.log", "wb") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=place)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(240):
+            assert server.poll() is None, (place / "server.log").read_text()[-2000:]
+            try:
+                urllib.request.urlopen(f"{address}/?token={token}", timeout=30).close()
+                break
+            except OSError:
+                time.sleep(0.25)
+        yield address, token
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+@pytest.fixture(scope="module")
+def lab(place):
+    command = ["jupyter-lab", "--no-browser", "--allow-root", f"--ServerApp.root_dir={place / 'notebooks'}"]
+    command += ["--ServerApp.ip=127.0.0.1", "--ServerApp.port={port}", "--IdentityProvider.token={token}"]
+    with served(place, command) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium, request):
+    found = chromium.new_page(viewport=SIZES["small"])
+    found.set_default_timeout(PATIENCE)
+    yield found
+    found.screenshot(path=SHOTS / f"last_{re.sub(r'[^a-z0-9]+', '_', request.node.name)}.png")
+    found.close()
+
+
+def open_notebook(page, lab, name):
+    """Open a notebook in JupyterLab, alone on the page, and wait for its kernel."""
+    address, token = lab
+    page.goto(f"{address}/lab/tree/{name}.ipynb?token={token}&reset")
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
+    if page.locator(".jp-DirListing:visible").count():
+        page.keyboard.press("Control+b")
+
+
+def run_all(page):
+    """Run all cells from the menu; return the text of the first error, or "" when every cell has run."""
+    page.get_by_role("menuitem", name="Run", exact=True).first.click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    return page.wait_for_function(
+        """() => {
+            const error = document.querySelector('[data-mime-type="application/vnd.jupyter.error"]');
+            const prompts = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')];
+            const over = prompts.every(prompt => /\\[\\d+\\]/.test(prompt.textContent));
+            return error ? {text: error.textContent} : over ? {text: ''} : false;
+        }"""
+    ).json_value()["text"]
+
+
+def shoot(page, name):
+    """Keep pictures at both sizes, the upper edge of the view at the top."""
+    for size, viewport in SIZES.items():
+        page.set_viewport_size(viewport)
+        page.wait_for_timeout(300)
+        page.evaluate("document.querySelector('.colt-view')?.scrollIntoView()")
+        page.screenshot(path=SHOTS / f"{name}_{size}.png")
+    page.set_viewport_size(SIZES["small"])
+
+
+def view(page, title):
+    return page.locator(".colt-view:visible", has=page.locator(".colt-title", has_text=title)).first
+
+
+def says(view, text):
+    """Wait until the view says something."""
+    view.locator(".colt-says", has_text=text).first.wait_for()
+
+
+def control(view, name):
+    """Return a labelled control: a menu, a field, or the handle of a slider."""
+    label = view.locator(f'.widget-label:text-is("{name}")').first
+    return label.locator("xpath=..").locator("select, input, .noUi-handle").first
+
+
+# --- every notebook ---
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_notebook_runs_in_jupyterlab_without_an_error(page, lab, name):
+    open_notebook(page, lab, name)
+    assert run_all(page) == ""
+    assert page.locator(".colt-view").count() == VIEWS.get(name, 0)
+    page.wait_for_timeout(500)
+    shoot(page, name)
+
+
+# --- the explorer ---
+
+
+def test_the_explorer_follows_sliders_table_and_keys(page, lab, place):
+    """What it shows is held against the masks in the ticket files, read with safetensors alone."""
+    from safetensors import safe_open
+
+    study = cc.Study.named(str(place / "tiny.yaml"))
+    folder = place / "store" / study.experiment("colt").hash
+    last = len(list(folder.glob("round-*"))) - 1
+
+    def both(number, layer):
+        with safe_open(folder / f"round-{number:02d}.safetensors", "pt") as file:
+            a, b = (file.get_tensor(f"partition/{i}/{layer}.weight") for i in (0, 1))
+            return int((a & b).sum()), [bool(m.flatten(1)[0, 1]) for m in (a, b)]
+
+    open_notebook(page, lab, "03_mask_overlap")
+    assert run_all(page) == ""
+    seen = view(page, "Mask explorer")
+    pixels = lambda: seen.locator(".colt-picture img").first.evaluate("image => image.src")
+    cell = lambda: seen.locator('.colt-table tr[aria-selected="true"] td').all_inner_texts()
+    says(seen, "Round 1:")
+    assert cell()[0] == "conv1" and cell()[4] == f"{both(1, 'conv1')[0]:,}"
+    before = pixels()
+    control(seen, "Layer").focus()
+    page.keyboard.press("ArrowRight")
+    seen.locator('.colt-table tr[aria-selected="true"]', has_text="conv2").wait_for()
+    page.wait_for_function("old => document.querySelector('.colt-picture img').src !== old", arg=before)
+    assert cell()[4] == f"{both(1, 'conv2')[0]:,}" and f"in common {both(1, 'conv2')[0]:,}" in alt(seen)
+    control(seen, "Round").focus()
+    for number in range(2, last + 1):
+        page.keyboard.press("ArrowRight")
+        says(seen, f"Round {number}:")
+        assert cell()[4] == f"{both(number, 'conv2')[0]:,}"
+    seen.locator(".colt-table td", has_text="conv3").click()
+    page.wait_for_function("text => document.querySelector('.colt-picture img').alt.includes(text)", arg="conv3")
+    assert f"in common {both(last, 'conv3')[0]:,}" in alt(seen)
+    # A weight, by a click into the picture's middle, then by keys to the first row's second column.
+    picture = seen.locator(".colt-picture").first
+    picture.click()
+    history = seen.locator(".colt-picture img").nth(1)
+    page.wait_for_function("document.querySelectorAll('.colt-picture img')[1].alt.includes('theta0')")
+    for _ in range(64):
+        picture.press("ArrowUp")
+    picture.press("Home")
+    assert "conv3[0, " in _settled(history)
+    shoot(page, "explorer")
+
+
+def alt(view):
+    return view.locator(".colt-picture img").first.get_attribute("alt")
+
+
+def _settled(image):
+    """Return a picture's description when it has stopped changing."""
+    old = None
+    while (new := image.get_attribute("alt")) != old:
+        old = new
+        image.page.wait_for_timeout(700)
+    return new
+
+
+# --- the cockpit ---
+
+
+def test_the_cockpit_starts_pauses_continues_stops_and_is_found_again_after_a_restart(page, lab, place):
+    fields = {"network_args": {"width": 16}, "rate": 0.3, "target": 0.9, "seed": 5}
+    hash_ = cc.Experiment(**fields).hash
+    code = f"import colt_core as cc\ncockpit = cc.widgets.cockpit(cc.Experiment(**{fields!r}))\ncockpit"
+    cells = [nbformat.v4.new_code_cell(code), nbformat.v4.new_code_cell('print("rounds", len(cockpit.rounds))')]
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), place / "notebooks" / "cockpit.ipynb")
+    records = lambda: [r for r in cc.runs.read_records(hash_, place / "store") if r["kind"] == "round"]
+    open_notebook(page, lab, "cockpit")
+    assert run_all(page) == ""
+    seen = view(page, "Cycle cockpit")
+    button = lambda name: seen.get_by_role("button", name=name)
+    says(seen, "Ready: nothing of this run is in the store.")
+    assert button("Pause").is_disabled() and button("Continue").is_disabled() and not records()
+    button("Start").click()
+    says(seen, "Running.")
+    says(seen, "Round 1:")  # found and shown while it runs
+    button("Pause").press("Enter")
+    says(seen, "Paused between two steps")
+    page.wait_for_timeout(500)
+    held = len(records())
+    page.wait_for_timeout(3000)
+    assert len(records()) == held >= 2
+    assert run_cell(page, 1) == f"rounds {held}"  # the kernel is free, and sees them
+    button("Continue").click()
+    says(seen, "Running.")
+    says(seen, f"Round {held}:")
+    button("Stop").click()
+    says(seen, "Not finished: Continue goes on")
+    kept = len(records())
+    assert kept >= held + 1 and button("Pause").is_disabled()
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.get_by_role("menuitem", name="Restart Kernel and Run All Cells…", exact=True).click()
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+    page.wait_for_function(
+        "text => [...document.querySelectorAll('.jp-OutputArea-output')].at(-1)?.textContent.includes(text)",
+        arg=f"rounds {kept}",
+    )
+    seen = view(page, "Cycle cockpit")
+    says(seen, "Not finished: Continue goes on")
+    seen.get_by_role("button", name="Continue").click()
+    says(seen, "Done: every round is in the store.")
+    shoot(page, "cockpit")
+    done = cc.run(cc.Experiment(**fields, scores=None), place / "alone")
+    assert done["density"].tolist() == [r["density"] for r in records()]
+    for path in (place / "alone" / hash_).glob("*.safetensors"):
+        assert path.read_bytes() == (place / "store" / hash_ / path.name).read_bytes()
+
+
+def run_cell(page, number):
+    """Run one cell and return what it prints."""
+    cell = page.locator(".jp-CodeCell").nth(number)
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+    page.wait_for_timeout(300)
+    cell.locator(".jp-InputPrompt", has_text="]").wait_for()
+    cell.locator(".jp-OutputArea-output pre").last.wait_for()
+    page.wait_for_timeout(500)
+    return cell.locator(".jp-OutputArea-output").last.inner_text().strip()
+
+
+# --- the comparison, what-if, and the page of all four ---
+
+
+@pytest.fixture(scope="module")
+def voila(place):
+    command = ["voila", "notebooks/app.ipynb", "--no-browser", "--Voila.ip=127.0.0.1", "--port={port}"]
+    with served(place, [*command, "--Voila.token={token}"]) as found:
+        yield found
+
+
+def test_the_app_shows_all_four_views_that_answer(page, voila, place):
+    address, token = voila
+    page.goto(f"{address}/?token={token}")
+    says(view(page, "Cycle cockpit"), "Ready: nothing of this run is in the store.")
+    page.get_by_role("tab", name="Tickets").click()
+    seen = view(page, "Ticket comparison")
+    runs, _ = runs_in(place / "store")
+    scores = [r for run in runs for r in run.records() if r["kind"] == "score"]
+    says(seen, f"{len(scores)} scored tickets of")
+    # One method alone, by its menu; the point by keys; its numbers are the record's.
+    seen.locator("select").nth(2).select_option("imp")
+    mine = [r for r in scores if r["method"] == "imp"]
+    says(seen, f"{len(mine)} scored tickets of")
+    seen.locator(".colt-picture").focus()
+    page.keyboard.press("ArrowRight")
+    seen.locator(".colt-details code", has_text=mine[0]["experiment"]).wait_for()
+    assert f"{mine[0]['accuracy']:.1%} accuracy" in seen.locator(".colt-details").inner_text()
+    seen.locator("select").nth(2).select_option(["imp", "colt", "matched"])
+    seen.get_by_role("button", name="similarity").click()
+    says(seen, "the most alike side by side")
+    shoot(page, "compare")
+    page.get_by_role("tab", name="What if").click()
+    seen = view(page, "What if")
+    says(seen, "15 rounds to 99.1%")
+    control(seen, "Overlap").focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    says(seen, f"{cc.planning.rounds_to(0.991, 0.85 * 0.90)} rounds to 99.1%")
+    page.get_by_role("tab", name="Masks").click()
+    says(view(page, "Mask explorer"), "dense")
+    for name in ("Cockpit", "Masks", "Tickets", "What if"):
+        page.get_by_role("tab", name=name).click()
+        shoot(page, f"app_{name.lower().replace(' ', '_')}")
+        assert page.evaluate(_INNER_SCROLL) == []
+
+
+_INNER_SCROLL = """() => [...document.querySelectorAll('.colt-view *')].filter(e => {
+    const style = getComputedStyle(e);
+    const scrolls = (how, full, shown) => /auto|scroll/.test(how) && full > shown + 1 && shown > 0;
+    return scrolls(style.overflowY, e.scrollHeight, e.clientHeight)
+        || scrolls(style.overflowX, e.scrollWidth, e.clientWidth);
+}).map(e => e.className)"""
