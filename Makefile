@@ -9,7 +9,7 @@ export COLT_STORE ?= $(CURDIR)/runs
 export COLT_OUT ?= $(CURDIR)/runs/out
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab figures bench lint clean
+.PHONY: help run test lab app figures bench lint clean
 
 help: ## list the targets
 	@echo "make TARGET [PRESET=mini|small|paper] [SEEDS=0,1,2] [DATA=cifar100]"
@@ -24,6 +24,9 @@ test: .venv/.test ## run all tests, each notebook once among them
 lab: .venv/.run ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
+app: .venv/.app ## serve all interactive views on one page (Voila)
+	@$(BIN)/voila notebooks/app.ipynb
+
 figures: .venv/.run ## renew the committed figures and notebook outputs
 	@$(BIN)/python -m colt_core.workbook --renew figures
 
@@ -36,9 +39,12 @@ lint: .venv/.test ## check style and types
 clean: ## remove the virtual environment and caches, not the results in runs/
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
-# The two set-ups; a stamp is written only when the installation has ended well.
+# The set-ups; a stamp is written only when the installation has ended well.
 .venv/.run: pyproject.toml
 	@sh tools/setup.sh "$(PYTHON)" "." && touch $@
 
+.venv/.app: pyproject.toml
+	@sh tools/setup.sh "$(PYTHON)" ".[app]" && touch $@ .venv/.run
+
 .venv/.test: pyproject.toml
-	@sh tools/setup.sh "$(PYTHON)" ".[test]" && touch $@ .venv/.run
+	@sh tools/setup.sh "$(PYTHON)" ".[test]" && touch $@ .venv/.run .venv/.app

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, StepPatch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from scipy.cluster import hierarchy
 from scipy.spatial import distance
@@ -427,61 +427,62 @@ def filters(
     """
     one, two = (mask[layer].flatten(2) if mask[layer].ndim > 2 else mask[layer][:, :, None] for mask in (a, b))
     code = 3 - 2 * one.to(torch.uint8) - two.to(torch.uint8)  # 0 both, 1 the first only, 2 the second only, 3 neither
-    rows = slice(first[0], min(len(code), first[0] + limit[0]))
-    columns = slice(first[1], min(code.shape[1], first[1] + limit[1]))
-    span, width = code.shape[2], (columns.stop - columns.start) * code.shape[2]
+    rows, columns = (
+        range(start, min(size, start + most)) for start, size, most in zip(first, code.shape, limit, strict=False)
+    )
+    shown = code[rows.start : rows.stop, columns.start : columns.stop].flatten(1).numpy()
+    by_filter, by_input = _channel_counts(code)
     with plt.style.context(["default", STYLE | {"figure.constrained_layout.use": False}]):
-        figure = Figure(figsize=(8.6, 1.8 + 0.05 * max(24, min(64, rows.stop - rows.start))), dpi=100)
+        figure = Figure(figsize=(8.6, 1.8 + 0.05 * max(24, len(rows))), dpi=100)
         high = figure.get_figheight()
         low, tall = 0.75 / high, 1 - 1.55 / high
         axis = figure.add_axes((0.075, low, 0.8, tall))
-        above = figure.add_axes((0.075, low + tall + 0.06 / high, 0.8, 0.36 / high))
-        beside = figure.add_axes((0.882, low, 0.1, tall))
-        box = (columns.start * span - 0.5, columns.start * span + width - 0.5, rows.stop - 0.5, rows.start - 0.5)
-        shown = code[rows, columns].flatten(1).numpy()
+        left = columns.start * code.shape[2] - 0.5
+        box = (left, left + shown.shape[1], rows.stop - 0.5, rows.start - 0.5)
         colours = ListedColormap(list(KEPT.values()))
         axis.imshow(shown, cmap=colours, vmin=0, vmax=3, aspect="auto", interpolation="none", extent=box)
         axis.set(xlabel="input channel x position", ylabel="filter")
-        for where, keep, places_ in ((beside, (1, 2), rows), (above, (0, 2), columns)):
-            fill = where.fill_betweenx if where is beside else where.fill_between
-            at, base = np.arange(places_.start, places_.stop + 1) - 0.5, np.zeros(1)
-            for i, colour in enumerate(list(KEPT.values())[:3]):
-                counts = (code == i).sum(keep)[places_].numpy()
-                top = base + np.append(counts, counts[-1:])
-                fill(at, base, top, step="post", color=colour, linewidth=0)
-                base = top
-            where.margins(0)
-            where.grid(False)
-        beside.set_ylim(box[2], box[3])
-        above.set_xlim(columns.start - 0.5, columns.stop - 0.5)
-        above.set_xticks([])
-        beside.set_yticks([])
-        above.tick_params(labelsize=8)
-        beside.tick_params(labelsize=8)
-        above.yaxis.set_major_locator(MaxNLocator(2, integer=True))
-        beside.xaxis.set_major_locator(MaxNLocator(2, integer=True))
+        axis.set_title(f"{layer.removesuffix('.weight')}: which weights were kept", y=1 + 0.5 / (tall * high))
         axis.grid(False)
-        _whole_numbers(axis)
-        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
-        figure.text(0.075, 1 - 0.2 / high, f"{layer}: which weights were kept", fontsize=11, va="center")
-        sizes = [int((code == i).sum()) for i in range(4)]
-        told = [n.replace("A only", f"{names[0]} only").replace("B only", f"{names[1]} only") for n in KEPT]
+        for one_axis in (axis.xaxis, axis.yaxis):
+            one_axis.set_major_locator(MaxNLocator(6, integer=True))
+        _bars(figure.add_axes((0.882, low, 0.1, tall)), by_filter, rows, "horizontal")
+        _bars(figure.add_axes((0.075, low + tall + 0.06 / high, 0.8, 0.36 / high)), by_input, columns, "vertical")
+        sizes = [*by_filter.sum(1), code.numel() - by_filter.sum()]
+        told = ("kept by both", f"{names[0]} only", f"{names[1]} only", "pruned")
         handles = [
-            Patch(fc=c, ec="#888888", label=f"{n}: {size:,} ({size / code.numel():.0%})")
-            for c, n, size in zip(KEPT.values(), told, sizes, strict=True)
+            Patch(fc=colour, ec="#888888", label=f"{name}: {size:,} ({size / code.numel():.0%})")
+            for colour, name, size in zip(KEPT.values(), told, sizes, strict=True)
         ]
-        figure.legend(
-            handles=handles,
-            loc="lower left",
-            bbox_to_anchor=(0.06, 0.0),
-            ncols=4,
-            fontsize=9,
-            frameon=False,
-            columnspacing=1.2,
-            handlelength=1.4,
-        )
-        figure.text(0.98, 1 - 0.2 / high, against_chance(a, b, layer, within), fontsize=9, va="center", ha="right")
+        spacing = {"columnspacing": 1.2, "handlelength": 1.4, "bbox_to_anchor": (0.06, 0.0)}
+        figure.legend(handles=handles, loc="lower left", ncols=4, fontsize=9, **spacing)
+        figure.text(0.98, 1 - 0.22 / high, against_chance(a, b, layer, within), fontsize=9, va="center", ha="right")
     return figure
+
+
+def _channel_counts(code: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many weights of each filter, [3, filters], and input channel, [3, inputs], have the codes 0, 1, 2."""
+    counts = [(code == i).sum(2) for i in range(3)]  # filter by input channel
+    return torch.stack([c.sum(1) for c in counts]).numpy(), torch.stack([c.sum(0) for c in counts]).numpy()
+
+
+def _bars(axis: Axes, counts: np.ndarray, shown: range, orientation: Literal["horizontal", "vertical"]) -> None:
+    """Stack the counts of the channels shown, in the colours of the picture that lies beside."""
+    base: Any = np.zeros(len(shown))
+    edges = np.arange(shown.start, shown.stop + 1) - 0.5
+    for row, colour in zip(counts[:, shown.start : shown.stop], KEPT.values(), strict=False):
+        bars = StepPatch(base + row, edges, baseline=base, orientation=orientation, fc=colour, ec="none")
+        axis.add_artist(bars)  # not as a patch: looking for its limits would take longer than all else
+        base = base + row
+    top = 1.05 * max(1, base.max())
+    if orientation == "horizontal":
+        axis.set(xlim=(0, top), ylim=(edges[-1], edges[0]), yticks=[])
+        axis.xaxis.set_major_locator(MaxNLocator(2, integer=True))
+    else:
+        axis.set(xlim=(edges[0], edges[-1]), ylim=(0, top), xticks=[])
+        axis.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+    axis.tick_params(labelsize=8)
+    axis.grid(False)
 
 
 def against_chance(a: Mask, b: Mask, layer: str, within: Mask | None = None) -> str:
@@ -518,7 +519,7 @@ def weight_history(table: pd.DataFrame, title: str) -> Figure:
         axis.invert_yaxis()
         axis.set(xlabel="round (dark: kept)")
         axis.grid(False)
-        figure.text(0.02, 1 - 0.17 / high, title, fontsize=10, va="center")
+        axis.set_title(title, fontsize=10, x=-0.4)
     return figure
 
 
@@ -606,7 +607,7 @@ def similarity(matrix: pd.DataFrame, measure: str = "Jaccard index", centre: boo
         Whether 0 is the middle of the colours: for what lies above or below chance.
     """
     count = len(matrix)
-    colours = {"cmap": "vlag", "center": 0} if centre else {"cmap": "viridis", "vmin": 0, "vmax": 1}
+    colours = {"cmap": "vlag", "vmin": -1, "vmax": 1} if centre else {"cmap": "viridis", "vmin": 0, "vmax": 1}
     tree = _tree(matrix)
     side = min(9.5, 3.4 + 0.3 * count)
     with plt.style.context(["default", STYLE | {"figure.constrained_layout.use": False}]):

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 SIZES = {"small": {"width": 1280, "height": 800}, "large": {"width": 1920, "height": 1080}}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
+FLAGS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
 VIEWS = {"02_cycles": 2, "03_mask_overlap": 1, "05_tables": 1, "06_controls": 1, "app": 4}
 PATIENCE = 1000 * int(os.environ.get("COLT_BROWSER_SECONDS", "120"))  # milliseconds
 

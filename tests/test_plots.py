@@ -68,7 +68,7 @@ def test_a_figure_is_saved_beside_its_numbers_with_the_same_bytes_each_time(runs
 
 def test_the_filter_picture_shows_the_masks(runs):
     first, second = runs["colt"][1].partition_masks
-    figure = plots.filters(first, second, "conv3.weight", limit=16)
+    figure = plots.filters(first, second, "conv3.weight", limit=(16, 64))
     code = torch.tensor(figure.axes[0].images[0].get_array().data)
     a, b = first["conv3.weight"].flatten(1), second["conv3.weight"].flatten(1)
     assert torch.equal(code == 0, a & b) and torch.equal(code == 1, a & ~b)

@@ -48,7 +48,6 @@ class Compare(View):
         self.runs = {run.hash: run for run in found}
         records = self.given if self.given is not None else pd.DataFrame([r for run in found for r in run.records()])
         self.scores, self.tickets = _shape(records)
-        self.scores = self.scores[self.scores["net"].notna()] if len(self.scores) else self.scores
         with self.quiet():
             for name, box in self.filters.items():
                 tables = [table[name].dropna() for table in (self.scores, self.tickets) if len(table)]
@@ -72,7 +71,7 @@ class Compare(View):
     @property
     def ticket(self) -> Ticket | None:
         """The ticket that was clicked last, or None."""
-        if not self._clicked:
+        if not self._clicked or self._clicked[0] not in self.runs:
             return None
         name, number = self._clicked
         with self.runs[name].store.fetched(ticket_name(name, number)) as path:
@@ -203,19 +202,18 @@ def _shape(records: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the scores, and the rounds, a row each, with the columns that the filters and pictures need."""
     if not len(records):
         return pd.DataFrame(), pd.DataFrame()
-    named = report.arms(records)
-    arguments = [" ".join(map(str, p)) for p in map(_pairs, named["network_args"])] if "network_args" in named else ""
-    named = named.assign(net=(named["network"] + " " + pd.Series(arguments, index=named.index)).str.strip())
+    nets = [f"{n} {_words(a)}".rstrip() for n, a in zip(records["network"], records["network_args"], strict=True)]
+    named = pd.concat([report.arms(group) for _, group in records.assign(net=nets).groupby("net", sort=False)])
     scores = named[named["kind"] == "score"].reset_index(drop=True)
     rounds = named[named["kind"] == "round"]
-    where = scores.drop_duplicates("experiment").set_index("experiment")["scored_on"]
+    where = scores.drop_duplicates("experiment").set_index("experiment")["scored_on"].astype(object)
     rounds = rounds.assign(scored_on=rounds["experiment"].map(where).fillna(rounds["dataset"]))
     return scores, rounds.reset_index(drop=True)
 
 
-def _pairs(arguments: Any) -> list[Any]:
-    """Return {"width": 16} in JSON as ["width", 16]."""
-    return [part for pair in json.loads(arguments or "{}").items() for part in pair]
+def _words(arguments: Any) -> str:
+    """Return {"width": 16} in JSON as "width 16"."""
+    return " ".join(f"{name} {value}" for name, value in json.loads(arguments or "{}").items())
 
 
 def _labels(rows: pd.DataFrame) -> list[str]:

@@ -38,7 +38,8 @@ class Explorer(View):
         right = ipywidgets.VBox([self.table, self.history])
         self.lay_out(self._controls(), self.words, row(self.picture, right))
         self.listen(self.run, to=self._run_chosen)
-        self.listen(self.other, self.round, to=self._draw)
+        self.listen(self.round, to=self._draw)
+        self.listen(self.other, to=self._other_chosen)
         self.listen(self.layer, to=self._layer_chosen)
         self.listen(self.filter, self.input, to=self._window_moved)
         self.listen(self.table, to=self._row_chosen, trait="chosen")
@@ -109,6 +110,10 @@ class Explorer(View):
             self.picture.cell = []
         self.history.show(None)
         self._draw()
+
+    def _other_chosen(self) -> None:
+        self._draw()
+        self._weight_chosen()
 
     def _window_moved(self) -> None:
         with self.quiet():
@@ -188,8 +193,6 @@ class Explorer(View):
             figure, f"{layer}, {plots.against_chance(a, b, layer, within)}", grid=_grid(figure, a[layer], first)
         )
         self._tell(a, b, layer)
-        if self.picture.cell:
-            self._weight_chosen()
 
     def _show_nothing(self, why: str) -> None:
         self.say("\n".join([why, *self.problems]), bad=True)

@@ -1,0 +1,403 @@
+"""The interactive views without a browser: what they show, held against the masks themselves, and every bad input."""
+
+import json
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import colt_core as cc
+from colt_core.saved import runs_in
+from colt_core.tickets import _checksum
+
+SOURCES = Path(cc.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, folder):
+    """A store of five runs: COLT with three copies, IMP, matched and random beside it, and one of another network."""
+    root = tmp_path_factory.mktemp("store")
+    recipe = cc.Recipe.named("mini").changed(epochs=1, batch_size=8)
+    fields = {"dataset": str(folder), "network_args": {"width": 4}, "rate": 0.2, "target": 0.7, "recipe": recipe}
+    fields |= {"parts": 3, "scores": (0.5, 0.6)}
+    for method in ("colt", "imp", "matched", "random"):
+        cc.run(cc.Experiment(method=method, **fields), root, device="cpu")
+    cc.run(cc.Experiment(method="imp", **fields | {"network_args": {"width": 6}, "scores": None}), root, device="cpu")
+    return root
+
+
+@pytest.fixture
+def copy(place, tmp_path):
+    shutil.copytree(place, tmp_path / "store")
+    return tmp_path / "store"
+
+
+def run_of(place, method, width=4):
+    return next(
+        r for r in runs_in(place)[0] if r.about["method"] == method and r.about["network_args"]["width"] == width
+    )
+
+
+def wait_for(view, text, seconds=90):
+    """Wait until the cockpit says something, and has drawn what it says."""
+    until = time.monotonic() + seconds
+    while text not in words(view) or view.live.state == "running":
+        assert time.monotonic() < until, words(view)
+        time.sleep(0.05)
+
+
+def choose(view, method, width=4):
+    view.run.value = run_of(view.store, method, width).hash
+
+
+def words(view):
+    return re.sub(r"&#x27;", "'", view.words.value)
+
+
+# --- the explorer ---
+
+
+def test_the_explorer_shows_what_the_ticket_files_hold(place):
+    run = run_of(place, "colt")
+    view = cc.widgets.explorer([run.hash], place)
+    last = run.rounds()[-1]["round"]
+    assert [text for text, _ in view.other.options] == [
+        *("A's copies 0 and 1", "A's copies 0 and 2", "A's copies 1 and 2", "A's own mask a round before")
+    ]
+    for number in range(1, last + 1):
+        view.round.value = number
+        for pair in ("copies 0 1", "copies 1 2"):
+            view.other.value = pair
+            i, j = map(int, pair.split()[1:])
+            a, b = run.mask(number, i), run.mask(number, j)
+            alive = run.mask(number - 1)
+            for row, name in zip(view.table.rows, a, strict=True):
+                counts = [int(m.sum()) for m in (alive[name], a[name], b[name], a[name] & b[name])]
+                assert row[:5] == [name.removesuffix(".weight"), *(f"{n:,}" for n in counts)]
+                assert row[5] == f"{counts[1] * counts[2] / max(1, counts[0]):,.0f}"
+            assert f"Whole network: {cc.masks.count(cc.masks.overlap(a, b)):,} in both" in words(view)
+            assert f"Jaccard {cc.masks.jaccard(a, b):.3f}" in words(view)
+            assert f"within layers {cc.masks.chance(a, b, within=alive):.3f}" in words(view)
+
+
+def test_table_slider_and_picture_name_the_same_layer(place):
+    view = cc.widgets.explorer([run_of(place, "colt").hash], place)
+    pictures = set()
+    for i, name in enumerate(["conv1.weight", "conv2.weight", "conv3.weight"]):
+        view.table.chosen = i
+        assert view.layer.value == name and view.picture.alt.startswith(name)
+        pictures.add(view.picture.png)
+    view.layer.value = "conv1.weight"
+    assert view.table.chosen == 0 and len(pictures) == 3
+    assert view.picture.png.startswith(b"\x89PNG")
+
+
+def test_a_clicked_weight_tells_its_history(place):
+    run = run_of(place, "colt")
+    view = cc.widgets.explorer([run.hash], place)
+    view.layer.value = "conv2.weight"
+    assert view.history.png == b""
+    view.picture.cell = [5, 2 * 9 + 7]  # filter 5, input channel 2, kernel position (2, 1)
+    from colt_core.widgets.explorer import weight_table
+
+    table = weight_table(run, "conv2.weight", (5, 2, 2, 1))
+    for record in run.rounds():
+        row = table[table["round"] == record["round"]].iloc[0]
+        assert row["ticket"] == bool(run.mask(record["round"])["conv2.weight"][5, 2, 2, 1])
+        for copy in range(run.copies(record["round"])):
+            assert row[f"copy {copy}"] == bool(run.mask(record["round"], copy)["conv2.weight"][5, 2, 2, 1])
+    theta0 = next(iter(cc.rounds(run.experiment(), place))).ticket.theta0["conv2.weight"][5, 2, 2, 1]
+    assert f"conv2[5, 2, 2, 1], theta0 = {theta0:+.4f}" in view.history.alt
+    assert ("never pruned" in view.history.alt) == bool(table["ticket"].iloc[-1])
+
+
+def test_large_layers_are_shown_a_window_at_a_time(tmp_path):
+    make_run(tmp_path, lambda masks: {n: torch.rand(m.shape) < 0.5 for n, m in masks.items()}, width=80)
+    view = cc.widgets.explorer(store=tmp_path)
+    view.layer.value = "conv3.weight"  # [320, 160, 3, 3]
+    assert not view.filter.disabled and (view.filter.max, view.input.max) == (256, 128)
+    view.filter.value, view.input.value = 256, 128
+    grid = view.picture.grid
+    assert (grid["row"], grid["rows"], grid["column"], grid["columns"]) == (256, 64, 128, 32 * 9)
+    view.picture.cell = [3, 10]
+    assert "conv3[259, 129, 0, 1]" in view.history.alt
+    view.layer.value = "conv1.weight"
+    assert view.filter.value == view.input.value == 0 and view.input.disabled
+
+
+def make_run(place, change, width=4, records=1, method="colt", **fields):
+    """Write a run with one pruned round by hand: theta0 of conv3, masks changed by a function."""
+    e = cc.Experiment(network_args={"width": width}, method=method, scores=None, **fields)
+    ticket = cc.Ticket.of(cc.build("conv3", 10, seed=0, width=width))
+    folder = Path(place) / e.hash
+    folder.mkdir(parents=True)
+    about = e.model_dump(mode="json", exclude={"scores", "score_on"})
+    (folder / "experiment.json").write_text(json.dumps(about))
+    lines = []
+    for number in range(records + 1):
+        mask = change(ticket.mask) if number else ticket.mask
+        copies = [{n: m.clone() for n, m in mask.items()} for _ in range(2 if number else 0)]
+        found = cc.Round(number, cc.Ticket(ticket.architecture, ticket.theta0, mask), copies)
+        found.save(folder / f"round-{number:02d}.safetensors")
+        lines.append(json.dumps({"kind": "round", **e.labels(), **found.record()}))
+    (folder / "records.jsonl").write_text("\n".join(lines) + "\n")
+    return e
+
+
+def test_two_methods_are_compared_at_the_nearest_density(place):
+    view = cc.widgets.explorer(store=place)
+    choose(view, "colt")
+    view.round.value = 2
+    other = run_of(place, "imp")
+    view.other.value = other.hash
+    mine = run_of(place, "colt").rounds()[2]["density"]
+    number = min(other.rounds(), key=lambda r: abs(r["density"] - mine))["round"]
+    a, b = run_of(place, "colt").mask(2), other.mask(number)
+    assert f"B is round {number} of imp" in words(view) and f"Jaccard {cc.masks.jaccard(a, b):.3f}" in words(view)
+    view.other.value = "before"
+    assert f"{cc.masks.count(a):,} in both, 0 in this round only" in words(view)
+
+
+def test_masks_of_different_networks_are_refused_in_words_and_the_view_goes_on(place):
+    view = cc.widgets.explorer(store=place)
+    choose(view, "colt")
+    view.other.value = run_of(place, "imp", width=6).hash
+    assert "A is a mask of conv3 width 4, B of conv3 width 6: masks of different networks" in words(view)
+    assert view.picture.png == b"" and view.table.rows == []
+    view.other.value = "copies 0 1"
+    assert "Whole network" in words(view) and view.picture.png and view.table.rows
+
+
+@pytest.mark.parametrize("store", ["missing", "empty"])
+def test_an_empty_store_is_said_in_words(tmp_path, store):
+    where = tmp_path / store
+    if store == "empty":
+        where.mkdir()
+    view = cc.widgets.explorer(store=where)
+    assert "there are no runs in" in words(view) and "start one in the cockpit" in words(view)
+    assert "there are no rounds in" in words(cc.widgets.compare(store=where))
+    assert "Ready: nothing of this run is in the store." in words(cc.widgets.cockpit(store=where))
+    make_run(where, lambda masks: masks)
+    view.reload.click()
+    assert "Round 1: 100.00% dense" in words(view)
+
+
+def test_runs_that_are_asked_for_and_not_there_are_said_in_words(place):
+    e = run_of(place, "colt").experiment()
+    view = cc.widgets.explorer([e, e.changed(seed=9)], place)
+    assert len(view.run.options) == 1 and "1 of the 2 runs asked for are not in the store yet" in words(view)
+    view = cc.widgets.explorer([e.changed(seed=9)], place)
+    assert "none of the 1 runs asked for is in" in words(view)
+
+
+def test_a_damaged_file_is_said_in_words_and_the_other_rounds_are_shown(copy):
+    run = run_of(copy, "colt")
+    path = copy / run.hash / "round-02.safetensors"
+    path.write_bytes(path.read_bytes()[:-50])
+    view = cc.widgets.explorer([run.hash], copy)
+    view.round.value = 2
+    assert f"the file of round 2 of {run.hash} is damaged" in words(view) and view.picture.png == b""
+    view.round.value = 1
+    assert "Whole network" in words(view) and view.picture.png
+
+
+def test_an_altered_mask_is_found_out_by_its_record(copy):
+    run = run_of(copy, "colt")
+    path = copy / run.hash / "round-01.safetensors"
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["ticket"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors["mask/conv2.weight"][0] = ~tensors["mask/conv2.weight"][0]
+    save_file(tensors, path, {"ticket": json.dumps(about)})
+    view = cc.widgets.explorer([run.hash], copy)
+    assert f"round 1 of {run.hash} is altered: its file keeps" in words(view)
+    assert about["sha256"] != _checksum(tensors, {k: v for k, v in about.items() if k != "sha256"})
+
+
+def test_a_collapsed_layer_is_said_in_words(tmp_path):
+    make_run(tmp_path, lambda masks: masks | {"conv2.weight": torch.zeros_like(masks["conv2.weight"])}, records=2)
+    view = cc.widgets.explorer(store=tmp_path)
+    view.layer.value = "conv2.weight"
+    assert "conv2 has collapsed: neither mask keeps a weight of it." in words(view) and view.picture.png
+    view.round.value = 2
+    assert "no weight of this layer was left to prune" in view.picture.alt
+    view = cc.widgets.compare(store=tmp_path)
+    view.view.value = "layers"
+    assert view.picture.png
+
+
+def test_a_store_that_is_being_written_is_shown_as_far_as_it_is(copy):
+    run = run_of(copy, "colt")
+    path = copy / run.hash / "records.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    rounds = [line for line in lines if json.loads(line)["kind"] == "round"]
+    path.write_bytes(b"".join(rounds[:2]) + rounds[2][:50])
+    view = cc.widgets.explorer([run.hash], copy)
+    assert view.round.max == 1 and "Whole network" in words(view)
+    path.write_bytes(b"".join(lines))
+    view.reload.click()
+    assert view.round.max == len(rounds) - 1
+    path.write_bytes(b"")  # only begun
+    view.reload.click()
+    assert "this run has no finished round yet: press Reload when it has" in words(view)
+
+
+def test_broken_folders_are_named_beside_what_can_be_shown(copy):
+    (copy / "0123456789abcdef").mkdir()
+    (copy / "0123456789abcdef" / "experiment.json").write_text("{")
+    for view in (cc.widgets.explorer(store=copy), cc.widgets.compare(store=copy), cc.widgets.cockpit(store=copy)):
+        assert "0123456789abcdef cannot be read" in words(view) and view.picture.png
+
+
+# --- the comparison ---
+
+
+def test_the_comparison_shows_each_score_and_finds_its_ticket(place):
+    view = cc.widgets.compare(store=place)
+    scores = [r for run in runs_in(place)[0] for r in run.records() if r["kind"] == "score"]
+    assert f"{len(scores)} scored tickets of 4 runs" in words(view) and len(view.picture.spots) == len(scores)
+    for number, record in enumerate(scores):
+        text = view.picture.spots[number][2]
+        assert (
+            f"round {record['round']}\n{record['accuracy']:.1%} accuracy at {1 - record['density']:.2%} sparsity"
+            in text
+        )
+        view.picture.spot = number
+        assert view.ticket.density == record["density"]
+        assert f"{record['experiment']}/round-{record['round']:02d}.safetensors" in view.details.value
+    xs = [x for x, _, _ in view.picture.spots]
+    by_density = sorted(range(len(scores)), key=lambda i: -scores[i]["density"])
+    assert [xs[i] for i in by_density] == sorted(xs)  # sparser is further right
+    view.filters["arm"].value = ("imp",)
+    assert len(view.picture.spots) == sum(r["method"] == "imp" for r in scores)
+    view.filters["seed"].value = ()
+    assert "no scored ticket fits these filters" in words(view) and view.picture.png == b""
+
+
+def test_similarities_are_those_of_the_masks(place):
+    view = cc.widgets.compare(store=place)
+    view.view.value, view.which.value = "similarity", -1.0
+    view.filters["arm"].value = ("colt", "matched")
+    rounds = {m: run_of(place, m).rounds()[1:] for m in ("colt", "matched")}
+    count = sum(map(len, rounds.values()))
+    assert f"{count} tickets" in words(view) and len(view.picture.spots) == count**2
+    found = sorted(float(text.rsplit(" ", 1)[1]) for _, _, text in view.picture.spots)
+    masks = [run_of(place, m).mask(r["round"]) for m, several in rounds.items() for r in several]
+    assert found == pytest.approx(sorted(cc.masks.jaccard(a, b) for a in masks for b in masks), abs=6e-4)
+    view.measure.value = True
+    found = sorted(float(text.rsplit(" ", 1)[1]) for _, _, text in view.picture.spots)
+    expected = sorted(cc.masks.jaccard(a, b) - cc.masks.chance(a, b) for a in masks for b in masks)
+    assert found == pytest.approx(expected, abs=6e-4)
+    view.filters["arm"].value, view.which.value = ("colt",), view.which.options[0][1]
+    assert "two tickets are needed" in words(view)
+
+
+def test_tickets_of_other_networks_are_left_out_in_words(place):
+    view = cc.widgets.compare(store=place)
+    view.view.value, view.which.value = "layers", -1.0
+    view.filters["arm"].value = ("imp",)
+    assert "tickets of other networks than conv3 width" in words(view)
+
+
+def test_records_alone_can_be_compared(place, tmp_path):
+    records = cc.report.load(place)
+    view = cc.widgets.compare(records, tmp_path)
+    assert "scored tickets" in words(view)
+    view.picture.spot = 0
+    assert "Its store is not this one" in view.details.value and view.ticket is None
+    view.view.value = "similarity"
+    assert "no pruned ticket with its file here" in words(view)
+
+
+# --- what if ---
+
+
+def test_what_if_says_what_arithmetic_gives():
+    view = cc.widgets.what_if()
+    assert "15 rounds to 99.1%" in words(view) and "IMP at 20% a round: 22 rounds" in words(view)
+    for overlap, rounds in ((0.90, 18), (0.94, 21), (0.95, 23), (1.0, 29)):
+        view.overlap.value = overlap
+        assert f"{rounds} rounds to 99.1%" in words(view)
+    view.overlap.value = 0.5
+    assert "less than 0.824 is impossible at this rate" in words(view)  # (1 - 2 x 0.15) / 0.85
+    view.parts.value, view.rate.value, view.overlap.value = 10, 0.5, 0.0
+    assert "may leave nothing" in words(view) and view.picture.png == b""
+
+
+# --- the cockpit ---
+
+
+def test_the_cockpit_describes_the_experiment_that_it_was_given(place, tmp_path):
+    e = run_of(place, "colt").experiment()
+    view = cc.widgets.cockpit(e, place)
+    assert view.experiment.hash == e.hash
+    assert "Done: every round is in the store." in words(view)
+    assert [r.density for r in view.rounds] == [r.density for r in cc.rounds(e, place)]
+    assert [b.disabled for b in (view.start, view.pause, view.resume, view.stop)] == [True] * 4
+    view.fields["seed"].value = 9
+    assert "Ready" in words(view) and not view.start.disabled and view.rounds == []
+    view.known.value = e.hash
+    assert view.fields["seed"].value == 0 and "Done" in words(view)
+
+
+def test_the_cockpit_finds_an_unfinished_run(copy):
+    run = run_of(copy, "colt")
+    (copy / run.hash / "complete").unlink()
+    view = cc.widgets.cockpit(run.experiment(), copy)
+    assert "Not finished: Continue goes on" in words(view)
+    assert view.start.disabled and not view.resume.disabled
+    assert any("unfinished" in text for text, _ in view.known.options)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("network_args", "{width", "the network's settings must be JSON"),
+        ("network_args", "[1]", "the network's settings must be JSON"),
+        ("network_args", '{"depth": 3}', "conv3 does not take the arguments"),
+        ("parts", 1, "COLT needs at least two partitions, not 1"),
+        ("parts", 5, "parts must be at most 3, the number of classes, not 5"),
+    ],
+)
+def test_settings_that_no_run_can_have_are_said_in_words(place, tmp_path, field, value, message, monkeypatch):
+    monkeypatch.setenv("COLT_WORKERS", "1")
+    view = cc.widgets.cockpit(run_of(place, "colt").experiment(), tmp_path)
+    view.fields[field].value = value
+    if not view.start.disabled:  # what only the data can tell
+        view.start.click()
+        wait_for(view, "Failed")
+    assert message in words(view)
+    assert not list(tmp_path.glob("*/records.jsonl"))
+
+
+def test_the_cockpit_runs_and_scores_as_run_does(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLT_WORKERS", "1")
+    e = run_of(place, "imp").experiment()
+    view = cc.widgets.cockpit(e, tmp_path, "cpu")
+    view.fields["scores"].value = "the last ticket"
+    view.start.click()
+    wait_for(view, "Done")
+    assert "Last score: round" in words(view)
+    assert [r.ticket.hash for r in view.rounds] == [r.ticket.hash for r in cc.rounds(e, place)]
+    time.sleep(1)  # the last picture is drawn in the thread that follows the run
+    assert view.bar.value == 1 and f"{len(view.rounds)} rounds of imp" in view.picture.alt
+
+
+# --- the rules ---
+
+
+def test_each_view_leaves_its_picture_where_no_kernel_runs(place):
+    views = [cc.widgets.cockpit(store=place), cc.widgets.explorer(store=place), cc.widgets.compare(store=place)]
+    for view in [*views, cc.widgets.what_if(), cc.widgets.app(place)]:
+        bundle = view._repr_mimebundle_()
+        assert bundle["image/png"].startswith("iVBOR") and "interactive where a kernel runs" in bundle["text/plain"]
+
+
+def test_nothing_that_can_hang_papermill_is_used():
+    for path in [*(SOURCES / "widgets").glob("*.py"), *(SOURCES.parent / "notebooks").glob("*.ipynb")]:
+        assert not re.search(r"\binteract\b\(|interactive_output|widgets\.Output|interactive\(", path.read_text()), path
