@@ -141,10 +141,10 @@ class Plan:
         speeds = ", ".join(f"{name} {value:,.0f} images/s" for name, value in self.speed.items())
         beside = f"{self.workers} trainings side by side, each " if self.workers > 1 else ""
         lines = {
-            "to do": f"{self.experiments} experiments: {_between(self.rounds)} rounds, {_between(self.scores)} scores",
-            "image-epochs": _between(self.image_epochs),
-            "training FLOPs": _between(self.flops, lambda value: f"{value:.2g}"),
-            "time": f"about {_between(self.seconds, _duration)} on {self.device} ({beside}{speeds})",
+            "to do": f"{self.experiments} experiments: {between(self.rounds)} rounds, {between(self.scores)} scores",
+            "image-epochs": between(self.image_epochs),
+            "training FLOPs": between(self.flops, lambda value: f"{value:.2g}"),
+            "time": f"about {between(self.seconds, duration)} on {self.device} ({beside}{speeds})",
             "disk": f"at most {self.disk / 1e6:,.1f} MB",
         }
         return "\n".join(f"{name + ':':16}{text}" for name, text in lines.items())
@@ -204,8 +204,15 @@ def plan(
 
 
 def remaining(experiment: Experiment, store: Place = None) -> Range:
-    """Return the least and the most training images that are still to be seen: rounds, and scores asked for."""
-    return _work(experiment, open_store(store)).image_epochs
+    """Return the least and the most training images that are still to be seen: rounds, and scores asked for.
+
+    Those of a COLT run that this one follows count too, while it is not complete.
+    """
+    place, reference = open_store(store), experiment.reference()
+    works = [_work(experiment, place)]
+    if reference is not None and not _complete(reference, place):
+        works.append(_work(reference, place))
+    return sum(work.image_epochs[0] for work in works), sum(work.image_epochs[1] for work in works)
 
 
 def _together(experiment: Experiment, beside: int) -> float:
@@ -348,13 +355,13 @@ def calibrate(network: str, arguments: str, size: int, recipe: dict[str, Any], d
         count *= max(2, min(8, int(0.4 / passed)))
 
 
-def _between(values: Range, text: Any = lambda value: f"{value:,.0f}") -> str:
+def between(values: Range, text: Any = lambda value: f"{value:,.0f}") -> str:
     """Write a range, or one value where both ends read alike."""
     low, high = map(text, values)
     return low if low == high else f"{low} to {high}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Write seconds as people say them."""
     for size, name in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 1.5 * size:

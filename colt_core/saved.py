@@ -11,7 +11,8 @@ from .masks import Mask
 from .runs import Place, read_records, ticket_name
 from .store import Store, open_store
 
-DAMAGED = (ValueError, KeyError, TypeError, OSError)
+DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OSError)
+NEEDED = {"round": ("density", "image_epochs", "curves", "accuracies", "overlap"), "score": ("density", "accuracy")}
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,7 @@ class Saved:
         ValueError
             In one line, where they are damaged.
         """
-        try:
-            return read_records(self.hash, self.store)
-        except DAMAGED as problem:
-            raise ValueError(f"the records of {self.hash} are damaged ({_one_line(problem)})") from None
+        return checked_records(self.hash, self.store)
 
     def rounds(self) -> list[dict[str, Any]]:
         """Return the records of its rounds."""
@@ -111,6 +109,25 @@ class Saved:
             except (SafetensorError, *DAMAGED) as problem:
                 what = "missing" if isinstance(problem, FileNotFoundError) else f"damaged ({_one_line(problem)})"
                 raise ValueError(f"the file of round {number} of {self.hash} is {what}") from None
+
+
+def checked_records(name: str, store: Place = None) -> list[dict[str, Any]]:
+    """Return the records of an experiment's hash, as `read_records`.
+
+    Raises
+    ------
+    ValueError
+        In one line, where they cannot be read or lack what every record has.
+    """
+    try:
+        records = read_records(name, store)
+        for record in records:
+            needed = ("kind", "round", "experiment", "network_args", *NEEDED[record["kind"]])
+            if lacking := [key for key in needed if key not in record]:
+                raise ValueError(f"a record has no {lacking[0]!r}")
+        return records
+    except DAMAGED as problem:
+        raise ValueError(f"the records of {name} are damaged ({_one_line(problem)})") from None
 
 
 def runs_in(store: Place = None) -> tuple[list[Saved], list[str]]:

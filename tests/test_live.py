@@ -70,7 +70,8 @@ def test_a_pause_does_not_count_as_training_time(experiment, tmp_path):
 def test_what_goes_wrong_is_told_in_one_line_and_keeps_what_was_found(experiment, tmp_path):
     diverging = experiment.changed(recipe=experiment.recipe.changed(learning_rate=1e20, optimizer="sgd"))
     heard = []
-    live = Live(diverging, tmp_path, device="cpu", tell=lambda: heard.append(live.state))
+    live = Live(diverging, tmp_path, device="cpu")
+    live.listeners.append(lambda: heard.append(live.state))
     live.start()
     wait_for(lambda: live.state != "running")
     assert live.state == "failed" and "training diverged" in live.problem and "\n" not in live.problem
@@ -87,9 +88,57 @@ def test_a_run_that_goes_on_is_found_again_in_the_same_process(experiment, tmp_p
 
 def test_the_time_left_lies_between_bounds_that_close(experiment, tmp_path):
     seen = []
-    live = Live(experiment, tmp_path, device="cpu", tell=lambda: seen.append(live.seconds_left()))
+    live = Live(experiment, tmp_path, device="cpu")
+    live.listeners.append(lambda: seen.append(live.seconds_left()))
     live.start()
     wait_for(lambda: live.state != "running")
     told = [pair for pair in seen if pair]
     assert told and all(0 <= low <= high for low, high in told) and live.seconds_left() is None
     assert told[-1][1] < told[0][1]
+
+
+def test_a_process_that_dies_while_it_is_paused_can_be_continued(experiment, tmp_path):
+    live = Live(experiment.changed(target=0.5), tmp_path, device="cpu")
+    live.start()
+    wait_for(lambda: live.running)
+    live.pause()
+    live._worker.process.kill()
+    wait_for(lambda: live.state == "failed")
+    assert live.problem == "the worker process died"
+    live.resume()
+    wait_for(lambda: live.state != "running")
+    assert live.state == "done" and live.problem == ""
+
+
+def test_a_stop_is_no_failure(experiment, tmp_path):
+    live = Live(experiment, tmp_path, device="cpu")
+    live.start()
+    wait_for(lambda: live.records)
+    live.stop()
+    time.sleep(0.5)
+    assert (live.state, live.problem) == ("stopped", "")
+
+
+def test_the_run_that_another_follows_is_told_of_and_counts(experiment, tmp_path):
+    seen = []
+    live = Live(experiment.changed(method="matched"), tmp_path, device="cpu")
+    live.listeners.append(lambda: seen.append((live.reference, live.seconds_left())))
+    live.start()
+    wait_for(lambda: live.state != "running")
+    assert live.state == "done" and seen[-1][0] is None
+    told = [pair for pair in seen if pair[0] is not None]
+    rounds = [number for number, _ in told]
+    assert rounds and rounds == sorted(rounds) and all(left is not None for _, left in told)
+
+
+def test_a_listener_that_fails_does_not_end_the_run(experiment, tmp_path, caplog):
+    live = Live(experiment.changed(target=0.5), tmp_path, device="cpu")
+    live.listeners.append(lambda: 1 / 0)
+    live.start()
+    wait_for(lambda: live.state != "running")
+    assert live.state == "done" and "a view of the run could not be drawn" in caplog.text
+
+
+def test_a_store_that_no_other_process_sees_is_refused(experiment):
+    with pytest.raises(ValueError, match="use a folder or a bucket"):
+        Live(experiment, "memory://live", device="cpu").start()

@@ -64,7 +64,7 @@ def test_the_text_says_what_a_reader_asks(make, tmp_path, slow):
         "MB",
     ):
         assert word in text
-    assert planning._duration(50) == "50 s" and planning._duration(7200) == "2.0 h"
+    assert planning.duration(50) == "50 s" and planning.duration(7200) == "2.0 h"
 
 
 def test_the_calibration_is_the_speed_of_a_real_training(mini):

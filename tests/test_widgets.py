@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -161,6 +162,12 @@ def test_two_methods_are_compared_at_the_nearest_density(place):
     assert f"B is round {number} of imp" in words(view) and f"Jaccard {cc.masks.jaccard(a, b):.3f}" in words(view)
     view.other.value = "before"
     assert f"{cc.masks.count(a):,} in both, 0 in this round only" in words(view)
+    choose(view, "random")  # masks that do not nest
+    view.other.value = "before"
+    a, b = (run_of(place, "random").mask(n) for n in (2, 1))
+    both = cc.masks.count(cc.masks.overlap(a, b))
+    assert f"{both:,} in both, {cc.masks.count(a) - both:,} in this round only" in words(view)
+    assert cc.masks.count(a) > both
 
 
 def test_masks_of_different_networks_are_refused_in_words_and_the_view_goes_on(place):
@@ -343,6 +350,75 @@ def test_the_cockpit_describes_the_experiment_that_it_was_given(place, tmp_path)
     assert "Ready" in words(view) and not view.start.disabled and view.rounds == []
     view.known.value = e.hash
     assert view.fields["seed"].value == 0 and "Done" in words(view)
+
+
+def test_a_weight_that_the_other_run_lost_later_is_not_said_to_be_gone(tmp_path):
+    kept = make_run(tmp_path, lambda masks: masks)
+    lost = lambda masks: {n: torch.zeros_like(m) for n, m in masks.items()}
+    other = make_run(tmp_path, lost, records=3, method="imp")
+    view = cc.widgets.explorer([kept, other], tmp_path)
+    view.other.value = other.hash
+    view.picture.cell = [0, 0]
+    assert "never pruned" in view.history.alt
+
+
+@pytest.mark.parametrize(
+    "line", ["null", "{}", '{"kind": "round"}', '{"kind": "round", "round": 99, "density": 0.5}', "{"]
+)
+def test_records_that_are_no_records_are_said_in_words_by_every_view(copy, line):
+    run = run_of(copy, "colt")
+    with open(copy / run.hash / "records.jsonl", "a") as file:
+        file.write(line + "\n")
+    for view in cc.widgets.app(copy).views.values():
+        assert isinstance(words(view), str)
+    assert f"{run.hash} cannot be read (the records of {run.hash} are damaged" in words(cc.widgets.explorer(store=copy))
+    view = cc.widgets.cockpit(run.experiment(), copy)
+    assert f"the records of {run.hash} are damaged" in words(view) and view.start.disabled
+    with pytest.raises(ValueError, match="are damaged"):
+        _ = view.rounds
+
+
+def test_reload_shows_new_runs_and_keeps_what_was_chosen(place, tmp_path):
+    shutil.copytree(place / run_of(place, "colt").hash, tmp_path / run_of(place, "colt").hash)
+    view = cc.widgets.compare(store=tmp_path)
+    view.which.value = -1.0
+    shutil.copytree(place / run_of(place, "imp").hash, tmp_path / run_of(place, "imp").hash)
+    view.reload.click()
+    assert set(view.filters["arm"].value) == {"colt", "imp"} and view.which.value == -1.0
+    view.filters["arm"].value = ("imp",)
+    view.reload.click()
+    assert view.filters["arm"].value == ("imp",)
+
+
+def test_settings_beyond_a_sliders_ends_are_kept(place, tmp_path):
+    e = (
+        run_of(place, "colt")
+        .experiment()
+        .changed(target=0.4, rate=0.7, parts=3, scores=(0.3,), score_on="cifar10-mini")
+    )
+    view = cc.widgets.cockpit(e, tmp_path)
+    assert view.experiment == e
+
+
+def test_a_cost_that_cannot_be_told_takes_no_button_away(place, tmp_path, monkeypatch):
+    view = cc.widgets.cockpit(run_of(place, "colt").experiment(), tmp_path)
+    view.live.state = "paused"
+    view.draw()
+    before = [b.disabled for b in (view.start, view.pause, view.resume, view.stop)]
+    monkeypatch.setattr(
+        sys.modules["colt_core.widgets.cockpit"], "plan", lambda *_: (_ for _ in ()).throw(RuntimeError("no memory"))
+    )
+    view._ask_cost()
+    assert "no memory" in words(view) and before == [True, True, False, False]
+    assert [b.disabled for b in (view.start, view.pause, view.resume, view.stop)] == before
+
+
+def test_a_form_that_changes_does_not_let_a_run_go(place, tmp_path):
+    view = cc.widgets.cockpit(run_of(place, "colt").experiment(), tmp_path)
+    live, live.state = view.live, "running"
+    view.fields["seed"].value = 7
+    assert view.live is live
+    live.state = "stopped"
 
 
 def test_the_cockpit_finds_an_unfinished_run(copy):

@@ -114,8 +114,8 @@ function render({ model, el }) {
       choose([clip(old[0] + step[0], grid().rows), clip(old[1] + step[1], grid().columns)], -1);
       tell(described(model.get("cell")), middle(model.get("cell")));
     } else {
-      const count = spots().length;
-      const next = (model.get("spot") + step[0] + step[1] + count + (model.get("spot") < 0 ? 1 : 0)) % count;
+      const count = spots().length, old = model.get("spot"), way = step[0] + step[1];
+      const next = old < 0 ? (way > 0 ? 0 : count - 1) : (old + way + count) % count;
       choose(null, next);
       tell(spots()[next][2], spots()[next]);
     }

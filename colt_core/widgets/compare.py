@@ -1,7 +1,7 @@
 """Tickets compared: accuracy against sparsity, how alike their masks are, which layers keep their weights."""
 
 import json
-from pathlib import Path
+from html import escape
 from typing import Any
 
 import ipywidgets
@@ -46,20 +46,32 @@ class Compare(View):
         """Read the store again, or take the records given, and draw."""
         found, self.problems = runs_in(self.store)
         self.runs = {run.hash: run for run in found}
-        records = self.given if self.given is not None else pd.DataFrame([r for run in found for r in run.records()])
+        records = self.given if self.given is not None else pd.DataFrame(self._records())
         self.scores, self.tickets = _shape(records)
         with self.quiet():
             for name, box in self.filters.items():
                 tables = [table[name].dropna() for table in (self.scores, self.tickets) if len(table)]
                 options = sorted(set(pd.concat(tables)), key=str) if tables else []
-                chosen = tuple(v for v in box.value if v in options)
+                everything = set(box.value) == set(box.options)
+                chosen = () if everything else tuple(v for v in box.value if v in options)
                 box.options = options
                 box.value = chosen or tuple(options)
                 box.rows = max(2, len(options))  # a single row would be drawn as a menu
             levels = sorted({round(1 - d, 2) for d in self.scores["density"] if d < 1}) if len(self.scores) else []
             named = [(f"one a run, nearest to {report.level(s)}", s) for s in levels]
-            choose(self.which, [*named, ("every round", -1.0)], levels[-1] if levels else -1.0)
+            first = None if self.which.options else levels[-1] if levels else -1.0
+            choose(self.which, [*named, ("every round", -1.0)], first)
         self._draw()
+
+    def _records(self) -> list[dict[str, Any]]:
+        """Return all records; a run whose are damaged meanwhile is named."""
+        records = []
+        for run in self.runs.values():
+            try:
+                records += run.records()
+            except ValueError as problem:
+                self.problems.append(str(problem))
+        return records
 
     def chosen(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return the rows that the four filters let through."""
@@ -188,14 +200,14 @@ class Compare(View):
             return
         name, number = self._spots[self.picture.spot]
         self._clicked = name, int(number)
-        from html import escape
-
         text = self.picture.spots[self.picture.spot][2].replace("\n", "; ")
         if name not in self.runs:
             self.details.value = escape(f"{text}. Its store is not this one ({name}).")
             return
-        file = f"{self.runs[name].store.url}/{ticket_name(name, int(number))}"
-        self.details.value = f"{escape(text)}<br><code>cc.Ticket.load({escape(repr(str(Path(file))))})</code>"
+        store = self.runs[name].store
+        file = f"{store.url}/{ticket_name(name, int(number))}"
+        how = f"cc.Ticket.load({file!r})" if store.local else f"{file}, as the view's .ticket"
+        self.details.value = f"{escape(text)}<br><code>{escape(how)}</code>"
 
 
 def _shape(records: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -207,7 +219,7 @@ def _shape(records: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     scores = named[named["kind"] == "score"].reset_index(drop=True)
     rounds = named[named["kind"] == "round"]
     where = scores.drop_duplicates("experiment").set_index("experiment")["scored_on"].astype(object)
-    rounds = rounds.assign(scored_on=rounds["experiment"].map(where).fillna(rounds["dataset"]))
+    rounds = rounds.assign(scored_on=rounds["experiment"].map(where).astype(object).fillna(rounds["dataset"]))
     return scores, rounds.reset_index(drop=True)
 
 

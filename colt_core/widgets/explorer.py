@@ -10,11 +10,13 @@ from .. import masks, plots
 from ..experiments import Experiment
 from ..masks import Mask
 from ..runs import Place
-from ..saved import Saved, runs_in
+from ..saved import DAMAGED, Saved, runs_in
 from .parts import Picture, Table, View, choose, form, row
 
 WINDOW = 64  # filters, and input channels, shown at a time
 ROWS = 24  # of the table at a time
+Side = tuple[Saved, int, int | None]
+Sides = tuple[Side, Side, int | None]
 COLUMNS = ("layer", "alive", "A", "B", "both", "by chance", "Jaccard", "chance", "z", "kappa")
 
 
@@ -130,8 +132,10 @@ class Explorer(View):
 
     # --- what is compared ---
 
-    def sides(self) -> tuple[tuple[Saved, int, int | None], tuple[Saved, int, int | None], int | None]:
+    def sides(self) -> Sides:
         """Return both masks' (run, round, copy or None for the ticket), and A's round that both were pruned from."""
+        if self.run.value not in self.runs:
+            raise ValueError(self._nothing())
         run, number, other = self.runs[self.run.value], self.round.value, str(self.other.value)
         if other.startswith("copies"):
             if not number:
@@ -139,7 +143,7 @@ class Explorer(View):
             first, second = map(int, other.split()[1:])
             return (run, number, first), (run, number, second), number - 1
         if other == "before":
-            return (run, number, None), (run, max(0, number - 1), None), max(0, number - 1)
+            return (run, number, None), (run, max(0, number - 1), None), None  # masks of controls need not nest
         try:
             found = self.runs[other].rounds()
         except ValueError as problem:
@@ -154,7 +158,7 @@ class Explorer(View):
     def _record(run: Saved, number: int) -> dict[str, Any]:
         return next((r for r in run.rounds() if r["round"] == number), {"density": float("nan")})
 
-    def masks(self, layers: Iterable[str] | None = None) -> tuple[Mask, Mask, Mask | None]:
+    def masks(self, layers: Iterable[str] | None = None, sides: Sides | None = None) -> tuple[Mask, Mask, Mask | None]:
         """Return A, B and what both were pruned from (None: all weights), of some layers or of all.
 
         Raises
@@ -162,7 +166,7 @@ class Explorer(View):
         ValueError
             In one line, where a file is damaged or the two are masks of different networks.
         """
-        (run, number, copy), (other, at, second), before = self.sides()
+        (run, number, copy), (other, at, second), before = sides or self.sides()
         if other is not run and run.layers(number) != other.layers(at):
             raise ValueError(
                 f"A is a mask of {run.network}, B of {other.network}: masks of different networks cannot be compared"
@@ -176,8 +180,9 @@ class Explorer(View):
     def _draw(self) -> None:
         try:
             layer = self.layer.value
-            a, b, within = self.masks([layer])
-            self._fill_table()
+            sides = self.sides()
+            a, b, within = self.masks([layer], sides)
+            rows = self._fill_table(sides)
             with self.quiet():
                 kernel = a[layer].shape
                 self.filter.max = (kernel[0] - 1) // WINDOW * WINDOW
@@ -186,19 +191,22 @@ class Explorer(View):
                     slider.disabled = not slider.max
             first = self.filter.value, self.input.value
             figure = plots.filters(a, b, layer, within, first, (WINDOW, WINDOW), self._names())
-        except (ValueError, KeyError) as problem:
+            words = self._words(sides, rows, a, b, layer)
+        except DAMAGED as problem:
             self._show_nothing(str(problem))
             return
         self.picture.show(
             figure, f"{layer}, {plots.against_chance(a, b, layer, within)}", grid=_grid(figure, a[layer], first)
         )
-        self._tell(a, b, layer)
+        self.say("\n".join([*words, *self.problems]))
 
     def _show_nothing(self, why: str) -> None:
         self.say("\n".join([why, *self.problems]), bad=True)
+        with self.quiet():
+            self.picture.cell = []
+            self.table.rows = []
         self.picture.show(None)
         self.history.show(None)
-        self.table.rows = []
 
     def _names(self) -> tuple[str, str]:
         other = str(self.other.value)
@@ -207,12 +215,12 @@ class Explorer(View):
             return f"copy {first}", f"copy {second}"
         return ("this round", "round before") if other == "before" else ("A", "B")
 
-    def _fill_table(self) -> None:
-        """Show every layer's counts; they are counted once for each choice of masks."""
-        (run, number, _), (other, at, _), _ = self.sides()
+    def _fill_table(self, sides: Sides) -> list[dict[str, Any]]:
+        """Show every layer's counts, and return them; they are counted once for each choice of masks."""
+        (run, number, _), (other, at, _), _ = sides
         key = (self.other.value, run.hash, number, other.hash, at)
         if key not in self._tables:
-            a, b, within = self.masks()
+            a, b, within = self.masks(None, sides)
             _check(run, number)
             if len(self._tables) > 200:
                 self._tables.clear()
@@ -222,11 +230,11 @@ class Explorer(View):
         with self.quiet(), self.table.hold_sync():
             self.table.rows = [_cells(r) for r in statistics[start : start + ROWS]]
             self.table.chosen = names.index(self.layer.value) - start
+        return statistics
 
-    def _tell(self, a: Mask, b: Mask, layer: str) -> None:
+    def _words(self, sides: Sides, rows: list[dict[str, Any]], a: Mask, b: Mask, layer: str) -> list[str]:
         """Say what is compared, the Venn numbers of the whole network, and whether the layer has collapsed."""
-        (run, number, _), (other, at, _), before = self.sides()
-        rows = self._tables[self.other.value, run.hash, number, other.hash, at]
+        (run, number, _), (other, at, _), before = sides
         total = {name: sum(r[name] for r in rows) for name in ("alive", "a", "b", "both", "expected")}
         either, by_chance = total["a"] + total["b"] - total["both"], total["a"] + total["b"] - total["expected"]
         names = self._names()
@@ -244,24 +252,24 @@ class Explorer(View):
         )
         if not (a[layer].any() or b[layer].any()):
             lines.append(f"{layer.removesuffix('.weight')} has collapsed: neither mask keeps a weight of it.")
-        self.say("\n".join([*lines, *self.problems]))
+        return lines
 
     def _weight_chosen(self) -> None:
         """Show the history of the weight that was clicked."""
         if not self.picture.cell or not self.picture.grid:
             return
-        (run, number, _), (other, _, _), _ = self.sides()
         grid, layer = self.picture.grid, self.layer.value
         place = grid["column"] * grid["span"] + self.picture.cell[1]
-        index = grid["row"] + self.picture.cell[0], *_position(place, run.layers(number)[layer])
         try:
+            (run, number, _), (other, _, _), _ = self.sides()
+            index = grid["row"] + self.picture.cell[0], *_position(place, run.layers(number)[layer])
             table = weight_table(run, layer, index, other if other is not run else None)
             value = run.weight(number, layer, index)
-        except ValueError as problem:
+        except DAMAGED as problem:
             self.say(str(problem), bad=True)
             return
-        gone = table["round"][[not kept for kept in table["ticket"]]]
-        when = f"pruned in round {gone.iloc[0]}" if len(gone) else "never pruned"
+        gone = table["round"][[kept is False for kept in table["ticket"]]]
+        when = f"first gone in round {gone.iloc[0]}" if len(gone) else "never pruned"
         title = f"{layer.removesuffix('.weight')}[{', '.join(map(str, index))}], theta0 = {value:+.4f}: {when}"
         self.history.show(plots.weight_history(table, title), title)
 

@@ -173,7 +173,7 @@ def _box(kind: str, children: Iterable[ipywidgets.Widget]) -> ipywidgets.Box:
 
 
 def choose(control: Any, options: list[Any], value: Any = None) -> None:
-    """Give a selection its options; it keeps its value, or takes `value`, where that is one of them, else the first."""
+    """Give a selection its options; it takes `value`, else keeps its own, where that is one of them, else the first."""
     values = [option[1] if isinstance(option, tuple) else option for option in options]
     wanted = next((v for v in (value, control.value) if v in values), values[0] if values else None)
     control.options = options

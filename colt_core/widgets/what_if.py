@@ -37,10 +37,11 @@ class WhatIf(View):
         table = planning.what_if(rate, parts, overlap, self.imp_rate.value, self.target.value)
         rounds = table.groupby("method")["round"].max()
         bound = "" if overlap <= self.overlap.value + 1e-9 else f" (less than {overlap:.3f} is impossible at this rate)"
-        self.say(
+        text = (
             f"COLT keeps {keep:.4f} of its weights a round{bound}: {rounds['colt']} rounds to {self.target.value:.1%}. "
             f"Independent masks share {1 - rate:.3f}, identical ones 1.\n"
             f"IMP at {self.imp_rate.value:.0%} a round: {rounds['imp']} rounds; at COLT's own rate "
             f"({1 - keep:.1%}) as many as COLT, at the same cost a round."
         )
-        self.picture.show(plots.what_if(table, self.target.value), "density over rounds: " + self.words.value)
+        self.say(text)
+        self.picture.show(plots.what_if(table, self.target.value), f"density over rounds: {text}")
