@@ -43,6 +43,7 @@ def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("browser")
     content = yaml.safe_load((Path(cc.__file__).parent / "studies" / "mini.yaml").read_text())
     content["base"] |= {"target": 0.6, "scores": [0.5]}
+    content["methods"]["imp"] = {"rate": 0.4}
     content["seeds"] = [0]
     (root / "tiny.yaml").write_text(yaml.safe_dump(content))
     (root / "notebooks").mkdir()
