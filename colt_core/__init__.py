@@ -30,7 +30,7 @@ from .store import Store, open_store
 from .tickets import Round, Score, Ticket, evaluate
 from .training import Recipe, accuracy, train
 
-_LAZY = ("cards", "plots", "report", "trackers", "widgets", "workbook")
+_LAZY = ("cards", "live", "plots", "report", "saved", "trackers", "widgets", "workbook")
 
 __all__ = [
     "METHODS",

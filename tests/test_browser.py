@@ -53,6 +53,7 @@ def place(tmp_path_factory):
             cell.outputs, cell.execution_count = [], None
             cell.source = cell.source.replace('preset = "mini"', f"preset = {str(root / 'tiny.yaml')!r}")
         nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
+    (root / "results").symlink_to(ROOT / "results")
     settings = root / "settings" / "@jupyterlab"
     for name, value in {
         "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page
