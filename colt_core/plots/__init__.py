@@ -1,0 +1,53 @@
+"""Every figure of notebooks and views: functions return a matplotlib `Figure`; `save` writes it with its numbers."""
+
+from .agreement import against_chance, filters, overlap_by_layer, overlap_over_cycles, weight_history
+from .cycles import (
+    class_counts,
+    counts_table,
+    epochs_table,
+    magnitudes,
+    pictures,
+    progress,
+    rounds_table,
+    trajectories,
+    what_if,
+)
+from .frame import COLOURS, KEPT, MARKERS, NAMES, STYLE, arm_name, canvas, places, png, save
+from .similar import layer_densities, order_of, similarity, tickets
+from .tables import accuracy_sparsity, comparisons, costs, overlaps, transfer
+
+__all__ = [
+    "COLOURS",
+    "KEPT",
+    "MARKERS",
+    "NAMES",
+    "STYLE",
+    "accuracy_sparsity",
+    "against_chance",
+    "arm_name",
+    "canvas",
+    "class_counts",
+    "comparisons",
+    "costs",
+    "counts_table",
+    "epochs_table",
+    "filters",
+    "layer_densities",
+    "magnitudes",
+    "order_of",
+    "overlap_by_layer",
+    "overlap_over_cycles",
+    "overlaps",
+    "pictures",
+    "places",
+    "png",
+    "progress",
+    "rounds_table",
+    "save",
+    "similarity",
+    "tickets",
+    "trajectories",
+    "transfer",
+    "weight_history",
+    "what_if",
+]

@@ -1,0 +1,134 @@
+"""What all figures share: colours, style, the canvas, how a figure is saved or becomes a picture."""
+
+import io
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from ..files import write_text, write_whole
+
+# Okabe and Ito's colours, told apart with every kind of colour vision.
+COLOURS = {
+    "dense": "#000000",
+    "colt": "#D55E00",
+    "imp": "#0072B2",
+    "matched": "#56B4E9",
+    "random": "#999999",
+    "reinit": "#CC79A7",
+    "union": "#009E73",
+    "vote": "#E69F00",
+    "oneshot": "#F0E442",
+    # Beyond their eight, told apart by markers too.
+    "consensus": "#882255",
+    "snip": "#8C6D31",
+    "grasp": "#44AA99",
+    "synflow": "#332288",
+}
+NAMES = {"colt": "COLT", "imp": "IMP", "matched": "IMP at COLT's rate", "random": "random, same layers"}
+MARKERS = dict(zip(COLOURS, "hosDvPX^*p<>d", strict=True))
+STROKES = ("-", "--", ":", "-.")  # of several arms of one method
+COPIES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # a copy each
+MARKS = "osD^vPX"
+KEPT = {"kept by both": "#222222", "A only": "#D55E00", "B only": "#0072B2", "pruned": "#F2F2F2"}
+STYLE = {
+    "figure.dpi": 110,
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+}
+
+
+@contextmanager
+def canvas(columns: int = 1, rows: int = 1, size: tuple[float, float] = (4.6, 3.4), **options: Any) -> Iterator[Any]:
+    """Give a figure and its axes in the workbook's style, closed for pyplot so that a notebook shows it once."""
+    with plt.style.context(["default", STYLE]):
+        figure, axes = plt.subplots(rows, columns, figsize=(size[0] * columns, size[1] * rows), **options)
+        yield figure, axes
+        plt.close(figure)
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file's bytes, at the figure's own resolution: what interactive views show."""
+    place = io.BytesIO()
+    figure.savefig(place, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 1})
+    return place.getvalue()
+
+
+def places(figure: Figure, axis: Axes, x: Iterable[float], y: Iterable[float]) -> np.ndarray:
+    """Return where points of an axis lie in a drawn figure's picture, [N, 2]: shares of its width and of its height."""
+    pixels = axis.transData.transform(np.column_stack([list(x), list(y)]).reshape(-1, 2))
+    return pixels / figure.bbox.size * [1, -1] + [0, 1]
+
+
+def save(figure: Figure, name: str, numbers: pd.DataFrame, folder: str | Path | None = None) -> Figure:
+    """Write `<name>.png` and the numbers behind it as `<name>.csv`; return the figure, so that a cell shows it.
+
+    The folder is the one given, else `$COLT_OUT`, else `runs/out`.
+    """
+    place = Path(folder or os.environ.get("COLT_OUT") or "runs/out")
+    # No software version in the file: the same numbers give the same bytes.
+    keep: dict[str, Any] = {"format": "png", "dpi": 150, "metadata": {"Software": None}}
+    write_whole(place / f"{name}.png", lambda part: figure.savefig(part, **keep))
+    write_text(place / f"{name}.csv", numbers.to_csv(index=False))
+    return figure
+
+
+def arm_name(method: str) -> str:
+    """Return a method's name as figures write it, or an arm's (`report.arms`): what is in its brackets stays."""
+    plain = method_of(method)
+    return NAMES.get(plain, plain) + method[len(plain) :]
+
+
+def method_of(arm: str) -> str:
+    """Return an arm's plain method."""
+    return arm.split(" ")[0]
+
+
+def line_look(method: str) -> dict[str, Any]:
+    """Return a method's colour and marker, as options of `Axes.plot`."""
+    plain = method_of(method)
+    look = {"color": COLOURS.get(plain, "#666666"), "marker": MARKERS.get(plain, "."), "markersize": 5}
+    # Matched IMP lies on COLT wherever the two are equal by design: dashed and hollow, so that both are seen.
+    return look | ({"linestyle": "--", "markerfacecolor": "none", "markersize": 9} if plain == "matched" else {})
+
+
+def looks_of(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return a look for each arm: its method's, further arms of one method with other strokes and hollow markers."""
+    looks: dict[str, dict[str, Any]] = {}
+    for arm in dict.fromkeys(methods):
+        before = sum(method_of(other) == method_of(arm) for other in looks)
+        again = {"linestyle": STROKES[before % len(STROKES)], "markerfacecolor": "none", "markersize": 5 + 2 * before}
+        looks[arm] = line_look(arm) | (again if before else {})
+    return looks
+
+
+def whole_numbers(axis: Axes) -> None:
+    """Put the ticks of the horizontal axis at whole numbers."""
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def percent_axis(axis: Axes, which: str = "y") -> None:
+    """Write the ticks of the vertical axis, or of "both", as percent."""
+    for one in [axis.yaxis] if which == "y" else [axis.xaxis, axis.yaxis]:
+        one.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+def guessing(axis: Axes, chance: float, label: str = "guessing") -> None:
+    """Draw the accuracy of guessing."""
+    axis.axhline(chance, color="#999999", linestyle=":", linewidth=1)
+    axis.annotate(label, (1, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)

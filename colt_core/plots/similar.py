@@ -1,0 +1,120 @@
+"""Figures of single tickets: every score, how alike masks are, where they keep their weights."""
+
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from scipy.cluster import hierarchy
+from scipy.spatial import distance
+
+from .frame import (
+    STYLE,
+    arm_name,
+    canvas,
+    guessing,
+    looks_of,
+    percent_axis,
+)
+
+
+def tickets(table: pd.DataFrame, title: str = "Every scored ticket") -> Figure:
+    """Draw test accuracy against density for any scores: a point a ticket, a line a run, a colour an arm.
+
+    `table` has columns arm, experiment, density, accuracy, chance.
+    """
+    looks = looks_of(table["arm"])
+    with canvas(size=(8.6, 4.4), dpi=100) as (figure, axis):
+        named: set[str] = set()
+        for (arm, _), rows in table.groupby(["arm", "experiment"], sort=False):
+            rows, name = rows.sort_values("density"), str(arm)
+            label = arm_name(name) if name not in named else None
+            named.add(name)
+            axis.plot(
+                rows["density"],
+                rows["accuracy"],
+                label=label,
+                alpha=0.8,
+                linewidth=1,
+                **{"linestyle": "-"} | looks[name],
+            )
+        axis.set(xscale="log", xlabel="density (kept / prunable weights)", ylabel="test accuracy", title=title)
+        axis.invert_xaxis()
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
+        axis.xaxis.set_minor_locator(NullLocator())
+        percent_axis(axis)
+        for chance in sorted(set(table["chance"])):
+            guessing(axis, float(chance), f"guessing ({chance:.1%})")
+        if max(map(len, named)) <= 24:
+            figure.legend(fontsize=9, loc="outside right upper")
+        else:  # long names would leave no room beside them
+            figure.set_figheight(4.4 + 0.2 * math.ceil(len(named) / 2))
+            figure.legend(fontsize=8, loc="outside lower left", ncols=2)
+    return figure
+
+
+def similarity(matrix: pd.DataFrame, measure: str = "Jaccard index", centre: bool = False) -> Figure:
+    """Draw how alike tickets are, [N, N], clustered by average linkage of 1 - similarity, as a heatmap with its tree.
+
+    Parameters
+    ----------
+    matrix
+        Symmetric; the labels are its index. `order_of` gives the order that is drawn.
+    measure
+        What the numbers are.
+    centre
+        Whether 0 is the middle of the colours: for what lies above or below chance.
+    """
+    count = len(matrix)
+    colours = {"cmap": "vlag", "vmin": -1, "vmax": 1} if centre else {"cmap": "viridis", "vmin": 0, "vmax": 1}
+    tree = _tree(matrix)
+    side = min(9.5, 3.4 + 0.3 * count)
+    with plt.style.context(["default", STYLE | {"figure.constrained_layout.use": False}]):
+        grid = sns.clustermap(
+            matrix, row_linkage=tree, col_linkage=tree, figsize=(side + 2, side), annot=count <= 12, fmt=".2f",
+            annot_kws={"fontsize": 8}, cbar_kws={"orientation": "horizontal"}, dendrogram_ratio=0.12,
+            xticklabels=False, yticklabels=True, **colours,
+        )  # fmt: skip
+        grid.ax_heatmap.tick_params(axis="y", labelsize=9)
+        grid.ax_heatmap.set(xlabel="", ylabel="")
+        grid.ax_heatmap.grid(False)
+        grid.ax_cbar.tick_params(labelsize=8)
+        grid.figure.subplots_adjust(top=0.9)
+        grid.ax_cbar.set_position((0.72, 0.955, 0.24, 0.02))
+        grid.figure.text(0.02, 0.98, f"How alike are the tickets? {measure}", fontsize=11, va="top")
+        grid.figure.set_dpi(100)
+        plt.close(grid.figure)
+    return grid.figure
+
+
+def order_of(matrix: pd.DataFrame) -> list[int]:
+    """Return the order in which `similarity` draws the tickets."""
+    return [int(i) for i in hierarchy.leaves_list(_tree(matrix))]
+
+
+def _tree(matrix: pd.DataFrame) -> np.ndarray:
+    """Return SciPy's average linkage of 1 - similarity."""
+    apart = 1 - matrix.to_numpy(dtype=float)
+    np.fill_diagonal(apart, 0)
+    return hierarchy.linkage(distance.squareform(np.clip(apart, 0, None), checks=False), "average")
+
+
+def layer_densities(table: pd.DataFrame) -> Figure:
+    """Draw the density of each layer of some tickets; `table` has a column layer, and one a ticket."""
+    names = [name for name in table if name != "layer"]
+    with canvas(size=(8.6, 4.0), dpi=100) as (figure, axis):
+        for i, name in enumerate(names):
+            look = {"color": plt.get_cmap("viridis")(0.9 * i / max(1, len(names) - 1)), "marker": "osD^vP*X<>"[i % 10]}
+            axis.plot(range(len(table)), table[name], label=name, markersize=5, linewidth=1, **look)
+        step = max(1, len(table) // 24)
+        axis.set_xticks(range(0, len(table), step), table["layer"][::step], rotation=60, ha="right", fontsize=8)
+        axis.set(ylabel="density (kept / weights)", title="Where in the network are the weights that were kept?")
+        axis.set_ylim(0)
+        percent_axis(axis)
+        if len(names) <= 16:
+            figure.legend(fontsize=8, loc="outside right upper")
+    return figure
