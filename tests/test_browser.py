@@ -62,7 +62,7 @@ def place(tmp_path_factory):
         path = settings / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(value))
-    cc.study(cc.Study.named(str(root / "tiny.yaml")).experiments(), root / "store")
+    cc.study(cc.Study.named(str(root / "tiny.yaml")).experiments(), root / "store", workers=1)
     SHOTS.mkdir(exist_ok=True)
     return root
 
@@ -80,6 +80,7 @@ def served(place, command):
     }
     folders |= {"COLT_STORE": "store", "COLT_OUT": "out", "IPYTHONDIR": "ipython"}
     environment = os.environ | {name: str(place / folder) for name, folder in folders.items()}
+    environment |= {"COLT_WORKERS": "1"}  # starting more processes takes longer than these trainings
     command = [str(Path(sys.executable).parent / command[0]), *(c.format(port=port, token=token) for c in command[1:])]
     with open(place / "server.log", "wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=place)

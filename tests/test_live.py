@@ -28,7 +28,8 @@ def tickets(store, experiment):
     return {p.name: p.read_bytes() for p in sorted((store / experiment.hash).glob("*.safetensors"))}
 
 
-def test_a_run_that_is_paused_stopped_and_continued_finds_the_same_tickets_as_run(experiment, tmp_path):
+def test_a_run_that_is_paused_stopped_and_continued_finds_the_same_tickets_as_run(experiment, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLT_WORKERS", "2")  # its copies train in processes of their own, which pause and end with it
     cc.run(experiment, tmp_path / "alone", device="cpu")
     live = Live(experiment, tmp_path / "live", device="cpu")
     assert live.state == "ready" and live.rounds == []
@@ -78,11 +79,14 @@ def test_what_goes_wrong_is_told_in_one_line_and_keeps_what_was_found(experiment
     assert heard[-1] == "failed" and len(live.rounds) == 1  # the dense one
 
 
-def test_a_run_that_goes_on_is_found_again_in_the_same_process(experiment, tmp_path):
+def test_a_run_that_goes_on_is_found_again_in_the_same_process_and_a_stop_is_no_failure(experiment, tmp_path):
     live = attach(experiment, tmp_path, "cpu")
     live.start()
     assert attach(experiment, tmp_path, "cpu") is live
+    wait_for(lambda: live.records)
     live.stop()
+    time.sleep(0.5)
+    assert (live.state, live.problem) == ("stopped", "")
     assert attach(experiment, tmp_path, "cpu") is not live
 
 
@@ -108,15 +112,6 @@ def test_a_process_that_dies_while_it_is_paused_can_be_continued(experiment, tmp
     live.resume()
     wait_for(lambda: live.state != "running")
     assert live.state == "done" and live.problem == ""
-
-
-def test_a_stop_is_no_failure(experiment, tmp_path):
-    live = Live(experiment, tmp_path, device="cpu")
-    live.start()
-    wait_for(lambda: live.records)
-    live.stop()
-    time.sleep(0.5)
-    assert (live.state, live.problem) == ("stopped", "")
 
 
 def test_the_run_that_another_follows_is_told_of_and_counts(experiment, tmp_path):

@@ -81,6 +81,7 @@ def test_a_batch_of_data_sets_and_seeds_is_run_headless_and_brought_together(tmp
     study.write_text(yaml.safe_dump(content))
     for name in ("COLT_STORE", "COLT_OUT"):
         monkeypatch.setenv(name, str(tmp_path / "store"))
+    monkeypatch.setenv("COLT_WORKERS", "1")  # starting more processes takes longer than these trainings
     monkeypatch.setattr(workbook, "SPINE", ("05_tables",))
     names = ["cifar10-mini:0-3", "cifar10-mini:4,5,8,9"]
     assert workbook.run(str(study), [0, 1], names, NOTEBOOKS, tmp_path / "out") == 0
