@@ -42,7 +42,8 @@ def place(tmp_path_factory):
     """A working folder: the notebooks without outputs on a small study, that study's store, JupyterLab's settings."""
     root = tmp_path_factory.mktemp("browser")
     content = yaml.safe_load((Path(cc.__file__).parent / "studies" / "mini.yaml").read_text())
-    content["base"] |= {"target": 0.6, "scores": [0.5]}
+    content["base"] |= {"dataset": "cifar10-mini:0-5", "target": 0.6, "scores": [0.5]}
+    content["transfer"] = {"source": "cifar10-mini:0-2", "target": "cifar10-mini:5-7"}
     content["methods"]["imp"] = {"rate": 0.4}
     content["seeds"] = [0]
     (root / "tiny.yaml").write_text(yaml.safe_dump(content))
@@ -265,7 +266,9 @@ def _settled(image):
 def test_the_cockpit_starts_pauses_continues_stops_and_is_found_again_after_a_restart(page, lab, place):
     fields = {"network_args": {"width": 16}, "rate": 0.3, "target": 0.9, "seed": 5}
     hash_ = cc.Experiment(**fields).hash
-    code = f"import colt_core as cc\ncockpit = cc.widgets.cockpit(cc.Experiment(**{fields!r}))\ncockpit"
+    # Its copies train in processes of their own, which pause and end with it.
+    lines = ["import os", "import colt_core as cc", "os.environ['COLT_WORKERS'] = '2'"]
+    code = "\n".join([*lines, f"cockpit = cc.widgets.cockpit(cc.Experiment(**{fields!r}))", "cockpit"])
     cells = [nbformat.v4.new_code_cell(code), nbformat.v4.new_code_cell('print("rounds", len(cockpit.rounds))')]
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), place / "notebooks" / "cockpit.ipynb")

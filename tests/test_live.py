@@ -28,8 +28,7 @@ def tickets(store, experiment):
     return {p.name: p.read_bytes() for p in sorted((store / experiment.hash).glob("*.safetensors"))}
 
 
-def test_a_run_that_is_paused_stopped_and_continued_finds_the_same_tickets_as_run(experiment, tmp_path, monkeypatch):
-    monkeypatch.setenv("COLT_WORKERS", "2")  # its copies train in processes of their own, which pause and end with it
+def test_a_run_that_is_paused_stopped_and_continued_finds_the_same_tickets_as_run(experiment, tmp_path):
     cc.run(experiment, tmp_path / "alone", device="cpu")
     live = Live(experiment, tmp_path / "live", device="cpu")
     assert live.state == "ready" and live.rounds == []
