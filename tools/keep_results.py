@@ -2,8 +2,8 @@
 
     python tools/keep_results.py small STORE     then commit results/small and figures/small_accuracy.png
 
-Of a finished experiment the last ticket is kept (of COLT the first pruned one too, whose copies notebook 00 shows), of
-one still under way every ticket: copied back into a store
+Of a finished experiment the last ticket is kept, of COLT, which others follow, and of one still under way every ticket:
+copied back into a store
 (cp -r results/small/store/* runs/), `colt study small` goes on from there and computes nothing again.
 """
 
@@ -28,8 +28,7 @@ def main(name: str, store: Path) -> None:
         target.mkdir(parents=True)
         tickets = sorted(source.glob("round-*.safetensors"))
         finished = (source / "complete").exists()
-        ends = tickets[1:2] + tickets[-1:] if experiment.method == "colt" else tickets[-1:]
-        kept = ends if finished else tickets
+        kept = tickets[-1:] if finished and experiment.method != "colt" else tickets
         for path in [*kept, *(source / n for n in ("experiment.json", "records.jsonl", "complete"))]:
             if path.exists():
                 shutil.copy(path, target)
