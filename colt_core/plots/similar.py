@@ -73,17 +73,18 @@ def similarity(matrix: pd.DataFrame, measure: str = "Jaccard index", centre: boo
     colours = {"cmap": "vlag", "vmin": -1, "vmax": 1} if centre else {"cmap": "viridis", "vmin": 0, "vmax": 1}
     tree = _tree(matrix)
     side = min(9.5, 3.4 + 0.3 * count)
+    beside = 0.4 + 0.08 * max(len(str(name)) for name in matrix.index)  # inches for the tickets' names
     with plt.style.context(["default", STYLE | {"figure.constrained_layout.use": False}]):
         grid = sns.clustermap(
-            matrix, row_linkage=tree, col_linkage=tree, figsize=(side + 2, side), annot=count <= 12, fmt=".2f",
+            matrix, row_linkage=tree, col_linkage=tree, figsize=(side + beside, side), annot=count <= 12, fmt=".2f",
             annot_kws={"fontsize": 8}, cbar_kws={"orientation": "horizontal"}, dendrogram_ratio=0.12,
             xticklabels=False, yticklabels=True, **colours,
         )  # fmt: skip
-        grid.ax_heatmap.tick_params(axis="y", labelsize=9)
+        grid.ax_heatmap.tick_params(axis="y", labelsize=9, labelrotation=0)
         grid.ax_heatmap.set(xlabel="", ylabel="")
         grid.ax_heatmap.grid(False)
         grid.ax_cbar.tick_params(labelsize=8)
-        grid.figure.subplots_adjust(top=0.9)
+        grid.figure.subplots_adjust(top=0.9, right=side / (side + beside))
         grid.ax_cbar.set_position((0.72, 0.955, 0.24, 0.02))
         grid.figure.text(0.02, 0.98, f"How alike are the tickets? {measure}", fontsize=11, va="top")
         grid.figure.set_dpi(100)
