@@ -15,7 +15,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-SIZE = {"width": 1480, "height": 1000}
+SIZE = {"width": 1640, "height": 1300}
 
 
 def main(store: Path) -> None:

@@ -73,7 +73,7 @@ def similarity(matrix: pd.DataFrame, measure: str = "Jaccard index", centre: boo
     colours = {"cmap": "vlag", "vmin": -1, "vmax": 1} if centre else {"cmap": "viridis", "vmin": 0, "vmax": 1}
     tree = _tree(matrix)
     side = min(9.5, 3.4 + 0.3 * count)
-    beside = 0.4 + 0.08 * max(len(str(name)) for name in matrix.index)  # inches for the tickets' names
+    beside = 0.4 + 0.07 * max(len(str(name)) for name in matrix.index)  # inches for the tickets' names
     with plt.style.context(["default", STYLE | {"figure.constrained_layout.use": False}]):
         grid = sns.clustermap(
             matrix, row_linkage=tree, col_linkage=tree, figsize=(side + beside, side), annot=count <= 12, fmt=".2f",
