@@ -60,6 +60,11 @@ def architecture(network: nn.Module) -> dict[str, Any]:
     return vars(network).get("architecture", known)
 
 
+def in_words(name: str, arguments: dict[str, Any]) -> str:
+    """Return a network and its arguments as people write them: "conv3 width 16"."""
+    return " ".join([name, *(f"{key} {value}" for key, value in arguments.items())])
+
+
 def prunable(network: nn.Module, stem: bool = True, head: bool = False) -> list[str]:
     """Name the parameters that the paper prunes, in the network's order.
 

@@ -188,7 +188,7 @@ def plan(
         e = work.experiment
         key = (e.network, json.dumps(e.network_args, sort_keys=True), _data(e.dataset).train.size)
         rate = _speed(*key, e.recipe, str(where), beside)
-        speed[" ".join([e.network, *(f"{k} {v}" for k, v in e.network_args.items())])] = rate
+        speed[models.in_words(e.network, e.network_args)] = rate
         apart = _together(e, beside) if single else beside
         seconds = [total + images / rate / apart for total, images in zip(seconds, work.images, strict=True)]
 

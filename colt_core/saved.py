@@ -8,6 +8,7 @@ from typing import Any
 
 from .experiments import Experiment
 from .masks import Mask
+from .models import in_words
 from .runs import Place, read_records, ticket_name
 from .store import Store, open_store
 
@@ -41,8 +42,7 @@ class Saved:
     @property
     def network(self) -> str:
         """The network and its settings: "conv3 width 16"."""
-        arguments = " ".join(f"{k} {v}" for k, v in self.about["network_args"].items())
-        return f"{self.about['network']} {arguments}".rstrip()
+        return in_words(self.about["network"], self.about["network_args"])
 
     def records(self) -> list[dict[str, Any]]:
         """Return all its records.

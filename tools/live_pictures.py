@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
@@ -32,7 +31,7 @@ def main(store: Path) -> None:
             page = browser.new_page(viewport=SIZE)
             for _ in range(240):
                 try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=60).close()
+                    socket.create_connection(("127.0.0.1", port)).close()
                     break
                 except OSError:
                     time.sleep(0.25)

@@ -22,7 +22,7 @@ from ..saved import DAMAGED, runs_in
 from ..store import open_store
 from ..tickets import Round
 from ..training import RECIPES
-from .parts import View, choose, form, panels, row, young
+from .parts import View, choose, collecting_young, form, panels, row
 
 EVERY = 0.5  # seconds between two drawings
 TINY = 1e-9
@@ -222,7 +222,8 @@ class Cockpit(View):
         """Keep the clock going while an epoch takes long."""
         self._ticking = False
         if self.live and self.live.state == "running":
-            self._tell()
+            if (records := self._records()) is not None:
+                self._tell(records)
             self._keep_ticking()
 
     def _keep_ticking(self) -> None:
@@ -241,27 +242,32 @@ class Cockpit(View):
             self._find_runs()
         self._was_busy = busy
         self._set_buttons()
-        try:
-            records = [record for record in live.records if record["kind"] == "round"]
-        except DAMAGED as problem:
-            self._refuse(str(problem))
+        if (records := self._records()) is None:
             return
-        epochs = plots.epochs_table(records, live.running)
-        rounds = plots.rounds_table({e.method: records or [_EMPTY]}).head(len(records))
+        found = [record for record in records if record["kind"] == "round"]
+        epochs = plots.epochs_table(found, live.running)
+        rounds = plots.rounds_table({e.method: found or [_EMPTY]}).head(len(found))
         parts = e.parts if e.method in SPLIT else 1
-        self._tell()
-        with young():
+        self._tell(records)
+        with collecting_young():
             figure = plots.progress(epochs, rounds, e.rate, parts)
             self.picture.show(figure, f"{len(rounds)} rounds of {e.method}: loss, accuracy, density, overlap")
         self._drawn = time.monotonic()
         if live.state == "running":
             self._keep_ticking()
 
-    def _tell(self) -> None:
+    def _records(self) -> list[dict[str, Any]] | None:
+        """Return the run's records; None, and in words why, where they are damaged."""
+        try:
+            return self.live.records if self.live else None
+        except DAMAGED as problem:
+            self._refuse(str(problem))
+            return None
+
+    def _tell(self, records: list[dict[str, Any]]) -> None:
         """Say where the run is: state, density, cost so far, time left."""
         assert self.live is not None
         live, e = self.live, self.live.experiment
-        records = live.records
         rounds = [record for record in records if record["kind"] == "round"]
         lines = [STATES[live.state] + (f": {live.problem}" if live.problem else "")]
         self.bar.value = 0

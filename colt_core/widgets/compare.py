@@ -8,6 +8,7 @@ import ipywidgets
 import pandas as pd
 
 from .. import masks, plots, report
+from ..models import in_words
 from ..runs import Place, ticket_name
 from ..saved import DAMAGED, Saved, runs_in
 from ..tickets import Ticket
@@ -214,18 +215,15 @@ def _shape(records: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the scores, and the rounds, a row each, with the columns that the filters and pictures need."""
     if not len(records):
         return pd.DataFrame(), pd.DataFrame()
-    nets = [f"{n} {_words(a)}".rstrip() for n, a in zip(records["network"], records["network_args"], strict=True)]
+    nets = [
+        in_words(n, json.loads(a or "{}")) for n, a in zip(records["network"], records["network_args"], strict=True)
+    ]
     named = pd.concat([report.arms(group) for _, group in records.assign(net=nets).groupby("net", sort=False)])
     scores = named[named["kind"] == "score"].reset_index(drop=True)
     rounds = named[named["kind"] == "round"]
     where = scores.drop_duplicates("experiment").set_index("experiment")["scored_on"].astype(object)
     rounds = rounds.assign(scored_on=rounds["experiment"].map(where).astype(object).fillna(rounds["dataset"]))
     return scores, rounds.reset_index(drop=True)
-
-
-def _words(arguments: Any) -> str:
-    """Return {"width": 16} in JSON as "width 16"."""
-    return " ".join(f"{name} {value}" for name, value in json.loads(arguments or "{}").items())
 
 
 def _labels(rows: pd.DataFrame) -> list[str]:

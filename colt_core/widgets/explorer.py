@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import ipywidgets
+import numpy as np
 import pandas as pd
 
 from .. import masks, plots
@@ -262,7 +263,8 @@ class Explorer(View):
         place = grid["column"] * grid["span"] + self.picture.cell[1]
         try:
             (run, number, _), (other, _, _), _ = self.sides()
-            index = grid["row"] + self.picture.cell[0], *_position(place, run.layers(number)[layer])
+            within = np.unravel_index(place, run.layers(number)[layer][1:])  # input channel, kernel row and column
+            index = (grid["row"] + self.picture.cell[0], *map(int, within))
             table = weight_table(run, layer, index, other if other is not run else None)
             value = run.weight(number, layer, index)
         except DAMAGED as problem:
@@ -287,14 +289,6 @@ def weight_table(run: Saved, layer: str, index: tuple[int, ...], other: Saved | 
         table = pd.DataFrame({"round": sorted({*table["round"], *there})}).merge(table, how="left", on="round")
         table[f"B: {other.about['method']}"] = [there.get(number) for number in table["round"]]
     return table.astype(object).where(table.notna(), None)
-
-
-def _position(place: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return input channel, and row and column in the kernel, of a column of the picture."""
-    index: list[int] = []
-    for size in reversed(shape[1:]):
-        index, place = [place % size, *index], place // size
-    return tuple(index)
 
 
 def _grid(figure: Any, layer: Any, first: tuple[int, int]) -> dict[str, Any]:

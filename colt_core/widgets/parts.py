@@ -115,7 +115,7 @@ class View(Still, ipywidgets.VBox):
 
         def heard(_: Any) -> None:
             if not self._quiet:
-                with young():
+                with collecting_young():
                     to()
 
         for control in controls:
@@ -132,7 +132,7 @@ class View(Still, ipywidgets.VBox):
 
 
 @contextmanager
-def young() -> Iterator[None]:
+def collecting_young() -> Iterator[None]:
     """Let the objects of figures go while they are young.
 
     A figure is a cycle of tens of thousands of objects. Grown old, they would have the garbage collector look through
