@@ -1,7 +1,12 @@
 """The command `colt`: run experiments and studies, see how far they are, make the tables, bring tickets out."""
 
+import _thread
 import argparse
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,7 @@ EXAMPLES = """examples:
   colt study mini                                 run it, a process a core; start it again and it goes on
   colt study grid.yaml --store s3://bucket/colt   many machines may work on one store
   colt study small --cluster tcp://head:8786      on a dask cluster (--cluster local: on this machine)
+  colt study paper --minutes 9                    what nine minutes allow; the same command goes on from there
   colt status small                               done, running, waiting
   colt table small --out results                  tables as Markdown, LaTeX and CSV
   colt run --method imp --network-args '{width: 16}' --target 0.9
@@ -74,7 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     for made in (many, how_far, cost, table):
         made.add_argument("--data", default="", help="another data set than the study's")
         made.add_argument("--seeds", default="", help="for example 0,1,2; default: the study's own")
-        made.add_argument("--methods", default="", help="only these, for example colt,matched")
+        made.add_argument("--methods", default="", help="only these, for example colt,matched, and no transfers")
+        made.add_argument("--piece", default="", help="only this piece of a study that has several")
+        made.add_argument("--transfer", action="store_true", help="only the transfers")
+    many.add_argument("--minutes", type=float, help="stop after so many; what is finished, and each epoch, is kept")
     many.add_argument("--cluster", help="local, or a dask scheduler's address: tcp://host:8786")
     for made in (many, cost):
         made.add_argument("--workers", type=int, help="trainings side by side; default: one a core, or one on a GPU")
@@ -118,25 +127,71 @@ def _tracker(how: str | None) -> Any:
     return makers[kind](name)
 
 
-def _experiments(chosen: argparse.Namespace) -> list[Experiment]:
-    """Return the experiments that the command line names."""
+def _pieces(chosen: argparse.Namespace) -> list[tuple[str, list[Experiment]]]:
+    """Return the experiments that the command line names, by pieces of the study."""
     grid = Study.named(chosen.study, chosen.data)
-    wanted = chosen.methods.replace(",", " ").split()
-    if unknown := [m for m in wanted if m not in grid.methods]:
+    pieces = {piece.name.rpartition("/")[2]: piece for piece in grid.each()}
+    if chosen.piece and chosen.piece not in pieces:
+        raise ValueError(f"{grid.name} has no piece {chosen.piece!r}; allowed: {', '.join(pieces)}")
+    wanted, seeds = chosen.methods.replace(",", " ").split(), numbers(chosen.seeds) or None
+    if unknown := [m for m in wanted if not any(m in piece.methods for piece in pieces.values())]:
         raise ValueError(f"{grid.name} has no method {unknown[0]!r}; allowed: {', '.join(grid.methods)}")
-    found = grid.changed(methods={m: grid.methods[m] for m in wanted}) if wanted else grid
-    return found.experiments(numbers(chosen.seeds) or None)
+    if wanted and chosen.transfer:
+        raise ValueError("--methods chooses among a study's own experiments, --transfer leaves them out: give one")
+    found = []
+    for name, piece in pieces.items() if not chosen.piece else [(chosen.piece, pieces[chosen.piece])]:
+        methods = {m: own for m, own in piece.methods.items() if m in wanted or not wanted}
+        own = piece.changed(methods=methods).experiments(seeds) if methods and not chosen.transfer else []
+        moved = piece.transfers(seeds) if chosen.transfer or (piece.transfer and not wanted) else []
+        found.append((name, own + moved))
+    return found
+
+
+def _experiments(chosen: argparse.Namespace) -> list[Experiment]:
+    return [experiment for _, several in _pieces(chosen) for experiment in several]
 
 
 def _study(chosen: argparse.Namespace) -> None:
-    experiments = _experiments(chosen)
+    pieces = _pieces(chosen)
     if chosen.workers is not None and chosen.workers < 1:
         raise ValueError(f"workers must be at least 1, not {chosen.workers}")
     choose_device(chosen.device)
-    records = study(experiments, chosen.store, chosen.device, chosen.workers, cluster=chosen.cluster)
-    rounds = int((records["kind"] == "round").sum())
-    print(f"{len(experiments)} experiments done: {rounds} rounds, {len(records) - rounds} scores", end=" ")
-    print(f"in {open_store(chosen.store).url}")
+    with _at_most(chosen.minutes):
+        for name, experiments in pieces:
+            records = study(experiments, chosen.store, chosen.device, chosen.workers, cluster=chosen.cluster)
+            rounds = int((records["kind"] == "round").sum()) if len(records) else 0
+            done = f"{len(experiments)} experiments done: {rounds} rounds, {len(records) - rounds} scores"
+            print(f"{name}: {done} in {open_store(chosen.store).url}", flush=True)
+
+
+@contextmanager
+def _at_most(minutes: float | None) -> Iterator[None]:
+    """Interrupt what is inside after so many minutes, as Ctrl-C does: that loses no more than the epoch under way."""
+    if minutes is None:
+        yield
+        return
+    if minutes <= 0:
+        raise ValueError(f"minutes must be positive, not {minutes:g}")
+    over = threading.Event()
+
+    def end() -> None:
+        over.set()
+        if hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(main_thread, signal.SIGINT)
+        else:
+            _thread.interrupt_main()
+
+    main_thread, clock = threading.main_thread().ident or 0, threading.Timer(60 * minutes, end)
+    clock.daemon = True
+    clock.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not over.is_set():
+            raise
+        print(f"stopped after {minutes:g} minutes; what was finished is kept: the same command goes on from there")
+    finally:
+        clock.cancel()
 
 
 def _status(chosen: argparse.Namespace) -> None:

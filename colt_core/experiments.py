@@ -148,6 +148,37 @@ class Experiment(Settings):
 # --- studies -----------------------------------------------------------------------------------------------------
 
 
+CARRIED = ("colt", "random", "reinit")  # what is carried over: tickets, and two controls made of each
+
+
+class Transfer(Settings):
+    """The transfer matrix of a study: tickets of every source trained on every target.
+
+    Attributes
+    ----------
+    among
+        Data sets; each is source and target. None: the two halves of the study's classes.
+    scores
+        Sparsities at which tickets are scored. None: the study's `levels`.
+    target
+        Sparsity at which finding stops. None: the study's own.
+    seeds
+        None: the study's.
+    """
+
+    among: tuple[str, ...] | None = None
+    scores: tuple[float, ...] | None = Field(None, min_length=1)
+    target: float | None = None
+    seeds: tuple[int, ...] | None = Field(None, min_length=1)
+
+    @field_validator("among")
+    @classmethod
+    def _several(cls, values: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if values is not None and (len(values) < 2 or len(set(values)) < len(values)):
+            raise ValueError(f"transfer needs at least two different data sets, not {', '.join(values) or 'none'}")
+        return values
+
+
 class Study(Settings):
     """A preset: the experiments behind the notebooks, read from a YAML file.
 
@@ -166,7 +197,11 @@ class Study(Settings):
     seeds
         One run each.
     transfer
-        {"source", "target"}: data sets for the transfer notebook; empty: the two halves of the base's classes.
+        See `Transfer`; `transfers()` gives its experiments. None: they are no part of the study (notebook 04 then takes
+        the two halves of its classes).
+    pieces
+        Studies in the order in which they are to be run, each with a `name` and what it changes of `title`, `base`,
+        `methods`, `grid`, `seeds` and `transfer`; see `each`.
     cell_timeout
         Seconds that one notebook cell may take in a headless run.
     """
@@ -177,7 +212,8 @@ class Study(Settings):
     methods: dict[str, dict[str, Any]]
     grid: dict[str, list[Any]] = {}
     seeds: tuple[int, ...] = Field((0,), min_length=1)
-    transfer: dict[str, str] = {}
+    transfer: Transfer | None = None
+    pieces: tuple[dict[str, Any], ...] = ()
     cell_timeout: int = Field(3600, ge=1)
 
     @classmethod
@@ -203,18 +239,22 @@ class Study(Settings):
             raise ValueError(f"{path} holds no study; its keys are {', '.join(cls.model_fields)}")
         if dataset and isinstance(content.get("base"), dict):
             content["base"] |= {"dataset": dataset}
-            content["transfer"] = {}
             content["grid"] = {k: v for k, v in (content.get("grid") or {}).items() if k != "dataset"}
+            content["pieces"] = []
+            if isinstance(content.get("transfer"), dict):
+                content["transfer"] = content["transfer"] | {"among": None}
         study = cls(**{"name": path.stem, **content})
-        study.experiments()
+        for piece in study.each():
+            piece.experiments()
         return study
 
-    @field_validator("transfer")
+    @field_validator("pieces")
     @classmethod
-    def _pair(cls, value: dict[str, str]) -> dict[str, str]:
-        if value and set(value) != {"source", "target"}:
-            raise ValueError(f"transfer needs the keys source and target, not {', '.join(sorted(value))}")
-        return value
+    def _named_pieces(cls, values: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        names = [piece.get("name") for piece in values]
+        if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+            raise ValueError("every piece needs a name of its own")
+        return values
 
     @field_validator("grid")
     @classmethod
@@ -245,11 +285,53 @@ class Study(Settings):
         """The data set that all experiments share."""
         return str(self.base.get("dataset", Experiment.model_fields["dataset"].default))
 
-    def transfer_pair(self) -> tuple[str, str]:
-        """Return source and target of the transfer notebook."""
-        if self.transfer:
-            return self.transfer["source"], self.transfer["target"]
-        return datasets.halves(self.dataset)
+    def each(self) -> "list[Study]":
+        """Return the study's pieces as studies, in order; a study without pieces is its own only one.
+
+        Raises
+        ------
+        ValueError
+            For mistakes in a piece.
+        """
+        whole = {name: getattr(self, name) for name in type(self).model_fields if name != "pieces"}
+        pieces = [dict(piece) for piece in self.pieces]
+        for piece in pieces:
+            piece["name"] = f"{self.name}/{piece['name']}"
+            piece["base"] = self.base | (piece.get("base") or {})
+            piece.setdefault("transfer", None)
+        return [type(self)(**(whole | piece)) for piece in pieces] or [self]
+
+    def carried_among(self) -> tuple[str, ...]:
+        """Return the data sets of the transfer matrix.
+
+        Raises
+        ------
+        ValueError
+            If there are too few classes to be halved.
+        """
+        return (self.transfer and self.transfer.among) or datasets.halves(self.dataset)
+
+    def transfers(self, seeds: tuple[int, ...] | list[int] | None = None) -> "list[Experiment]":
+        """Return the experiments of the transfer matrix, for the given seeds or the transfer's own.
+
+        For every source its COLT tickets, random ones with their layer densities, and their masks over a re-drawn
+        initialisation, each scored on every data set, the source itself among them; and every dense network.
+        """
+        names, found, how = self.carried_among(), [], self.transfer or Transfer()
+        chosen = how.seeds or self.seeds if seeds is None else seeds
+        base: dict[str, Any] = {"scores": self.carried_scores}
+        base |= {"target": how.target} if how.target else {}
+        for seed, source in product(chosen, names):
+            found.append(self.experiment("dense", seed, **base | {"dataset": source, "scores": ()}))
+            for method, target in product(CARRIED, names):
+                where = {"dataset": source, "score_on": None if target == source else target}
+                found.append(self.experiment(method, seed, **base | where))
+        return found
+
+    @property
+    def carried_scores(self) -> list[float]:
+        """The sparsities of the transfer matrix."""
+        return sorted((self.transfer and self.transfer.scores) or self.levels)
 
     def experiment(self, method: str, seed: int = 0, **fields: Any) -> Experiment:
         """Return the study's experiment for one method and seed, some fields changed."""

@@ -175,13 +175,18 @@ def plan(
         As `run`, for settings and data.
     """
     single = isinstance(experiments, Experiment)
-    wanted = {e.hash: e for e in ([experiments] if isinstance(experiments, Experiment) else experiments)}
+    given = [experiments] if isinstance(experiments, Experiment) else list(experiments)
+    wanted: dict[tuple[str, str | None], Experiment] = {}
+    for e in sorted(given, key=_scores_asked, reverse=True):
+        wanted.setdefault((e.hash, e.score_on), e)
+    found_once = {e.hash: key for key, e in reversed(wanted.items())}  # scored elsewhere, it is not found again
     for reference in [e.reference() for e in wanted.values()]:
-        if reference is not None:
-            wanted.setdefault(reference.hash, reference)
+        if reference is not None and reference.hash not in found_once:
+            wanted[reference.hash, None], found_once[reference.hash] = reference, (reference.hash, None)
     where = choose_device(device)
     beside = workers or (cores() if where.type == "cpu" else 1)
-    works = [work for e in wanted.values() if (work := _work(e, open_store(store))).images[1]]
+    works = [_work(e, open_store(store), found_once[e.hash] == key) for key, e in wanted.items()]
+    works = [work for work in works if work.images[1]]
     speed: dict[str, float] = {}
     seconds = [0.0, 0.0]
     for work in works:
@@ -258,8 +263,12 @@ class _Work:
     disk: int
 
 
-def _work(e: Experiment, store: Store) -> _Work:
-    """Return what is missing of one experiment."""
+def _scores_asked(e: Experiment) -> float:
+    return 0 if e.scores is None else len(e.scores) or math.inf
+
+
+def _work(e: Experiment, store: Store, finding: bool = True) -> _Work:
+    """Return what is missing of one experiment; without `finding` the scores alone."""
     records, done = read_records(e, store), _complete(e, store)
     data, target = _data(e.dataset), _data(e.score_on or e.dataset)
     network = models.build(e.network, len(data.classes), **e.network_args)
@@ -269,10 +278,10 @@ def _work(e: Experiment, store: Store) -> _Work:
     scored = sum(r["kind"] == "score" and r["scored_on"] == target.name for r in records)
     asked = 0 if e.scores is None else len(e.scores)
     scores = [max(0, (n if e.scores == () else min(asked, n)) - scored) for n in every]
-    rounds = [max(0, n - found) for n in every]
+    rounds = [max(0, n - found) if finding else 0 for n in every]
     copies = e.parts if e.by == "order" and e.method in SPLIT else 1
     training = len(data.train) * e.recipe.epochs * copies
-    trainings = [max(0, n - max(1, found)) for n in every]  # the dense round needs none
+    trainings = [max(0, n - max(1, found)) if finding else 0 for n in every]  # the dense round needs none
     find = [min(n, TRAININGS.get(e.method, n)) * training for n in trainings]
     judge = [n * len(target.train) * e.recipe.epochs for n in scores]
     images = (find[0] + judge[0], find[1] + judge[1])

@@ -185,23 +185,24 @@ def accuracy_table(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.Dat
     pandas.DataFrame
         Columns scored_on, network, method (see `arms`), at, sparsity (mean reached), accuracy (mean over seeds, in
         [0, 1]), half_width (of the 95 % t interval; NaN below three seeds), seeds, rounds, image_epochs (mean cost of
-        finding), score_image_epochs (of the one training that is scored), train_images, chance (the accuracy of
-        guessing), experiments (the hashes behind the row).
+        finding), score_image_epochs (of the one training that is scored), chance (the accuracy of guessing),
+        train_images (of the data set as it is at hand), experiments (the hashes behind the row).
     """
     return _accuracies(at_sparsities(records, sparsities))
 
 
 def _accuracies(table: pd.DataFrame) -> pd.DataFrame:
-    names = ("image_epochs", "score_image_epochs", "train_images", "chance")
+    names = ("image_epochs", "score_image_epochs", "chance")
     return _means(table, "at", {"rounds": "round"} | {name: name for name in names if name in table})
 
 
-def _means(table: pd.DataFrame, by: str, others: dict[str, str]) -> pd.DataFrame:
+def _means(table: pd.DataFrame, by: str, others: dict[str, str], setting: list[str] = SETTING) -> pd.DataFrame:
     """Return mean accuracy and interval over seeds by setting and `by`, and the plain means of other columns."""
-    groups = table.groupby([*SETTING, by], sort=False)
+    groups = table.groupby([*setting, by], sort=False)
     accuracy = groups["accuracy"]
     columns = {"sparsity": groups["sparsity"].mean(), "accuracy": accuracy.mean()}
     columns |= {"half_width": _half_width(accuracy.std(), accuracy.count()), "seeds": groups["seed"].nunique()}
+    others = others | {name: name for name in ("train_images",) if name in table}
     columns |= {name: groups[column].mean() for name, column in others.items()}
     return pd.DataFrame(columns | {"experiments": groups["experiment"].agg(_hashes)}).reset_index()
 
@@ -268,14 +269,15 @@ def area(records: pd.DataFrame, low: float, high: float) -> pd.DataFrame:
 
 def _areas(scores: pd.DataFrame, low: float, high: float) -> pd.DataFrame:
     groups = scores.groupby(["experiment", "seed", *SETTING], sort=False)
-    runs = groups.agg(places=("sparsity", list), heights=("accuracy", list)).reset_index()
+    images = {"train_images": ("train_images", "max")} if "train_images" in scores else {}
+    runs = groups.agg(places=("sparsity", list), heights=("accuracy", list), **images).reset_index()
     covers = [min(p) <= low + TINY and max(p) >= high - TINY for p in runs["places"]]
     runs = runs[np.array(covers, dtype=bool)]
     pairs = zip(runs["places"], runs["heights"], strict=True)
     means = [_mean_height(np.array(p), np.array(h), low, high) for p, h in pairs]
     runs = runs.assign(accuracy=np.array(means, dtype=float), low=low, sparsity=high)
-    columns = [*SETTING, "low", "high", "accuracy", "half_width", "seeds", "experiments"]
-    return _means(runs, "low", {}).rename(columns={"sparsity": "high"})[columns]
+    columns = [*SETTING, "low", "high", "accuracy", "half_width", "seeds", "train_images", "experiments"]
+    return _means(runs, "low", {}).rename(columns={"sparsity": "high"}).reindex(columns=columns)
 
 
 def _mean_height(sparsity: np.ndarray, accuracy: np.ndarray, low: float, high: float) -> float:
@@ -305,6 +307,8 @@ def _paper(table: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
     wide = table.pivot_table(index=SETTING, columns="column", values="cell", aggfunc="first", sort=False)
     wide = wide.reindex(columns=[name for name in order if name in wide]).fillna("-")
     wide.insert(0, "seeds", table.groupby(SETTING, sort=False)["seeds"].max())
+    if "train_images" in table:
+        wide.insert(0, "training images", table.groupby(SETTING, sort=False)["train_images"].max().astype(int))
     return wide.rename_axis(columns=None).reset_index().rename(columns={"scored_on": "dataset"})
 
 
@@ -335,8 +339,13 @@ def reach(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
     for name, column in ({"rounds": "round"} | {unit: unit for unit in UNITS if unit in found}).items():
         columns[name] = groups[column].mean()
         columns[f"{name}_half_width"] = _half_width(groups[column].std(), groups[column].count())
-    columns |= {"seeds": groups["seed"].nunique(), "experiments": groups["experiment"].agg(_hashes)}
-    return pd.DataFrame(columns).reset_index()
+    columns |= {"seeds": groups["seed"].nunique()} | _images(groups)
+    return pd.DataFrame(columns | {"experiments": groups["experiment"].agg(_hashes)}).reset_index()
+
+
+def _images(groups: Any) -> dict[str, Any]:
+    """Return the column that says how large the data set at hand was (a fifth of TinyImageNet, say)."""
+    return {"train_images": groups["train_images"].max()} if "train_images" in groups.obj else {}
 
 
 def rounds_table(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
@@ -351,7 +360,8 @@ def overlaps(records: pd.DataFrame) -> pd.DataFrame:
     """Return, for each arm and round, how far the partitions' masks agree beyond chance, with intervals over seeds.
 
     Columns dataset, network, method (the arm), round, density, jaccard, chance (within each layer), gap (the one less
-    the other), half_width (of the gap), seeds, experiments. Only rounds in which several copies were pruned.
+    the other), half_width (of the gap), seeds, train_images, experiments. Only rounds in which several copies were
+    pruned.
     """
     found = arms(records)
     found = found[found["kind"] == "round"]
@@ -363,6 +373,7 @@ def overlaps(records: pd.DataFrame) -> pd.DataFrame:
     columns |= {
         "half_width": _half_width(groups["gap"].std(), groups["gap"].count()),
         "seeds": groups["seed"].nunique(),
+        **_images(groups),
     }
     return pd.DataFrame(columns | {"experiments": groups["experiment"].agg(_hashes)}).reset_index()
 
@@ -370,7 +381,7 @@ def overlaps(records: pd.DataFrame) -> pd.DataFrame:
 # --- one arm against another -------------------------------------------------------------------------------------
 
 COMPARED = ["scored_on", "network", "at", "difference", "half_width", "low", "high", "p", "p_holm", "p_equivalence"]
-COMPARED += ["equivalent", "detectable", "seeds", "sparsity", "other_sparsity", "experiments"]
+COMPARED += ["equivalent", "detectable", "seeds", "sparsity", "other_sparsity", "train_images", "experiments"]
 
 
 def compare(
@@ -405,8 +416,8 @@ def compare(
         A row a sparsity: scored_on, network, at, difference, half_width (t interval), low and high (bootstrap), p
         (paired t test), p_holm (the same by Holm's method over the sparsities), p_equivalence (two one-sided t tests),
         equivalent, detectable (the smallest true difference that so many seeds of this spread find with 80 % power),
-        seeds, sparsity and other_sparsity (reached), experiments (the hashes). Below three seeds all but the
-        difference is NaN.
+        seeds, sparsity and other_sparsity (reached), train_images, experiments (the hashes). Below three seeds all but
+        the difference is NaN.
 
     Raises
     ------
@@ -439,20 +450,27 @@ def _pair(table: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
 
 def _differences(table: pd.DataFrame, pairs: pd.DataFrame, margin: float, level: float) -> pd.DataFrame:
     """Carry `compare` out on a table of `at_sparsities` for many pairs (scored_on, network, method, other) at once."""
-    runs = table[[*SETTING, "finder", "at", "seed", "accuracy", "sparsity", "experiment"]]
-    cell, names = ["scored_on", "network", "method", "other"], ["seed", *SETTING[:2]]
-    both = pairs.merge(runs, on=SETTING)
-    both = both.merge(runs.rename(columns={"method": "other"}), on=[*names, "other"], suffixes=("", "_other"))
-    dense = (both["finder"] == "dense") | (both["finder_other"] == "dense")  # stands beside every sparsity
-    both = both[dense | (both["at"] == both["at_other"])]
-    both = both.assign(at=both[["at", "at_other"]].max(axis=1), difference=both["accuracy"] - both["accuracy_other"])
+    both, cell = _side_by_side(table, pairs), ["scored_on", "network", "method", "other"]
     groups = both.groupby([*cell, "at"], sort=False)
-    means = {name: groups[name].mean() for name in ("sparsity", "sparsity_other")}
+    means = {name: groups[name].mean() for name in ("sparsity", "sparsity_other", "train_images")}
     found = pd.DataFrame(means).rename(columns={"sparsity_other": "other_sparsity"})
     found["experiments"] = [_hashes(*sides) for sides in groups[["experiment", "experiment_other"]].agg(list).values]
     found = found.assign(**_statistics(groups["difference"].agg(list).tolist(), margin, level)).reset_index()
     found["p_holm"] = found.groupby(cell, sort=False)["p"].transform(holm) if len(found) else found["p"]
     return found[["method", "other", *COMPARED]]
+
+
+def _side_by_side(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of many pairs of arms, a row a seed and sparsity, with the difference of their accuracies."""
+    lacking = {} if "train_images" in table else {"train_images": math.nan}
+    names = [*SETTING, "finder", "at", "seed", "accuracy", "sparsity", "train_images", "experiment"]
+    runs = table.assign(**lacking)[names]
+    shared = ["seed", *SETTING[:2], "train_images"]
+    both = pairs.merge(runs, on=SETTING)
+    both = both.merge(runs.rename(columns={"method": "other"}), on=[*shared, "other"], suffixes=("", "_other"))
+    dense = (both["finder"] == "dense") | (both["finder_other"] == "dense")  # stands beside every sparsity
+    both = both[dense | (both["at"] == both["at_other"])]
+    return both.assign(at=both[["at", "at_other"]].max(axis=1), difference=both["accuracy"] - both["accuracy_other"])
 
 
 def _statistics(differences: list[list[float]], margin: float, level: float) -> dict[str, np.ndarray]:
@@ -526,7 +544,7 @@ def conclusion(table: pd.DataFrame, method: str, other: str, margin: float = 0.0
             shown = f"the smallest difference that these seeds could have shown is {100 * row.detectable:.1f} points"
             ending = f"undecided; {shown}"
         spread = "" if math.isnan(row.half_width) else f" ± {100 * row.half_width:.1f}"
-        sides = f"{method} ({row.sparsity:.1%} sparse) against {other} ({row.other_sparsity:.1%})"
+        sides = f"{_where(row)}{method} ({row.sparsity:.1%} sparse) against {other} ({row.other_sparsity:.1%})"
         lines.append(f"{sides}: {100 * row.difference:+.1f}{spread} points over {row.seeds} seeds: {ending}")
     return lines
 
@@ -542,8 +560,111 @@ def verdict(difference: pd.DataFrame, method: str, other: str) -> list[str]:
             clear = abs(row.difference) > row.half_width
             side = ("better" if row.difference > 0 else "worse") if clear else "no difference that these seeds can show"
             ending = f"± {100 * row.half_width:.1f} over {row.seeds} seeds: {side}"
-        sides = f"{method} ({row.sparsity:.1%} sparse) against {other} ({row.other_sparsity:.1%})"
+        sides = f"{_where(row)}{method} ({row.sparsity:.1%} sparse) against {other} ({row.other_sparsity:.1%})"
         lines.append(f"{sides}: {points} {ending}")
+    return lines
+
+
+def _where(row: Any) -> str:
+    """Begin a sentence: "cifar10 (45,000 training images): "; the number tells a part of a data set from the whole."""
+    images = getattr(row, "train_images", math.nan)
+    return "" if math.isnan(images) else f"{row.scored_on} ({images:,.0f} training images): "
+
+
+# --- transfer ----------------------------------------------------------------------------------------------------
+
+AGAINST = {
+    "own": "the target's own ticket",
+    "random": "a random mask with the same layer densities",
+    "reinit": "the same mask over a re-drawn initialisation",
+    "dense": "the dense network",
+}
+
+
+def transfers(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
+    """Return mean test accuracy of every source's tickets on every target, and of the controls.
+
+    Parameters
+    ----------
+    records
+        Rows of `load` or `study`, of `Study.transfers()` for example.
+    sparsities
+        For each, the first round at or beyond it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns source, target, network, method, at, sparsity, accuracy, half_width (of the 95 % t interval), seeds,
+        rounds, chance, train_images and source_images (how large the data sets at hand were), experiments. On the
+        diagonal stand the targets' own tickets; dense stands there alone.
+    """
+    table = _carried(at_sparsities(records, sparsities))
+    sizes = records[records["kind"] == "round"].groupby("dataset")["train_images"].max()
+    table = table.assign(method=table["method"].str.replace(r" from .*$", "", regex=True))
+    setting = ["dataset", *SETTING]
+    means = _means(table, "at", {"rounds": "round", "chance": "chance"}, setting)
+    return means.assign(source_images=means["dataset"].map(sizes)).rename(
+        columns={"dataset": "source", "scored_on": "target"}
+    )
+
+
+def _carried(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of data sets between which tickets were carried."""
+    moved = table[table["scored_on"] != table["dataset"]]
+    ends = {*moved["dataset"], *moved["scored_on"]}
+    return table[table["dataset"].isin(ends) & table["scored_on"].isin(ends)]
+
+
+def transfer_gains(
+    records: pd.DataFrame, sparsities: Iterable[float], margin: float = 0.01, level: float = 0.95
+) -> pd.DataFrame:
+    """Return what each source's COLT tickets are worth on each target beside the controls, paired by seed.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns source, target, against (see `AGAINST`) and those of `compare`; Holm's method goes over the whole matrix
+        of each control. On the diagonal the target's own ticket. Rows of source and target "all" hold the mean over
+        every pair of different data sets, seed by seed.
+    """
+    table = _carried(at_sparsities(records, sparsities))
+    rows = []
+    tickets = table[table["finder"] == "colt"][["dataset", *SETTING]].drop_duplicates()
+    for source, target, network, name in tickets.itertuples(index=False, name=None):
+        cell = table[(table["scored_on"] == target) & (table["network"] == network)]
+        plain = name.removesuffix(f" from {source}")
+        others = {"own": plain} | {kind: name.replace("colt", kind, 1) for kind in ("random", "reinit")}
+        others["dense"] = next(iter(cell[cell["finder"] == "dense"]["method"]), "")
+        rows += [
+            {"scored_on": target, "network": network, "method": name, "other": other, "source": source, "against": kind}
+            for kind, other in others.items()
+            if other != name and (cell["method"] == other).any()
+        ]
+    named = ["scored_on", "network", "method", "other", "source", "against"]
+    pairs = pd.DataFrame(rows, columns=named, dtype=object)
+    found = _differences(table, pairs[named[:4]], margin, level).merge(pairs, on=named[:4])
+    off = found[found["source"] != found["scored_on"]]
+    found["p_holm"] = found["p_holm"].where(found["source"] == found["scored_on"])
+    found.loc[off.index, "p_holm"] = off.groupby(["network", "against"], sort=False)["p"].transform(holm)
+    runs = _side_by_side(table, pairs[pairs["source"] != pairs["scored_on"]])
+    runs = runs.groupby(["network", "against", "at", "seed"], sort=False)[["difference", "sparsity", "sparsity_other"]]
+    groups = runs.mean().reset_index().groupby(["network", "against", "at"], sort=False)
+    all_pairs = groups[["sparsity", "sparsity_other"]].mean().rename(columns={"sparsity_other": "other_sparsity"})
+    all_pairs = all_pairs.assign(**_statistics(groups["difference"].agg(list).tolist(), margin, level)).reset_index()
+    all_pairs = all_pairs.assign(scored_on="all", source="all", train_images=math.nan, experiments="")
+    all_pairs["p_holm"] = all_pairs.groupby("network", sort=False)["p"].transform(holm)
+    whole = pd.concat([found, all_pairs], ignore_index=True).rename(columns={"scored_on": "target"})
+    return whole[["source", "target", "against", *(c for c in COMPARED if c != "scored_on")]]
+
+
+def transfer_conclusion(gains: pd.DataFrame, margin: float = 0.01) -> list[str]:
+    """Say in words what `transfer_gains` found, a sentence a pair, control and sparsity; first over all pairs."""
+    lines, named = [], gains.assign(scored_on=gains["target"])
+    for against, rows in named[named["source"] == "all"].groupby("against", sort=False):
+        lines += conclusion(rows, "mean over all pairs, the source's ticket", AGAINST[str(against)], margin)
+    for (source, target, against), rows in named.groupby(["source", "target", "against"], sort=False):
+        if source != target:
+            lines += conclusion(rows, f"ticket of {source}", AGAINST[str(against)], margin)
     return lines
 
 
@@ -647,9 +768,7 @@ def _all_areas(scores: pd.DataFrame) -> pd.DataFrame:
 
 def _transfer(table: pd.DataFrame) -> pd.DataFrame:
     """Return source by target: "mean ± half-width" in percent of every arm and sparsity; on the diagonal its own."""
-    moved = table[table["scored_on"] != table["dataset"]]
-    ends = {*moved["dataset"], *moved["scored_on"]}
-    table = table[table["dataset"].isin(ends) & table["scored_on"].isin(ends)]
+    table = _carried(table)
     table = table.assign(method=table["arm"].str.replace(r" from .*$", "", regex=True))
     key = ["network", "method", "at", "dataset", "scored_on"]
     cells = table.groupby(key, sort=False)["accuracy"].agg(lambda values: percent(*interval(values)))

@@ -106,7 +106,7 @@ def run(preset: str, seeds: list[int], data: list[str], notebooks: Path, out: Pa
 def _no_transfer(study: Study) -> str:
     """Say why a study has no transfer, if so: its data set has too few classes to be halved."""
     try:
-        study.transfer_pair()
+        study.carried_among()
     except ValueError as problem:
         return str(problem)
     return ""

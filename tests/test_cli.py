@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -80,10 +81,13 @@ def test_one_experiment_its_card_and_its_push(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["study", "huge"], "unknown preset 'huge'; allowed: mini, paper, small"),
+        (["study", "huge"], "unknown preset 'huge'; allowed: mini, paper, small, world"),
         (["study", "mini", "--methods", "magic"], "mini has no method 'magic'; allowed: dense, colt"),
         (["study", "mini", "--seeds", "a"], "seeds must be whole numbers"),
         (["study", "mini", "--workers", "0"], "workers must be at least 1"),
+        (["study", "mini", "--minutes", "0"], "minutes must be positive, not 0"),
+        (["study", "paper", "--piece", "vgg"], "paper has no piece 'vgg'; allowed: conv3, resnet18-short"),
+        (["plan", "mini", "--methods", "colt", "--transfer"], "give one"),
         (["study", "mini", "--device", "tpu"], "unknown device 'tpu'"),
         (["run", "--method", "magic"], "unknown method 'magic'"),
         (["run", "--network-args", "{"], "a value is no YAML"),
@@ -98,6 +102,35 @@ def test_a_mistake_is_one_line_and_status_2(arguments, message, tmp_path, capsys
     assert main([a.replace("STORE", str(tmp_path)) for a in arguments]) == 2
     shown = capsys.readouterr()
     assert shown.err.startswith("error: ") and message in shown.err and len(shown.err.splitlines()) == 1
+
+
+def test_a_study_in_pieces_of_minutes_ends_as_one_in_one_go(study_file, tmp_path):
+    """Each piece is a process of its own with a time limit; between them only records and tickets are carried over."""
+    content = yaml.safe_load(study_file.read_text())
+    content["base"]["recipe"] |= {"epochs": 12}
+    content |= {"grid": {}, "seeds": [0], "methods": {"dense": {"scores": []}, "colt": {}, "matched": {}}}
+    content["transfer"] = {"among": ["cifar10-mini:0-1", "cifar10-mini:2-3"], "scores": [0.5], "seeds": [0]}
+    content["base"]["recipe"] |= {"batch_size": 32}
+    study_file.write_text(yaml.safe_dump(content))
+    command = [sys.executable, "-m", "colt_core.cli", "study", str(study_file), "--device", "cpu"]
+    pieces, said = 0, ""
+    while "experiments done" not in said:
+        limit = ["--minutes", "0.1", "--store", str(tmp_path / "pieces")]
+        done = subprocess.run([*command, *limit], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        said, pieces = done.stdout, pieces + 1
+        assert pieces < 30
+        for folder in ("trainings", "scores"):
+            shutil.rmtree(tmp_path / "pieces" / folder, ignore_errors=True)
+    assert pieces > 1, "the study ended within one piece: make it longer"
+    assert main(["study", str(study_file), "--device", "cpu", "--store", str(tmp_path / "whole")]) == 0
+    tickets = {p.relative_to(tmp_path / "whole"): p.read_bytes() for p in (tmp_path / "whole").glob("*/round-*")}
+    assert len(tickets) > 10
+    for name, content in tickets.items():
+        assert (tmp_path / "pieces" / name).read_bytes() == content
+    kept = ["experiment", "scored_on", "round", "accuracy", "density"]
+    tables = [cc.report.load(tmp_path / name).sort_values(kept)[kept] for name in ("pieces", "whole")]
+    assert tables[0].reset_index(drop=True).equals(tables[1].reset_index(drop=True))
 
 
 def test_help_shows_every_command_with_examples():

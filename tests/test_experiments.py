@@ -293,11 +293,12 @@ def test_a_worker_that_dies_ends_the_study_instead_of_hanging_it(make, tmp_path,
 # --- presets ---
 
 
-@pytest.mark.parametrize("name", ["mini", "small", "paper"])
+@pytest.mark.parametrize("name", ["mini", "small", "world", "paper"])
 def test_ready_studies_are_valid_and_say_what_they_are(name):
     study = Study.named(name)
     assert {"dense", "colt", "imp", "matched", "random"} <= set(study.methods) and len(study.seeds) >= 3
-    assert study.title and len(study.experiments()) == len(study.methods) * len(study.seeds)
+    sets = len(study.grid.get("dataset", [0]))
+    assert study.title and len(study.experiments()) == sets * len(study.methods) * len(study.seeds)
     assert study.experiment("imp").rate == 0.2
 
 
@@ -318,9 +319,54 @@ def test_a_preset_can_be_put_on_other_data(folder):
     study = Study.named("mini", str(folder))
     assert study.dataset == str(folder)
     with pytest.raises(ValueError, match="has 3 classes; to be split in two halves it needs four"):
-        study.transfer_pair()
+        study.transfers()
     four = Study.named("mini", "cifar10-mini:2-5")
-    assert four.transfer_pair() == ("cifar10-mini:2,3", "cifar10-mini:4,5")
+    assert four.carried_among() == ("cifar10-mini:2,3", "cifar10-mini:4,5")
+    assert {e.dataset for e in four.transfers()} == {"cifar10-mini:2,3", "cifar10-mini:4,5"}
+
+
+def test_the_transfer_matrix_has_every_direction_with_its_controls():
+    study = Study.named("world")
+    names, found = ["cifar10", "cifar100", "tinyimagenet"], study.transfers([0])
+    for method in ("colt", "random", "reinit"):
+        pairs = {(e.dataset, e.score_on or e.dataset) for e in found if e.method == method}
+        assert pairs == {(source, target) for source in names for target in names}
+    assert sorted(e.dataset for e in found if e.method == "dense") == names
+    assert len(found) == 3 * 9 + 3 and {e.seed for e in study.transfers()} == {0, 1, 2}
+    own = [e.hash for e in study.experiments([0])]
+    assert all(e.hash in own for e in found), "what the study finds anyway is not found again for the transfers"
+
+
+def test_a_study_of_pieces_is_run_in_their_order(tmp_path):
+    pieces = [{"name": "first", "seeds": [0]}, {"name": "second", "base": {"parts": 5}, "methods": {"colt": {}}}]
+    content = {"title": "t", "base": {"rate": 0.3}, "methods": {"colt": {}, "dense": {}}, "seeds": [0, 1]}
+    path = tmp_path / "pieces.json"
+    path.write_text(json.dumps(content | {"pieces": pieces}))
+    first, second = Study.named(str(path)).each()
+    assert first.name == "pieces/first" and [(e.method, e.seed) for e in first.experiments()] == [
+        ("colt", 0),
+        ("dense", 0),
+    ]
+    assert [(e.method, e.seed, e.parts, e.rate) for e in second.experiments()] == [
+        ("colt", 0, 5, 0.3),
+        ("colt", 1, 5, 0.3),
+    ]
+    assert [piece.name for piece in Study.named("mini").each()] == ["mini"]
+
+
+def test_the_paper_study_asks_what_a_gpu_is_to_answer_in_order():
+    pieces = Study.named("paper").each()
+    networks = [piece.base["network"] for piece in pieces]
+    assert networks == ["conv3", "resnet18", "mobilenetv2", "resnet18", "resnet18", "mobilenetv2"]
+    full = [piece for piece in pieces if piece.name.split("/")[1] in ("conv3", "resnet18", "mobilenetv2")]
+    for piece in full:
+        assert {"colt", "imp", "matched", "union", "random"} <= set(piece.methods) and len(piece.seeds) == 3
+        assert all(e.scores == () and e.recipe.epochs == 50 for e in piece.experiments())
+        assert {e.dataset for e in piece.experiments()} == {"cifar10", "cifar100"}
+    short = pieces[1].experiment("colt")
+    assert short.recipe.epochs == 20 and len(short.scores) == 5
+    moved = [e for piece in pieces for e in (piece.transfers() if piece.transfer else [])]
+    assert any((e.dataset, e.score_on, e.network) == ("tinyimagenet", "cifar10", "resnet18") for e in moved)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +379,10 @@ def test_a_preset_can_be_put_on_other_data(folder):
         ("title: t\nbase: {speed: 3}\nmethods: {colt: {}}", "unknown key 'speed'"),
         ("title: t\nbase: {}\nmethods: {colt: {}}\nsedes: [0]", "unknown key 'sedes'"),
         ("title: t\nbase: [1]\nmethods: {colt: {}}", "base"),
-        ("title: t\nbase: {}\nmethods: {colt: {}}\ntransfer: {source: x}", "needs the keys source and target"),
+        ("title: t\nbase: {}\nmethods: {colt: {}}\ntransfer: {source: x}", "unknown key 'source'; allowed: among"),
+        ("title: t\nbase: {}\nmethods: {colt: {}}\ntransfer: {among: [x]}", "at least two different data sets, not x"),
+        ("title: t\nbase: {}\nmethods: {colt: {}}\npieces: [{base: {}}]", "every piece needs a name of its own"),
+        ("title: t\nbase: {}\nmethods: {colt: {}}\npieces: [{name: a, base: {speed: 1}}]", "unknown key 'speed'"),
         ("title: t\nbase: {}\nmethods: {}", "at least one is needed"),
         ("title: t\nbase: {}\nmethods: {colt: {pooling: mean}}", "pooling belongs to the method consensus alone"),
         ("title: t\nbase: {}\nmethods: {consensus: {pooling: median}}", "pooling"),
@@ -366,7 +415,7 @@ def test_a_grid_is_every_combination_and_no_experiment_twice(tmp_path):
 
 
 def test_an_unknown_preset_names_the_ready_ones():
-    with pytest.raises(ValueError, match="unknown preset 'huge'; allowed: mini, paper, small"):
+    with pytest.raises(ValueError, match="unknown preset 'huge'; allowed: mini, paper, small, world"):
         Study.named("huge")
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from test_report import records
+from test_report import carried_records, records
 
 import colt_core as cc
 from colt_core import plots, report
@@ -33,7 +33,6 @@ def drawings(runs, few, parts):
     cycle = runs["colt"][1]
     layers = pd.DataFrame([{"round": c.number} | row for c in runs["colt"] if c.overlap for row in c.overlap.layers])
     accuracy = report.accuracy_table(records(), [0.5, 0.7])
-    arms = accuracy.assign(arm=accuracy["method"])
     yield plots.class_counts({"class": plots.counts_table(parts, few.classes)})
     yield plots.pictures(parts)
     yield plots.magnitudes([torch.rand(500), torch.rand(500)], [0.3, 0.3], 0.3)
@@ -43,7 +42,8 @@ def drawings(runs, few, parts):
     yield plots.filters(*cycle.partition_masks, "conv2.weight")
     yield plots.accuracy_sparsity(accuracy)
     yield plots.accuracy_sparsity(report.accuracy_table(records(2), [0.5]))
-    yield plots.transfer(arms, "Transfer")
+    moved = carried_records()
+    yield plots.transfer(report.transfers(moved, [0.5]), report.transfer_gains(moved, [0.5]))
     yield plots.costs(report.rounds_table(records(), [0.8, 0.9]))
     compared = report.compare(records(), "colt", "imp", [0.5, 0.7])
     yield plots.comparisons(compared)
@@ -109,3 +109,16 @@ def test_a_forest_shows_each_difference_beside_the_margin():
     places = [bars.lines[0].get_xdata()[0] for bars in axis.containers]
     assert places == pytest.approx(list(100 * table["difference"]))
     assert [label.get_text() for label in axis.get_yticklabels()] == ["50% sparse", "70% sparse"]
+
+
+def test_the_transfer_figure_writes_what_the_tables_say():
+    moved = carried_records()
+    table, gains = report.transfers(moved, [0.5]), report.transfer_gains(moved, [0.5])
+    figure = plots.transfer(table, gains)
+    titles = [axis.get_title(loc="left") for axis in figure.axes]
+    assert titles[0] == "accuracy in %, 50% sparse" and len(titles) == 5
+    own = figure.axes[1]
+    assert own.get_title(loc="left") == "points against the target's own"
+    written = {t.get_position(): t.get_text() for t in own.texts}
+    assert written[(1.5, 0.5)].startswith("-3.0"), "from a to b"
+    assert (0.5, 0.5) not in written, "a has no ticket but its own"

@@ -100,7 +100,16 @@ def test_the_verdict_says_when_seeds_are_too_few_or_noise_too_large():
 
 def test_the_papers_table_is_written_as_csv_markdown_and_latex(tmp_path):
     table = report.paper_table(records(), [0.5, 0.7])
-    assert table.columns.tolist() == ["dataset", "network", "method", "seeds", "dense", "50% sparse", "70% sparse"]
+    assert table.columns.tolist() == [
+        "dataset",
+        "network",
+        "method",
+        "training images",
+        "seeds",
+        "dense",
+        "50% sparse",
+        "70% sparse",
+    ]
     csv, markdown, latex = report.save(table, tmp_path, "table")
     assert pd.read_csv(csv).equals(table)
     assert "91.0 ± 2.5" in markdown.read_text() and r"\begin{tabular}" in latex.read_text()
@@ -373,3 +382,86 @@ def test_a_ticket_is_compared_with_the_control_that_shares_its_settings():
 def test_no_records_and_no_scores_make_no_tables(tmp_path):
     assert report.tables(tmp_path) == {}
     assert set(report.tables(records=records().query("kind == 'round'"))) == {"reach"}
+
+
+# --- transfer ---
+
+
+def carried_records(seeds=3):
+    """Tickets of two sources on two targets: on another target COLT's lose 3 points, random ones 1, re-drawn ones 2."""
+    rows = []
+    loss = {"colt": 0.03, "random": 0.01, "reinit": 0.02}
+    for seed in range(seeds):
+        for source in ("a", "b"):
+            about = {"dataset": source, "network": "n", "seed": seed}
+            dense = about | {"method": "dense", "experiment": f"dense{source}{seed}", "round": 0, "density": 1.0}
+            rows.append(dense | {"kind": "round", "train_images": 100 + 100 * (source == "b")})
+            rows.append(
+                dense | {"kind": "score", "scored_on": source, "accuracy": 0.9, "chance": 0.1, "train_images": 100}
+            )
+            for method, lost in loss.items():
+                row = about | {"method": method, "experiment": f"{method}{source}{seed}", "round": 1, "density": 0.4}
+                rows.append(row | {"kind": "round", "train_images": 100 + 100 * (source == "b")})
+                for target in ("a", "b"):
+                    accuracy = 0.8 + seed / 50 - lost * (target != source) + 0.01 * (method == "colt")
+                    accuracy += 0.004 * (seed - 1) * (target != source and method == "colt")
+                    where = {
+                        "kind": "score",
+                        "scored_on": target,
+                        "chance": 0.1,
+                        "train_images": 100 if target == "a" else 200,
+                    }
+                    rows.append(row | where | {"accuracy": accuracy})
+    frame = pd.DataFrame(rows)
+    frame.loc[(frame["kind"] == "score") & (frame["scored_on"] == "b"), "train_images"] = 200
+    return frame
+
+
+def test_the_transfer_table_is_source_by_target_with_the_size_of_both_data_sets():
+    table = report.transfers(carried_records(), [0.5]).set_index(["source", "target", "method"])
+    assert table.loc[("a", "b", "colt"), "accuracy"] == pytest.approx(0.80)
+    assert table.loc[("b", "b", "colt"), "accuracy"] == pytest.approx(0.83)
+    assert table.loc[("a", "b", "colt"), ["train_images", "source_images"]].tolist() == [200, 100]
+    assert set(table.index.get_level_values("method")) == {"colt", "random", "reinit", "dense"}
+    assert (table.loc[(slice(None), slice(None), "dense"), "at"] == 0).all()
+
+
+def test_gains_are_paired_by_seed_against_every_control_and_pooled_over_all_pairs():
+    gains = report.transfer_gains(carried_records(), [0.5]).set_index(["source", "target", "against"])
+    expected = {"own": -0.03, "random": 0.01 - 0.03 + 0.01, "reinit": 0.01 - 0.03 + 0.02}
+    for against, points in expected.items():
+        row = gains.loc[("a", "b", against)]
+        assert row["difference"] == pytest.approx(points) and row["seeds"] == 3
+        low, high = stats.t.interval(0.95, 2, points, stats.sem([points - 0.004, points, points + 0.004]))
+        assert row["half_width"] == pytest.approx((high - low) / 2)
+        assert gains.loc[("all", "all", against), "difference"] == pytest.approx(points)
+    dense = gains.loc[("a", "b", "dense")]
+    assert dense["difference"] == pytest.approx(0.80 - 0.9) and dense["other_sparsity"] == pytest.approx(0)
+    assert ("b", "b", "own") not in gains.index and gains.loc[("b", "b", "random"), "difference"] == pytest.approx(0.01)
+    both = gains.loc[[("a", "b", "own"), ("b", "a", "own")]]
+    assert both["p_holm"].tolist() == pytest.approx([2 * p for p in both["p"]])  # two tests, equal p values
+
+
+def test_the_transfer_sentences_name_source_target_and_size():
+    lines = report.transfer_conclusion(report.transfer_gains(carried_records(), [0.5]))
+    assert lines[0].startswith(
+        "mean over all pairs, the source's ticket (60.0% sparse) against the target's own ticket"
+    )
+    assert "worse" in lines[0]
+    one = next(line for line in lines if line.startswith("b (200 training images): ticket of a"))
+    assert "-3.0 ± 1.0 points over 3 seeds" in one
+
+
+def test_without_intervals_gains_are_points_and_the_sentences_say_so():
+    lines = report.transfer_conclusion(report.transfer_gains(carried_records(2), [0.5]))
+    assert all("too few for a conclusion" in line for line in lines)
+
+
+def test_every_table_and_sentence_tells_the_number_of_training_images():
+    frame = records().assign(train_images=18_000)
+    tables = [report.accuracy_table(frame, [0.5]), report.compare(frame, "colt", "imp", [0.5])]
+    tables += [report.reach(frame, [0.5]), report.area(frame, 0.5, 0.7), report.at_rounds(frame, [2])]
+    assert all((table["train_images"] == 18_000).all() and len(table) for table in tables)
+    assert (report.paper_table(frame, [0.5])["training images"] == 18_000).all()
+    assert report.conclusion(tables[1], "A", "B")[0].startswith("d (18,000 training images): A (50.0% sparse)")
+    assert report.verdict(tables[1], "A", "B")[0].startswith("d (18,000 training images): A (50.0% sparse)")

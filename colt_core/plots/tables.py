@@ -1,7 +1,11 @@
 """Figures of notebooks 04 to 06: accuracy, transfer, cost, differences."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .. import report
@@ -40,27 +44,53 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "Accuracy of tickets, tr
     return figure
 
 
-def transfer(table: pd.DataFrame, title: str) -> Figure:
-    """Draw accuracy on the target by arm and sparsity; `table` has arm, at, accuracy, half_width, and a dense row."""
-    arms = [arm for arm in dict.fromkeys(table["arm"]) if arm != "dense"]
-    shades = dict(zip(arms, ("#D55E00", "#0072B2", "#CC79A7", "#999999", "#009E73"), strict=False))
-    levels = sorted(set(table[table["arm"] != "dense"]["at"]))
-    with canvas(size=(8.4, 4.0)) as (figure, axis):
-        for i, arm in enumerate(arms):
-            rows = table[table["arm"] == arm].set_index("at").reindex(levels)
-            places = np.arange(len(levels)) + (i - (len(arms) - 1) / 2) * 0.16
-            half = None if rows["half_width"].isna().all() else rows["half_width"]
-            axis.errorbar(places, rows["accuracy"], half, fmt="sDov^"[i], color=shades[arm], capsize=3, label=arm)
-        dense = table[table["arm"] == "dense"]["accuracy"]
-        if len(dense):
-            axis.axhline(float(dense.iloc[0]), color="#000000", linestyle="--", label="dense")
-        axis.set_xticks(range(len(levels)), [report.level(at) for at in levels])
-        axis.set(ylabel="test accuracy on the target", title=title, xlim=(-0.6, len(levels) - 0.4))
-        percent_axis(axis)
-        guessing(axis, float(table["chance"].iloc[0]))
-        axis.set_ylim(0.7 * float(table["chance"].iloc[0]))
-        figure.legend(fontsize=9, loc="outside right upper")
+def transfer(table: pd.DataFrame, gains: pd.DataFrame, title: str = "Tickets carried over") -> Figure:
+    """Draw source by target as heatmaps, a row of them a sparsity: accuracy, then what a ticket gains on each control.
+
+    `table` is `report.transfers`, `gains` `report.transfer_gains`. Every column of panels shares its colours; what is
+    written in a cell is mean and half-width of the 95 % interval (from three seeds on), in percent or points.
+    """
+    tickets = table[table["method"].str.split(" ").str[0] == "colt"]
+    names = list(dict.fromkeys([*tickets["source"], *tickets["target"]]))
+    levels = sorted(set(tickets["at"]))
+    against = [kind for kind in report.AGAINST if kind in set(gains["against"])]
+    bound = max(1.0, 100 * float(gains["difference"].abs().max()))
+    size = (1.4 + 0.75 * len(names), 1.5 + 0.62 * len(names))
+    with canvas(1 + len(against), len(levels), size, squeeze=False, sharey=True) as (figure, axes):
+        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+        for row, at in zip(axes, levels, strict=True):
+            _cells(row[0], names, tickets[tickets["at"] == at], "accuracy", cmap="Greys", vmin=0, vmax=1)
+            row[0].set_title(f"accuracy in %, {report.level(at)}", fontsize=9)
+            row[0].set_ylabel("source")
+            for axis, kind in zip(row[1:], against, strict=True):
+                found = gains[(gains["at"] == at) & (gains["against"] == kind) & (gains["source"] != "all")]
+                _cells(axis, names, found, "difference", cmap="vlag", vmin=-bound, vmax=bound)
+                axis.set_title(f"points against {WORDS[kind]}", fontsize=9)
+        for axis in axes[-1]:
+            axis.set_xlabel("target")
     return figure
+
+
+WORDS = {"own": "the target's own", "random": "random, same layers", "reinit": "re-drawn weights", "dense": "dense"}
+
+
+def _cells(axis: Axes, names: list[str], rows: pd.DataFrame, column: str, **colours: Any) -> None:
+    """Draw one heatmap of source by target; cells without a value stay empty."""
+    mean = rows.pivot_table(index="source", columns="target", values=column).reindex(index=names, columns=names)
+    text = {(r.source, r.target): report.percent(getattr(r, column), r.half_width) for r in rows.itertuples()}
+    signed = {
+        key: value if column == "accuracy" or value.startswith("-") else f"+{value}" for key, value in text.items()
+    }
+    written = [[signed.get((source, target), "").replace(" ± ", "\n± ") for target in names] for source in names]
+    scale = 1 if column == "accuracy" else 100
+    sns.heatmap(
+        scale * mean.astype(float), ax=axis, annot=np.array(written), fmt="", cbar=False, square=False,
+        linewidths=1, annot_kws={"fontsize": 8}, **colours,
+    )  # fmt: skip
+    axis.set(xlabel="", ylabel="")
+    axis.grid(False)
+    axis.tick_params(axis="x", labelsize=8, labelrotation=25)
+    axis.tick_params(axis="y", labelsize=8, labelrotation=0)
 
 
 def costs(table: pd.DataFrame) -> Figure:
