@@ -264,6 +264,7 @@ def load(name: str, validation: float = 0.1, seed: int = 0, size: int | None = N
 
 
 RESIZE = "to resize all, add a size to the folder's name, for example pictures@32"
+CIFAR100_STATISTICS = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)  # mean, std: its training set's, rounded
 BUILT_IN = ("cifar10-mini", "cifar10", "cifar100", "tinyimagenet")
 
 

@@ -5,7 +5,7 @@ import json
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,7 +18,12 @@ from .settings import Settings
 from .training import Recipe
 
 FORMAT = 2  # part of every hash: raise it when the same description comes to mean another computation
-OPTIONAL = ("early_bird", "pooling")  # joined later: where they are None an experiment's hash is what it was before
+OPTIONAL = (
+    "early_bird",
+    "pooling",
+    "official",
+)  # joined later: where they are None an experiment's hash is what it was before
+Choice = Literal["best-epoch", "statistics-kept", "all-counted", "test-selected", "cifar100-normalised"]
 STUDIES = Path(__file__).parent / "studies"
 
 
@@ -46,6 +51,12 @@ class Experiment(Settings):
         None: every training lasts its recipe. Else see `EarlyBird`; scores always last theirs.
     pooling
         Of consensus alone: "smallest", "geometric" (where none is named) or "mean".
+    official
+        Choices of the COLT authors' code that are no part of the method, as switches (notebook 13 measures each):
+        "best-epoch", the first round prunes the weights of the best validation epoch, not the last;
+        "statistics-kept", BatchNorm's running statistics are not rewound; "all-counted", `target` counts every weight,
+        head and normalisation too; "test-selected", the accuracy is that of the best epoch on the test set;
+        "cifar100-normalised", any data set is normalised with CIFAR-100's mean and standard deviation.
     seed
         Of everything: initialisation, splits, training.
     scores
@@ -69,6 +80,7 @@ class Experiment(Settings):
     rewind: int = Field(0, ge=0)
     early_bird: EarlyBird | None = None
     pooling: Pooling | None = None
+    official: tuple[Choice, ...] | None = None
     seed: int = Field(0, ge=0)
     scores: tuple[float, ...] | None = ()
     score_on: str | None = None
@@ -114,6 +126,11 @@ class Experiment(Settings):
             datasets.check_fraction("scores", value)
         return values
 
+    @field_validator("official")
+    @classmethod
+    def _each_once(cls, values: tuple[Choice, ...] | None) -> tuple[Choice, ...] | None:
+        return tuple(sorted(set(values))) if values else None
+
     @model_validator(mode="after")
     def _pooling_of_consensus(self) -> Self:
         if self.pooling and self.method != "consensus":
@@ -140,6 +157,7 @@ class Experiment(Settings):
             **{name: getattr(self, name) for name in names},
             "pooling": self.pooling,
             "early_bird": json.dumps(self.early_bird.model_dump(), sort_keys=True) if self.early_bird else None,
+            **({"official": " ".join(self.official)} if self.official else {}),
             "network_args": json.dumps(self.network_args, sort_keys=True),
             "recipe": json.dumps(self.recipe.model_dump(mode="json"), sort_keys=True),
         }

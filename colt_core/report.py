@@ -19,7 +19,19 @@ from .training import RECIPES
 
 SETTING = ["scored_on", "network", "method"]
 LEAST_SEEDS = 3  # fewer: points only, no interval
-OPTIONS = ("parts", "by", "rate", "target", "scope", "rewind", "pooling", "early_bird", "network_args", "recipe")
+OPTIONS = (
+    "parts",
+    "by",
+    "rate",
+    "target",
+    "scope",
+    "rewind",
+    "pooling",
+    "early_bird",
+    "official",
+    "network_args",
+    "recipe",
+)
 SHARED = ("parts", "by", "rate", "scope", "rewind", "early_bird")  # what those that follow COLT have in common with it
 AT_ONCE = ("dense", "random", "reinit", "oneshot", "snip", "grasp", "synflow")  # no rounds of training of their own
 UNITS = ("image_epochs", "flops", "seconds")
@@ -112,6 +124,8 @@ def _settings(row: dict[str, Any]) -> dict[str, Any]:
         missing = value is None or value != value  # NaN
         if name in ("network_args", "recipe"):
             flat |= {} if missing else json.loads(value)
+        elif name == "official":
+            flat[name] = "no" if missing else value
         elif name == "early_bird":
             flat |= {name: "no"} if missing else {name: "yes", **json.loads(value)}
         else:

@@ -5,6 +5,7 @@ import json
 import math
 import platform
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,6 +145,7 @@ def _finish_described(experiment: dict[str, Any], store: str, device: str) -> No
     """What a worker process does for `study`. A user's folder may have changed since it was last read."""
     if not datasets.is_built_in(experiment["dataset"]):
         _data.cache_clear()
+        _as_seen.cache_clear()
         _prints.cache_clear()
     _finish(Experiment(**experiment), open_store(store), device, 1)
 
@@ -177,8 +179,9 @@ def ticket_name(experiment: Experiment | str, number: int) -> str:
 def _setting(
     experiment: Experiment, store: Store, device: str, threads: int, last: Round | None, watch: Watch | None = None
 ) -> Setting:
-    data = _data(experiment.dataset)
+    data = _as_seen(experiment.dataset, experiment.official)
     reference = experiment.reference()
+    switches = {"best_epoch": "best-epoch", "keep_statistics": "statistics-kept", "count_all": "all-counted"}
     names = ("recipe", "rate", "target", "parts", "by", "seed")
     return Setting(
         network=models.build(experiment.network, len(data.classes), experiment.seed, **experiment.network_args),
@@ -186,6 +189,7 @@ def _setting(
         **{name: getattr(experiment, name) for name in names},
         options={
             **{name: getattr(experiment, name) for name in ("scope", "rewind", "seed", "early_bird")},
+            **{name: choice in (experiment.official or ()) for name, choice in switches.items()},
             **{"device": device, "threads": threads, "resume": last, "store": store},
             "watch": partial(watch, experiment.hash) if watch else None,
             "provenance": {"experiment": experiment.hash, "method": experiment.method, "torch": torch.__version__},
@@ -207,7 +211,8 @@ def _score(
     ticket: Ticket, experiment: Experiment, target: str, store: Store, device: str, threads: int
 ) -> tuple[Score, dict[str, Any]]:
     """Score a ticket, or look the score up where any experiment has scored the very same."""
-    data, prints = _data(target), _prints(target)
+    data = _as_seen(target, experiment.official, scoring=True)
+    prints = [part.fingerprint() for part in (data.train, data.validation, data.test)]
     where = {"device": device, "threads": threads}
     recipe = experiment.recipe.model_dump(mode="json")
     about = [FORMAT, ticket.hash, prints, recipe, experiment.seed, where, torch.__version__]
@@ -220,7 +225,7 @@ def _score(
 
     while True:
         if (score := known()) is not None:
-            return score, where
+            return replace(score, accuracy=score.best_accuracy) if data.validation is data.test else score, where
         with store.claim(name, until=lambda: known() is not None) as mine:
             if not mine or known() is not None:
                 continue
@@ -228,12 +233,22 @@ def _score(
             score = evaluate(ticket, data, experiment.recipe, experiment.seed, device, threads, checkpoint)
             store.write(f"{name}.json", json.dumps(score.as_dict()))
             checkpoint.clear()
-            return score, where
 
 
 @lru_cache(maxsize=4)
 def _data(name: str) -> Dataset:
     return datasets.load(name)
+
+
+@lru_cache(maxsize=4)
+def _as_seen(name: str, official: tuple[str, ...] | None, scoring: bool = False) -> Dataset:
+    """Return a data set as an experiment sees it: see `Experiment.official`."""
+    data, choices = _data(name), official or ()
+    if "cifar100-normalised" in choices:
+        mean, std = datasets.CIFAR100_STATISTICS
+        parts = {n: replace(getattr(data, n), mean=mean, std=std) for n in ("train", "validation", "test")}
+        data = replace(data, **parts)
+    return replace(data, validation=data.test) if scoring and "test-selected" in choices else data
 
 
 @lru_cache(maxsize=16)

@@ -10,7 +10,7 @@ from ..data import Images
 from ..masks import Mask
 from ..tickets import Round
 from ..training import Recipe
-from .cycles import Options, check_inputs, cycles, magnitude_masks, stopping_rule
+from .cycles import Options, check_inputs, cycles, magnitude_masks, share_of, stopping_rule
 
 
 def colt(
@@ -65,7 +65,7 @@ def colt(
         raise ValueError(f"unknown way to combine masks {combine!r}; allowed: and, or, or a number up to {len(parts)}")
     names = models.prunable(network, given.stem, given.head)
     dense = masks.dense(dict(network.named_parameters()), names)
-    done = stopping_rule(densities, rate, target, dense, given.scope)
+    done = stopping_rule(densities, rate, target, dense, given.scope, share_of(dense, network, given))
 
     def choose(copies: list[nn.Module], mask: Mask, number: int) -> tuple[list[Mask], Mask]:
         if densities is None:

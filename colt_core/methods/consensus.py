@@ -11,7 +11,7 @@ from ..data import Images
 from ..masks import Mask
 from ..tickets import Round
 from ..training import Recipe
-from .cycles import Options, check_inputs, cycles, magnitude_masks, rate_to, stopping_rule
+from .cycles import Options, check_inputs, cycles, magnitude_masks, rate_to, share_of, stopping_rule
 
 Pooling = Literal["smallest", "geometric", "mean"]
 
@@ -60,7 +60,7 @@ def consensus(
     check_inputs(network, parts, recipe, given)
     names = models.prunable(network, given.stem, given.head)
     dense = masks.dense(dict(network.named_parameters()), names)
-    done = stopping_rule(densities, rate, target, dense, given.scope)
+    done = stopping_rule(densities, rate, target, dense, given.scope, share_of(dense, network, given))
 
     def choose(copies: list[nn.Module], mask: Mask, number: int) -> tuple[list[Mask], Mask]:
         step = rate if densities is None else rate_to(densities[number - 1], mask)

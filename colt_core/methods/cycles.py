@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from .. import masks, models
@@ -41,6 +42,12 @@ class Options:
         Where to compute; `workers` copies side by side (see `train_copies`).
     early_bird
         End each round's trainings once their masks have settled (see `EarlyBird`); None: train the whole recipe.
+    best_epoch
+        The first round prunes the weights of the best validation epoch instead of the last (the COLT authors' code).
+    keep_statistics
+        BatchNorm's running statistics are not rewound (their code again): a copy goes on with those of its last round.
+    count_all
+        `target` counts every weight of the network, head and normalisation too (and again).
     stem, head
         False, True: leave the first layer out of the mask, take the classifier in.
     store
@@ -63,6 +70,9 @@ class Options:
     threads: int = 1
     workers: int | None = None
     early_bird: EarlyBird | None = None
+    best_epoch: bool = False
+    keep_statistics: bool = False
+    count_all: bool = False
     stem: bool = True
     head: bool = False
     store: Store | None = None
@@ -98,6 +108,8 @@ def check_inputs(network: nn.Module, parts: list[Images], recipe: Recipe, option
         raise ValueError(f"partition {empty[0]} of {len(parts)} is empty")
     if options.head and any(len(part.classes) != about["classes"] for part in parts):
         raise ValueError("head=True needs copies with one head: not partitions by class")
+    if options.best_epoch and not options.validation:
+        raise ValueError("to prune the weights of the best epoch, validation images are needed: validation=[...]")
     if options.rewind and options.whole is None:
         raise ValueError("to rewind to a later step, the whole training images are needed: whole=data.train")
     if options.whole is not None and options.rewind >= (steps := recipe.epochs * recipe.steps(len(options.whole))):
@@ -130,25 +142,38 @@ def step_flops(network: nn.Module, images: Images) -> float:
 
 
 def train_round(
-    ticket: Ticket, parts: list[Images], recipe: Recipe, options: Options, number: int, choose: Choose
+    ticket: Ticket,
+    parts: list[Images],
+    recipe: Recipe,
+    options: Options,
+    number: int,
+    choose: Choose,
+    before: list[nn.Module] | None = None,
 ) -> tuple[list[nn.Module], Cost]:
     """Train a copy of a ticket on each partition, from theta0 under the mask; heads fit the partition's classes.
 
-    `choose` is how masks will be drawn from the copies: what early-bird stopping watches.
+    `choose` is how masks will be drawn from the copies: what early-bird stopping watches. `before` are the copies of
+    the last round, whose running statistics the new ones take over where they are not rewound.
     """
     early = options.early_bird
     settled = Settling(early, ticket.mask, lambda copies: choose(copies, ticket.mask, number)) if early else None
     own = ticket.architecture["classes"]
     heads = [None if len(part.classes) == own else len(part.classes) for part in parts]
     copies = [ticket.model(classes, options.seed) for classes in heads]
+    for copy, old in zip(copies, before or [] if options.keep_statistics else [], strict=False):
+        copy.load_state_dict(dict(old.named_buffers()), strict=False)
+    best = options.best_epoch and number == 1  # the store keeps last weights alone: those trainings are not looked up
     seeds = [derive(options.seed, "train", number, i) for i in range(len(parts))]
     kept = [ticket.mask_for(copy, head is not None) for copy, head in zip(copies, heads, strict=True)]
     train_copies(
         copies, parts, recipe, masks=kept, seeds=seeds, validation=options.validation,
-        device=options.device, threads=options.threads, workers=options.workers, settled=settled, store=options.store,
+        device=options.device, threads=options.threads, workers=options.workers, settled=settled,
+        store=None if best else options.store,
         first_steps=[_first_step(part, recipe, options) for part in parts],
         watch=partial(options.watch, number) if options.watch else None,
     )  # fmt: skip
+    for copy in copies if best else []:
+        copy.load_state_dict(history_of(copy).best_state or {})
     costs = [
         Cost(history.images, history.images * step_flops(copy, part), history.seconds)
         for copy, part in zip(copies, parts, strict=True)
@@ -172,12 +197,15 @@ def cycles(
     options: Options,
 ) -> Iterator[Round]:
     """Yield rounds: `choose(copies, mask, number)` gives each copy's mask and the combined one; stop when `done`."""
-    last = options.resume or first_round(network, recipe, options)
-    if options.resume is None:
+    # Running statistics lie in no ticket: where they are kept, every training is looked up again.
+    known = options.resume.number if options.resume else -1
+    last = options.resume if options.resume and not options.keep_statistics else first_round(network, recipe, options)
+    copies: list[nn.Module] = []
+    if known < 0:
         yield last
     while not done(last):
         number, before = last.number + 1, last.ticket
-        copies, cost = train_round(before, parts, recipe, options, number, choose)
+        copies, cost = train_round(before, parts, recipe, options, number, choose, copies)
         chosen, combined = choose(copies, before.mask, number)
         ticket = Ticket(before.architecture, before.theta0, combined)
         last = Round(
@@ -189,7 +217,8 @@ def cycles(
             last.cost + cost,
             epochs_saved(copies),
         )
-        yield last
+        if number > known:
+            yield last
 
 
 def curves(copies: list[nn.Module]) -> tuple[list[float], list[list[dict[str, float]]]]:
@@ -209,9 +238,11 @@ def magnitude_masks(copies: list[nn.Module], mask: Mask, rate: float, scope: str
 
 
 def stopping_rule(
-    densities: list[float] | None, rate: float, target: float, dense: Mask, scope: str
+    densities: list[float] | None, rate: float, target: float, dense: Mask, scope: str, share: float | None = None
 ) -> Callable[[Round], bool]:
     """Return the stopping rule: at the target sparsity, or at the end of a density trajectory.
+
+    `share` is the prunable weights' of all, where the target counts them all (see `share_of`); None: it does not.
 
     Raises
     ------
@@ -224,14 +255,20 @@ def stopping_rule(
         return lambda last: last.number >= len(densities)
     check_fraction("rate", rate)
     check_fraction("target", target)
-    highest = masks.reachable(dense, rate, scope)
+    highest = masks.reachable(dense, rate, scope) * (share or 1)
     if target > highest:
         raise ValueError(f"target sparsity {target} cannot be reached: pruning at rate {rate} ends at {highest:.6g}")
-    return partial(_reached, target=target)
+    return partial(_reached, target=target, count_all=share is not None)
 
 
-def _reached(last: Round, target: float) -> bool:
-    return last.sparsity >= target - 1e-12
+def _reached(last: Round, target: float, count_all: bool) -> bool:
+    return 1 - (last.density_all if count_all else last.density) >= target - 1e-12
+
+
+def share_of(dense: Mask, network: nn.Module, options: Options) -> float | None:
+    """Return which share of all weights is prunable, if the target is to count them all; else None."""
+    nothing = {name: torch.zeros_like(kept) for name, kept in dense.items()}
+    return 1 - masks.density_all(nothing, network.state_dict()) if options.count_all else None
 
 
 def rate_to(density: float, mask: Mask) -> float:

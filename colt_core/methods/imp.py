@@ -19,6 +19,7 @@ from .cycles import (
     first_round,
     magnitude_masks,
     rate_to,
+    share_of,
     stopping_rule,
     train_round,
 )
@@ -65,7 +66,8 @@ def imp(
     """
     given = Options(**({"whole": images} | options))
     check_inputs(network, [images], recipe, given)
-    done = stopping_rule(densities, rate, target, _dense(network, given), given.scope)
+    dense = _dense(network, given)
+    done = stopping_rule(densities, rate, target, dense, given.scope, share_of(dense, network, given))
 
     def choose(copies: list[nn.Module], mask: Mask, number: int) -> tuple[list[Mask], Mask]:
         step = rate if densities is None else rate_to(densities[number - 1], mask)
