@@ -4,10 +4,15 @@ import hashlib
 import json
 import os
 import re
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import torch
 
@@ -299,13 +304,14 @@ def halves(name: str) -> tuple[str, str]:
     return f"{base}:{','.join(map(str, first))}", f"{base}:{','.join(map(str, second))}"
 
 
-def channel_statistics(images: Images, chunk: int = 10_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(images: Images, chunk: int = 2_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of the pixels per channel, as fractions of 255."""
-    total, squares = torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)
+    counts = torch.zeros(3, 256, dtype=torch.int64)  # how often each value occurs in each channel
     for index in torch.arange(len(images)).split(chunk):
-        values = images.batch(index).to(torch.int32)
-        total += values.sum((0, 2, 3), dtype=torch.int64)
-        squares += (values * values).sum((0, 2, 3), dtype=torch.int64)
+        values = images.batch(index)
+        counts += torch.stack([torch.bincount(values[:, i].flatten(), minlength=256) for i in range(3)])
+    level = torch.arange(256)
+    total, squares = (counts * level).sum(1), (counts * level**2).sum(1)
     pixels = len(images) * images.size**2
     mean = total.double() / pixels
     std = (squares.double() / pixels - mean**2).sqrt().clamp(min=1.0)
@@ -425,22 +431,26 @@ def _cifar(name: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     for part in ("train", "test"):
         try:
             found = kind(str(data_folder() / "downloads"), train=part == "train", download=True)
-        except (RuntimeError, OSError, EOFError) as problem:
+        except BROKEN as problem:
             raise ValueError(_download_advice(name, problem)) from None
         tensors[f"{part}_images"] = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
         tensors[f"{part}_labels"] = torch.tensor(found.targets)
     return tensors, tuple(found.classes)
 
 
+# Of a download: no network, a connection that ends too early, a file that is not the official one, a full disk.
+BROKEN = (RuntimeError, OSError, EOFError, HTTPException, zipfile.BadZipFile, tarfile.TarError, zlib.error)
+
+
 def _download_advice(name: str, problem: Exception) -> str:
     place = data_folder() / f"{name}.safetensors"
+    if isinstance(problem, HTTPError):
+        problem.close()  # it holds the connection
     return f"{name} could not be downloaded ({problem}); without a network put the prepared file at {place}"
 
 
 def _tiny(name: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     """TinyImageNet from the official archive: classes in sorted wnid order; its validation set is the test set."""
-    import zipfile
-
     from torchvision.datasets.utils import download_url
 
     folder = data_folder() / "downloads"
@@ -448,7 +458,7 @@ def _tiny(name: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
         download_url(TINY_URL, str(folder), md5=TINY_MD5)
         with zipfile.ZipFile(folder / TINY_URL.rsplit("/", 1)[1]) as archive:
             return _read_tiny(archive)
-    except (RuntimeError, OSError, zipfile.BadZipFile) as problem:
+    except BROKEN as problem:
         raise ValueError(_download_advice(name, problem)) from None
 
 

@@ -3,8 +3,14 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import pickle
+import socket
+import struct
+import subprocess
+import sys
 import tarfile
+import textwrap
 import threading
 import zipfile
 from pathlib import Path
@@ -259,78 +265,70 @@ def test_an_altered_data_file_is_found_out(prepared, key):
 # --- the official archives ---
 
 
+class Served(http.server.SimpleHTTPRequestHandler):
+    """Files over HTTP; after `cut` bytes of a file the connection ends, or is reset."""
+
+    cut, reset = None, False
+
+    def log_message(self, *_):
+        pass
+
+    def copyfile(self, source, outputfile):
+        outputfile.write(source.read(type(self).cut) if type(self).cut else source.read())
+        if type(self).reset:  # what is still under way is lost, the other side gets an error
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 @pytest.fixture
-def served(tmp_path):
+def served(tmp_path, monkeypatch):
     """A web server on the loopback interface for archives in the official layout."""
     root = tmp_path / "served"
     root.mkdir()
-    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(quiet, directory=str(root)))
+    monkeypatch.setenv("COLT_DATA", str(tmp_path / "data"))
+    handler = type("Handler", (Served,), {})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(root)))
+    server.handle_error = lambda *_: None
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield root, f"http://127.0.0.1:{server.server_port}"
+    yield root, f"http://127.0.0.1:{server.server_port}", handler
     server.shutdown()
     server.server_close()
 
 
-@pytest.fixture
-def official_cifar(served, tmp_path, monkeypatch, mini):
-    """cifar-10-python.tar.gz with a few images, and torchvision pointed to it."""
-    from torchvision.datasets import CIFAR10
+def md5(content):
+    return hashlib.md5(content).hexdigest()
 
-    monkeypatch.setenv("COLT_DATA", str(tmp_path / "data"))
-    root, address = served
-    md5, files = {}, {}
-    for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
-        part = mini.test if name == "test_batch" else mini.train
-        index = torch.arange(hash_of(name) % 7, len(part), 37)
-        files[name] = pickle.dumps(
-            {"data": part.images[index].flatten(1).numpy(), "labels": part.labels[index].tolist()}
-        )
-    files["batches.meta"] = pickle.dumps({"label_names": list(mini.classes)})
-    with tarfile.open(root / CIFAR10.filename, "w:gz") as archive:
-        for name, content in files.items():
-            md5[name] = hashlib.md5(content).hexdigest()
-            entry = tarfile.TarInfo(f"{CIFAR10.base_folder}/{name}")
+
+def cifar_archive(name, root, address, mini, monkeypatch):
+    """The official archive with a few images, torchvision pointed to it; return its path and the test images in it."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    kind, key = (CIFAR10, "labels") if name == "cifar10" else (CIFAR100, "fine_labels")
+    train = [f"data_batch_{i}" for i in range(1, 6)] if name == "cifar10" else ["train"]
+    test = ["test_batch"] if name == "cifar10" else ["test"]
+    files = {}
+    for i, file in enumerate(train + test):
+        part = mini.test if file in test else mini.train
+        index = torch.arange(i, len(part), 37)
+        files[file] = pickle.dumps({"data": part.images[index].flatten(1).numpy(), key: part.labels[index].tolist()})
+    meta = kind.meta["filename"]
+    files[meta] = pickle.dumps({kind.meta["key"]: list(mini.classes)})
+    with tarfile.open(root / kind.filename, "w:gz") as archive:
+        for file, content in files.items():
+            entry = tarfile.TarInfo(f"{kind.base_folder}/{file}")
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
-    monkeypatch.setattr(CIFAR10, "url", f"{address}/{CIFAR10.filename}")
-    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5((root / CIFAR10.filename).read_bytes()).hexdigest())
-    monkeypatch.setattr(CIFAR10, "train_list", [[n, md5[n]] for n in files if n.startswith("data")])
-    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5["test_batch"]]])
-    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": md5["batches.meta"]})
-    return root / CIFAR10.filename, pickle.loads(files["test_batch"])
+    monkeypatch.setattr(kind, "url", f"{address}/{kind.filename}")
+    monkeypatch.setattr(kind, "tgz_md5", md5((root / kind.filename).read_bytes()))
+    monkeypatch.setattr(kind, "train_list", [[n, md5(files[n])] for n in train])
+    monkeypatch.setattr(kind, "test_list", [[n, md5(files[n])] for n in test])
+    monkeypatch.setattr(kind, "meta", kind.meta | {"md5": md5(files[meta])})
+    found = pickle.loads(files[test[0]])
+    return root / kind.filename, torch.from_numpy(found["data"]).view(-1, 3, 32, 32), found[key]
 
 
-def hash_of(text):
-    return int(hashlib.md5(text.encode()).hexdigest(), 16)
-
-
-def test_cifar10_comes_through_torchvisions_download_and_is_prepared_once(official_cifar):
-    archive, test = official_cifar
-    data = cc.load("cifar10")
-    assert torch.equal(data.test.images.flatten(1), torch.from_numpy(test["data"]))
-    assert data.test.labels.tolist() == test["labels"]
-    path = datasets.data_folder() / "cifar10.safetensors"
-    with safe_open(path, "pt") as file:
-        assert {"classes", "sha256"} <= set(file.metadata())
-    archive.unlink()
-    assert torch.equal(cc.load("cifar10").train.images, data.train.images)
-
-
-def test_an_altered_download_is_refused_and_leaves_nothing_prepared(official_cifar):
-    archive, _ = official_cifar
-    archive.write_bytes(archive.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="could not be downloaded") as caught:
-        cc.load("cifar10")
-    assert "\n" not in str(caught.value)
-    assert not list(datasets.data_folder().glob("*.safetensors*"))
-
-
-def test_tinyimagenet_is_read_from_the_official_layout(tmp_path, monkeypatch, served, mini):
-    root, address = served
-    monkeypatch.setenv("COLT_DATA", str(tmp_path / "data"))
-    wnids = ["n03", "n01", "n02"]  # the official file is not in sorted order
-    pixels = iter(mini.train.images)
+def tiny_archive(root, address, mini, monkeypatch):
+    """The official archive with three classes of twelve images, one of them grey; return path, None, test labels."""
+    wnids, pixels = ["n03", "n01", "n02"], iter(mini.train.images)  # the official file is not in sorted order
 
     def jpeg(grey=False):
         image = Image.fromarray(next(pixels).permute(1, 2, 0).numpy()).resize((64, 64))
@@ -350,11 +348,131 @@ def test_tinyimagenet_is_read_from_the_official_layout(tmp_path, monkeypatch, se
         for i in range(4):
             archive.writestr(f"tiny-imagenet-200/val/images/val_{i}.JPEG", jpeg())
     monkeypatch.setattr(datasets, "TINY_URL", f"{address}/{path.name}")
-    monkeypatch.setattr(datasets, "TINY_MD5", hashlib.md5(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(datasets, "TINY_MD5", md5(path.read_bytes()))
+    return path, None, [1, 0, 2, 1]
+
+
+@pytest.fixture(params=["cifar10", "cifar100", "tinyimagenet"])
+def official(request, served, mini, monkeypatch):
+    """An official archive on the server: name, path, test images (None: JPEG), test labels, the server's handler."""
+    root, address, handler = served
+    if request.param == "tinyimagenet":
+        return request.param, *tiny_archive(root, address, mini, monkeypatch), handler
+    return request.param, *cifar_archive(request.param, root, address, mini, monkeypatch), handler
+
+
+def test_a_data_set_comes_through_its_official_download_and_is_prepared_once(official, mini):
+    name, archive, pixels, labels, _ = official
+    data = cc.load(name)
+    assert data.test.labels.tolist() == labels
+    if pixels is None:
+        assert data.classes == ("n01", "n02", "n03") and data.train.size == 64
+        assert [a + b for a, b in zip(data.train.counts(), data.validation.counts(), strict=True)] == [12] * 3
+    else:
+        assert torch.equal(data.test.images, pixels) and data.classes == mini.classes
+    with safe_open(datasets.data_folder() / f"{name}.safetensors", "pt") as file:
+        assert {"classes", "sha256"} <= set(file.metadata())
+    archive.unlink()
+    assert torch.equal(cc.load(name).train.images, data.train.images)
+
+
+@pytest.mark.parametrize("fault", ["truncated", "altered", "interrupted", "reset", "missing"])
+def test_a_faulty_download_is_one_clear_line_leaves_nothing_and_can_be_repeated(official, fault):
+    name, archive, _, labels, handler = official
+    whole = archive.read_bytes()
+    if fault == "truncated":
+        archive.write_bytes(whole[:-100])
+    elif fault == "altered":
+        archive.write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])
+    elif fault == "missing":
+        archive.unlink()
+    else:  # of a file announced whole, half arrives
+        handler.cut, handler.reset = len(whole) // 2, fault == "reset"
+    with pytest.raises(ValueError, match=f"{name} could not be downloaded .* put the prepared file at") as caught:
+        cc.load(name)
+    assert "\n" not in str(caught.value)
+    assert not list(datasets.data_folder().glob("*.safetensors*"))
+    handler.cut, handler.reset = None, False
+    archive.write_bytes(whole)
+    assert cc.load(name).test.labels.tolist() == labels, "what the faulty download left is in the way"
+
+
+def test_an_interrupted_preparation_leaves_no_half_file(official, monkeypatch):
+    name, _, _, labels, _ = official
+    real = save_file
+
+    def full_disk(tensors, path, *about):
+        real(dict(list(tensors.items())[:1]), path)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        cc.load(name)
+    assert not list(datasets.data_folder().glob(f"{name}.safetensors"))
+    monkeypatch.setattr("safetensors.torch.save_file", real)
+    assert cc.load(name).test.labels.tolist() == labels
+
+
+WHOLE_TINY = """
+    import hashlib, json, os, sys, threading, time
+    from pathlib import Path
+    import torch
+    import colt_core as cc
+    from colt_core import training
+
+    shapes = {"train_images": [100_000, 3, 64, 64], "train_labels": [100_000], "test_images": [10_000, 3, 64, 64]}
+    shapes["test_labels"] = [10_000]
+    path, header, place = Path(os.environ["COLT_DATA"]) / "tinyimagenet.safetensors", {}, 0
+    pixels = 110_000 * 3 * 64 * 64
+    digest, block = hashlib.sha256(), bytes(2**24)
+    for start in range(0, pixels, len(block)):
+        digest.update(block[: pixels - start])
+    header["__metadata__"] = {"classes": json.dumps([f"n{i:03d}" for i in range(200)]), "sha256": digest.hexdigest()}
+    for name, shape in shapes.items():
+        kind, size = ("U8", 1) if name.endswith("images") else ("I64", 8)
+        end = place + size * int(torch.tensor(shape).prod())
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [place, end]}
+        place = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:  # black pictures: a sparse file, so that the real size costs no disk
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in ("train_labels", "test_labels"):
+            labels = torch.arange(shapes[name][0]) * 200 // shapes[name][0]
+            file.seek(8 + len(text) + header[name]["data_offsets"][0])
+            file.write(labels.numpy().tobytes())
+        file.truncate(8 + len(text) + place)
+
+    def anonymous():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("RssAnon"))
+
+    before, peak, over = anonymous(), [0], threading.Event()
+    def watch():
+        while not over.wait(0.005):
+            peak[0] = max(peak[0], anonymous())
+    threading.Thread(target=watch, daemon=True).start()
     data = cc.load("tinyimagenet")
-    assert data.classes == ("n01", "n02", "n03") and data.train.size == 64
-    assert data.test.labels.tolist() == [1, 0, 2, 1]
-    assert [a + b for a, b in zip(data.train.counts(), data.validation.counts(), strict=True)] == [12] * 3
+    parts = cc.partition(data.train, 2)
+    assert [len(part) for part in parts] == [45_000, 45_000] and len(data.validation) == 10_000
+    recipe = cc.Recipe.named("small")
+    for number, (batch, _) in enumerate(training._batches(parts[1], recipe, 0, 0)):
+        if number == 20:
+            break
+    over.set()
+    print(peak[0] - before)
+"""
+
+
+def test_all_of_tinyimagenet_is_mapped_and_takes_little_memory(tmp_path):
+    """1.35 GB of pixels, the real size, loaded, verified, split and read in batches."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("only Linux tells what memory is a process's own")
+    command = [sys.executable, "-c", textwrap.dedent(WHOLE_TINY)]
+    environment = os.environ | {"COLT_DATA": str(tmp_path), "MALLOC_TRIM_THRESHOLD_": "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 500, f"{done.stdout} MiB beyond the mapped file"
 
 
 def test_splits_and_partitions_copy_no_pixel(mini):
