@@ -531,6 +531,19 @@ def _noncentrality(count: int, level: float, power: float = 0.8) -> float:
     return float(optimize.brentq(lacking, 0, 4 * bound + 4))
 
 
+def seeds_needed(half_width: float, seeds: float, margin: float = 0.01, level: float = 0.95) -> float:
+    """Return how many seeds a paired t test needs to find a difference of `margin` with 80 % power.
+
+    From the half-width of the 95 % t interval that so many seeds gave, which tells the spread; NaN without one, and
+    infinity beyond 10,000.
+    """
+    if not half_width >= 0 or not seeds >= LEAST_SEEDS:
+        return math.nan
+    spread = half_width * math.sqrt(seeds) / float(stats.t.ppf((1 + level) / 2, seeds - 1))
+    enough = (n for n in range(2, 10_001) if _noncentrality(n, level) * spread / math.sqrt(n) <= margin)
+    return next(enough, math.inf)
+
+
 def holm(values: Iterable[float]) -> np.ndarray:
     """Return p values adjusted by Holm's step-down method; those that are NaN stay so and do not count."""
     p = np.array(list(values), dtype=float)

@@ -43,7 +43,7 @@ def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("browser")
     content = yaml.safe_load((Path(cc.__file__).parent / "studies" / "mini.yaml").read_text())
     content["base"] |= {"dataset": "cifar10-mini:0-5", "target": 0.6, "scores": [0.5]}
-    content["transfer"] = {"source": "cifar10-mini:0-2", "target": "cifar10-mini:5-7"}
+    content["transfer"] = {"among": ["cifar10-mini:0-2", "cifar10-mini:5-7"], "scores": [0.5]}
     content["methods"]["imp"] = {"rate": 0.4}
     content["seeds"] = [0]
     (root / "tiny.yaml").write_text(yaml.safe_dump(content))

@@ -44,6 +44,7 @@ def drawings(runs, few, parts):
     yield plots.accuracy_sparsity(report.accuracy_table(records(2), [0.5]))
     moved = carried_records()
     yield plots.transfer(report.transfers(moved, [0.5]), report.transfer_gains(moved, [0.5]))
+    yield plots.countings(table[table["method"] == "colt"].assign(density_all=0.5))
     yield plots.costs(report.rounds_table(records(), [0.8, 0.9]))
     compared = report.compare(records(), "colt", "imp", [0.5, 0.7])
     yield plots.comparisons(compared)

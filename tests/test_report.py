@@ -465,3 +465,15 @@ def test_every_table_and_sentence_tells_the_number_of_training_images():
     assert (report.paper_table(frame, [0.5])["training images"] == 18_000).all()
     assert report.conclusion(tables[1], "A", "B")[0].startswith("d (18,000 training images): A (50.0% sparse)")
     assert report.verdict(tables[1], "A", "B")[0].startswith("d (18,000 training images): A (50.0% sparse)")
+
+
+def test_the_seeds_needed_are_those_whose_power_is_eighty_percent():
+    values = np.array([0.010, 0.000, -0.013, 0.004])
+    half = report.interval(values)[1]
+    needed = report.seeds_needed(half, len(values))
+    power = [
+        stats.nct.sf(stats.t.ppf(0.975, n - 1), n - 1, 0.01 / (values.std(ddof=1) / math.sqrt(n)))
+        for n in (needed - 1, needed)
+    ]
+    assert power[0] < 0.8 <= power[1]
+    assert math.isnan(report.seeds_needed(math.nan, 2)) and report.seeds_needed(0.0, 3) == 2

@@ -1,10 +1,10 @@
 """Bring what a study has finished into results/<study>/: records, last tickets, tables and figure.
 
-    python tools/keep_results.py small STORE     then commit results/small and figures/small_accuracy.png
+    python tools/keep_results.py small STORE     then commit results/small and figures/small_*.png
 
-Of a finished experiment the last ticket is kept, of COLT, which others follow, and of one still under way every ticket:
-copied back into a store
-(cp -r results/small/store/* runs/), `colt study small` goes on from there and computes nothing again.
+Of COLT's experiments, which others follow, and of those under way every ticket is kept, of other finished ones none but
+the last: copied back into a store (cp -r results/small/store/* runs/), `colt study small` goes on from there and
+computes nothing again. `--records` keeps the records alone.
 """
 
 import os
@@ -18,10 +18,11 @@ import colt_core as cc
 from colt_core.runs import read_records
 
 
-def main(name: str, store: Path) -> None:
-    """Copy, and write the tables and the figure."""
+def main(name: str, store: Path, records_alone: bool) -> None:
+    """Copy, and write the tables and the figures."""
     study, out = cc.Study.named(name), Path("results") / name
-    begun = [e for e in study.experiments() if (store / e.hash / "records.jsonl").exists()]
+    asked = study.experiments() + (study.transfers() if study.transfer else [])
+    begun = {e.hash: e for e in asked if (store / e.hash / "records.jsonl").exists()}.values()
     shutil.rmtree(out / "store", ignore_errors=True)
     for experiment in begun:
         source, target = store / experiment.hash, out / "store" / experiment.hash
@@ -29,16 +30,26 @@ def main(name: str, store: Path) -> None:
         tickets = sorted(source.glob("round-*.safetensors"))
         finished = (source / "complete").exists()
         kept = tickets[-1:] if finished and experiment.method != "colt" else tickets
+        kept = [] if records_alone else kept
         for path in [*kept, *(source / n for n in ("experiment.json", "records.jsonl", "complete"))]:
             if path.exists():
                 shutil.copy(path, target)
     records = pd.DataFrame([r for e in begun for r in read_records(e, store)])
     cc.report.tables(records=records, out=out, sparsities=study.levels)
-    table = cc.report.accuracy_table(records, study.levels)
-    cc.plots.save(cc.plots.accuracy_sparsity(table), f"{name}_accuracy", table)
-    print(cc.status(study.experiments(), store).groupby(["method", "state"]).size().to_string())
+    own = records[records["scored_on"].isna() | (records["scored_on"] == records["dataset"])]
+    for dataset, rows in own.groupby("dataset", sort=False):
+        table = cc.report.accuracy_table(rows, study.levels)
+        figure = f"{name}_accuracy" if own["dataset"].nunique() == 1 else f"{name}_accuracy_{dataset}"
+        title = f"{dataset}, {table['train_images'].max():,.0f} training images"
+        cc.plots.save(cc.plots.accuracy_sparsity(table, title), figure, table)
+    if study.transfer and len(own) < len(records):
+        moved, gains = (f(records, study.carried_scores) for f in (cc.report.transfers, cc.report.transfer_gains))
+        cc.report.save(moved, out, "transfers")
+        cc.report.save(gains, out, "gains")
+        cc.plots.save(cc.plots.transfer(moved, gains), f"{name}_transfer", gains)
+    print(cc.status(begun, store).groupby(["dataset", "method", "state"]).size().to_string())
 
 
 if __name__ == "__main__":
     os.environ["COLT_OUT"] = "figures"
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), "--records" in sys.argv)

@@ -14,7 +14,7 @@ from .cycles import (
 )
 from .frame import COLOURS, KEPT, MARKERS, NAMES, STYLE, arm_name, canvas, places, png, save
 from .similar import layer_densities, order_of, similarity, tickets
-from .tables import accuracy_sparsity, comparisons, costs, overlaps, transfer
+from .tables import accuracy_sparsity, comparisons, costs, countings, overlaps, transfer
 
 __all__ = [
     "COLOURS",
@@ -29,6 +29,7 @@ __all__ = [
     "class_counts",
     "comparisons",
     "costs",
+    "countings",
     "counts_table",
     "epochs_table",
     "filters",

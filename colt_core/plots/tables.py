@@ -93,6 +93,21 @@ def _cells(axis: Axes, names: list[str], rows: pd.DataFrame, column: str, **colo
     axis.tick_params(axis="y", labelsize=8, labelrotation=0)
 
 
+def countings(table: pd.DataFrame) -> Figure:
+    """Draw sparsity over the rounds as two ways of counting give it; `table` has round, density and density_all."""
+    looks = {"density": line_look("colt"), "density_all": line_look("imp")}
+    words = {"density": "of prunable weights", "density_all": "of all weights, head and normalisation too"}
+    with canvas(size=(7.2, 3.6)) as (figure, axis):
+        for name, look in looks.items():
+            axis.plot(table["round"], 1 - table[name], label=words[name], **look)
+        axis.set(xlabel="round", ylabel="sparsity", title="One run, two ways of counting")
+        axis.set_ylim(0, 1)
+        whole_numbers(axis)
+        percent_axis(axis)
+        axis.legend(fontsize=9, loc="lower right")
+    return figure
+
+
 def costs(table: pd.DataFrame) -> Figure:
     """Draw rounds and training-image passes needed to reach each sparsity; `table` is `report.rounds_table`."""
     looks = looks_of(table["method"])
