@@ -129,21 +129,25 @@ def _tracker(how: str | None) -> Any:
 
 def _pieces(chosen: argparse.Namespace) -> list[tuple[str, list[Experiment]]]:
     """Return the experiments that the command line names, by pieces of the study."""
-    grid = Study.named(chosen.study, chosen.data)
-    pieces = {piece.name.rpartition("/")[2]: piece for piece in grid.each()}
+    whole = Study.named(chosen.study, chosen.data)
+    pieces = {piece.name.rpartition("/")[2]: piece for piece in whole.each()}
     if chosen.piece and chosen.piece not in pieces:
-        raise ValueError(f"{grid.name} has no piece {chosen.piece!r}; allowed: {', '.join(pieces)}")
+        raise ValueError(f"{whole.name} has no piece {chosen.piece!r}; allowed: {', '.join(pieces)}")
+    pieces = {chosen.piece: pieces[chosen.piece]} if chosen.piece else pieces
     wanted, seeds = chosen.methods.replace(",", " ").split(), numbers(chosen.seeds) or None
-    if unknown := [m for m in wanted if not any(m in piece.methods for piece in pieces.values())]:
-        raise ValueError(f"{grid.name} has no method {unknown[0]!r}; allowed: {', '.join(grid.methods)}")
+    allowed = dict.fromkeys(method for piece in pieces.values() for method in piece.methods)
+    if unknown := [method for method in wanted if method not in allowed]:
+        raise ValueError(f"{whole.name} has no method {unknown[0]!r}; allowed: {', '.join(allowed)}")
     if wanted and chosen.transfer:
         raise ValueError("--methods chooses among a study's own experiments, --transfer leaves them out: give one")
     found = []
-    for name, piece in pieces.items() if not chosen.piece else [(chosen.piece, pieces[chosen.piece])]:
+    for name, piece in pieces.items():
         methods = {m: own for m, own in piece.methods.items() if m in wanted or not wanted}
         own = piece.changed(methods=methods).experiments(seeds) if methods and not chosen.transfer else []
-        moved = piece.transfers(seeds) if chosen.transfer or (piece.transfer and not wanted) else []
-        found.append((name, own + moved))
+        asked = piece.transfer or (chosen.transfer and not whole.pieces)  # of no others: the halves of its classes
+        found.append((name, own + (piece.transfers(seeds) if asked and not wanted else [])))
+    if not any(experiments for _, experiments in found):
+        raise ValueError(f"{whole.name} has no transfers")
     return found
 
 
@@ -181,6 +185,8 @@ def _at_most(minutes: float | None) -> Iterator[None]:
         else:
             _thread.interrupt_main()
 
+    # Started in the background of a script, a process ignores interrupts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     main_thread, clock = threading.main_thread().ident or 0, threading.Timer(60 * minutes, end)
     clock.daemon = True
     clock.start()
@@ -192,6 +198,7 @@ def _at_most(minutes: float | None) -> Iterator[None]:
         print(f"stopped after {minutes:g} minutes; what was finished is kept: the same command goes on from there")
     finally:
         clock.cancel()
+        signal.signal(signal.SIGINT, before)
 
 
 def _status(chosen: argparse.Namespace) -> None:

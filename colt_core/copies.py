@@ -48,6 +48,7 @@ def train_copies(
     store: Store | None = None,
     progress: bool | None = None,
     watch: Watch | None = None,
+    keep_best: bool = False,
 ) -> list[nn.Module]:
     """Train each network in place on its own images, independently; return them, in order.
 
@@ -72,6 +73,8 @@ def train_copies(
         A bar over the epochs of all copies; by default only on a terminal.
     watch
         Called after every epoch with the number of the copy and its history, from whichever thread drives it.
+    keep_best
+        Every history is to hold its best weights: a training that the store holds, without them, is not looked up.
 
     Raises
     ------
@@ -100,7 +103,7 @@ def train_copies(
     where = choose_device(device)
     for i, how in enumerate(hows if store else []):
         key = key_of(networks[i], parts[i], recipe, device=where, **how)
-        how["checkpoint"] = Checkpoint(store.url, key, every=settled is not None) if store else None
+        how["checkpoint"] = Checkpoint(store.url, key, every=settled is not None or keep_best) if store else None
     if store and store.private:
         workers = 1
     beside = min(count, workers or max(1, cores() // threads))
@@ -115,7 +118,7 @@ def train_copies(
             else:
                 for run in runs:
                     _exhaust(run)
-    for how in hows if settled else []:
+    for how in hows if settled or keep_best else []:
         if how.get("checkpoint"):
             how["checkpoint"].clear()
     return list(networks)

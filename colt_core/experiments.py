@@ -236,7 +236,7 @@ class Study(Settings):
 
     @classmethod
     def named(cls, name: str, dataset: str = "") -> Self:
-        """Read a ready study (a preset), or a YAML or JSON file; `dataset` puts it on another data set.
+        """Read a ready study (a preset), or a YAML or JSON file; `dataset` puts it, without its pieces, on another set.
 
         Raises
         ------
@@ -341,9 +341,9 @@ class Study(Settings):
         base |= {"target": how.target} if how.target else {}
         for seed, source in product(chosen, names):
             found.append(self.experiment("dense", seed, **base | {"dataset": source, "scores": ()}))
+            ticket = self.experiment("colt", seed, **base | {"dataset": source})
             for method, target in product(CARRIED, names):
-                where = {"dataset": source, "score_on": None if target == source else target}
-                found.append(self.experiment(method, seed, **base | where))
+                found.append(ticket.changed(method=method, score_on=None if target == source else target))
         return found
 
     @property

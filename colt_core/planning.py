@@ -16,6 +16,7 @@ from . import masks, models
 from .data import Images
 from .experiments import Experiment
 from .methods import FOLLOW_COLT
+from .methods.cycles import share_counted
 from .runs import Place, _complete, _data, _scored, read_records
 from .seeding import choose_device, cores
 from .store import Store, open_store
@@ -186,16 +187,19 @@ def plan(
     where = choose_device(device)
     beside = workers or (cores() if where.type == "cpu" else 1)
     works = [_work(e, open_store(store), found_once[e.hash] == key) for key, e in wanted.items()]
-    works = [work for work in works if work.images[1]]
+    works = [work for work in works if work.find[1] or work.judge[1]]
     speed: dict[str, float] = {}
     seconds = [0.0, 0.0]
     for work in works:
         e = work.experiment
-        key = (e.network, json.dumps(e.network_args, sort_keys=True), _data(e.dataset).train.size)
-        rate = _speed(*key, e.recipe, str(where), beside)
-        speed[models.in_words(e.network, e.network_args)] = rate
         apart = _together(e, beside) if single else beside
-        seconds = [total + images / rate / apart for total, images in zip(seconds, work.images, strict=True)]
+        for name, images in ((e.dataset, work.find), (e.score_on or e.dataset, work.judge)):
+            if images[1]:
+                size = _data(name).train.size
+                key = (e.network, json.dumps(e.network_args, sort_keys=True), size)
+                rate = _speed(*key, e.recipe, str(where), beside)
+                speed[f"{models.in_words(e.network, e.network_args)}, {size} pixels,"] = rate
+                seconds = [total + count / rate / apart for total, count in zip(seconds, images, strict=True)]
 
     def add(name: str) -> Range:
         low, high = (sum(getattr(work, name)[i] for work in works) for i in (0, 1))
@@ -258,7 +262,8 @@ class _Work:
     rounds: Range
     scores: Range
     image_epochs: Range
-    images: Range  # image-epochs, and what looking at validation images takes beside them
+    find: Range  # image-epochs, and what looking at validation images takes beside them
+    judge: Range
     flops: Range
     disk: int
 
@@ -284,14 +289,14 @@ def _work(e: Experiment, store: Store, finding: bool = True) -> _Work:
     trainings = [max(0, n - max(1, found)) if finding else 0 for n in every]  # the dense round needs none
     find = [min(n, TRAININGS.get(e.method, n)) * training for n in trainings]
     judge = [n * len(target.train) * e.recipe.epochs for n in scores]
-    images = (find[0] + judge[0], find[1] + judge[1])
     looking = 1 + len(data.validation) / len(data.train) / 3  # a forward pass is a third of a training step
     flops = [3.0 * (f * models.forward_flops(network, data.train.size)) for f in find]
     flops = [f + 3.0 * j * models.forward_flops(network, target.train.size) for f, j in zip(flops, judge, strict=True)]
     kept = sum(masks.size({name: network.get_parameter(name)}) for name in models.prunable(network))
     ticket = 4 * sum(value.numel() for value in network.state_dict().values()) + kept * (1 + e.parts)
     return _Work(
-        e, (rounds[0], rounds[1]), (scores[0], scores[1]), images, (images[0] * looking, images[1] * looking),
+        e, (rounds[0], rounds[1]), (scores[0], scores[1]), (find[0] + judge[0], find[1] + judge[1]),
+        (find[0] * looking, find[1] * looking), (judge[0] * looking, judge[1] * looking),
         (flops[0], flops[1]), rounds[1] * ticket,
     )  # fmt: skip
 
@@ -310,9 +315,13 @@ def _rounds(e: Experiment, network: nn.Module, store: Store, density: float, fou
 
 
 def _rounds_at(keep: float, e: Experiment, network: nn.Module, density: float) -> int:
-    size = masks.size({name: network.get_parameter(name) for name in models.prunable(network)})
+    prunable: dict[str, torch.Tensor] = {name: network.get_parameter(name) for name in models.prunable(network)}
+    size, share = masks.size(prunable), 1.0
+    if e.official and "all-counted" in e.official:
+        classes, copies = models.architecture(network)["classes"], e.parts if e.method in SPLIT else 1
+        share = share_counted(prunable, network, math.ceil(classes / copies) if e.by == "class" else classes)
     kept, count = round(density * size), 0
-    while 1 - kept / size < e.target - 1e-12:
+    while (1 - kept / size) * share < e.target - 1e-12:
         lost = round((1 - keep) * kept)
         if not lost:
             break

@@ -32,7 +32,15 @@ OPTIONS = (
     "network_args",
     "recipe",
 )
-SHARED = ("parts", "by", "rate", "scope", "rewind", "early_bird")  # what those that follow COLT have in common with it
+SHARED = (
+    "parts",
+    "by",
+    "rate",
+    "scope",
+    "rewind",
+    "early_bird",
+    "official",
+)  # what those that follow COLT have in common with it
 AT_ONCE = ("dense", "random", "reinit", "oneshot", "snip", "grasp", "synflow")  # no rounds of training of their own
 UNITS = ("image_epochs", "flops", "seconds")
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)  # of `tables`
@@ -625,6 +633,20 @@ def transfers(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFram
         rounds, chance, train_images and source_images (how large the data sets at hand were), experiments. On the
         diagonal stand the targets' own tickets; dense stands there alone.
     """
+    if not _any_carried(records):
+        columns = [
+            "source",
+            "target",
+            "network",
+            "method",
+            "at",
+            "sparsity",
+            "accuracy",
+            "half_width",
+            "seeds",
+            "rounds",
+        ]
+        return pd.DataFrame(columns=[*columns, "chance", "train_images", "experiments", "source_images"])
     table = _carried(at_sparsities(records, sparsities))
     sizes = records[records["kind"] == "round"].groupby("dataset")["train_images"].max()
     table = table.assign(method=table["method"].str.replace(r" from .*$", "", regex=True))
@@ -632,6 +654,13 @@ def transfers(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFram
     means = _means(table, "at", {"rounds": "round", "chance": "chance"}, setting)
     return means.assign(source_images=means["dataset"].map(sizes)).rename(
         columns={"dataset": "source", "scored_on": "target"}
+    )
+
+
+def _any_carried(records: pd.DataFrame) -> bool:
+    """Tell whether any ticket was scored on another data set than its own."""
+    return "scored_on" in records and bool(
+        (records["scored_on"].notna() & (records["scored_on"] != records["dataset"])).any()
     )
 
 
@@ -650,38 +679,70 @@ def transfer_gains(
     Returns
     -------
     pandas.DataFrame
-        Columns source, target, against (see `AGAINST`) and those of `compare`; Holm's method goes over the whole matrix
-        of each control. On the diagonal the target's own ticket. Rows of source and target "all" hold the mean over
-        every pair of different data sets, seed by seed.
+        Columns source, target, arm, against (see `AGAINST`) and those of `compare`; Holm's method goes over the whole
+        matrix of each control. On the diagonal the target's own ticket. Rows of source and target "all" hold the mean
+        over every pair of different data sets, of those seeds that have them all. Empty where no ticket was carried.
     """
+    columns = ["source", "target", "arm", "against", *(c for c in COMPARED if c != "scored_on")]
+    if not _any_carried(records):
+        return pd.DataFrame(columns=columns)
     table = _carried(at_sparsities(records, sparsities))
-    rows = []
-    tickets = table[table["finder"] == "colt"][["dataset", *SETTING]].drop_duplicates()
-    for source, target, network, name in tickets.itertuples(index=False, name=None):
-        cell = table[(table["scored_on"] == target) & (table["network"] == network)]
-        plain = name.removesuffix(f" from {source}")
-        others = {"own": plain} | {kind: name.replace("colt", kind, 1) for kind in ("random", "reinit")}
-        others["dense"] = next(iter(cell[cell["finder"] == "dense"]["method"]), "")
-        rows += [
-            {"scored_on": target, "network": network, "method": name, "other": other, "source": source, "against": kind}
-            for kind, other in others.items()
-            if other != name and (cell["method"] == other).any()
-        ]
-    named = ["scored_on", "network", "method", "other", "source", "against"]
-    pairs = pd.DataFrame(rows, columns=named, dtype=object)
-    found = _differences(table, pairs[named[:4]], margin, level).merge(pairs, on=named[:4])
-    off = found[found["source"] != found["scored_on"]]
-    found["p_holm"] = found["p_holm"].where(found["source"] == found["scored_on"])
-    found.loc[off.index, "p_holm"] = off.groupby(["network", "against"], sort=False)["p"].transform(holm)
+    plain = table["arm"].str.replace(r" from .*$", "", regex=True)
+    # Names depend on what else the records hold: arms are told apart by their settings instead.
+    table = table.assign(settings=[_settings_of(row) for row in table.to_dict("records")])
+    ids = [table["finder"], table["settings"], table["dataset"]]
+    table = table.assign(method=ids[0].str.cat(ids[1:], sep="|"), arm=plain)
+    rows = [
+        row
+        for ticket in table[table["finder"] == "colt"].drop_duplicates(["method", "scored_on"]).to_dict("records")
+        for row in _against(ticket, table)
+    ]
+    named = ["scored_on", "network", "method", "other"]
+    pairs = pd.DataFrame(rows, columns=[*named, "source", "arm", "against"], dtype=object)
+    found = _differences(table, pairs[named], margin, level).merge(pairs, on=named)
+    cell = ["network", "arm", "against"]
+    off = found["source"] != found["scored_on"]
+    found["p_holm"] = found[off].groupby(cell, sort=False)["p"].transform(holm)
+    whole = pd.concat([found, _over_all_pairs(table, pairs, cell, margin, level)], ignore_index=True)
+    return whole.rename(columns={"scored_on": "target"})[columns]
+
+
+def _settings_of(row: dict[str, Any]) -> str:
+    """Return what two arms of different methods must share to be compared, as text; of dense what it trains by."""
+    shared = ("network_args", "recipe", "official")
+    names = shared if row["finder"] == "dense" else (*shared, *SHARED, "target")
+    return json.dumps([_told(row.get(name)) for name in names])
+
+
+def _against(ticket: dict[str, Any], table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Yield a row for each control of one source's tickets on one target."""
+    cell = table[(table["scored_on"] == ticket["scored_on"]) & (table["network"] == ticket["network"])]
+    source, target = ticket["dataset"], ticket["scored_on"]
+    trained = _settings_of({**ticket, "finder": "dense"})
+    wanted = {kind: f"{kind}|{ticket['settings']}|{source}" for kind in ("random", "reinit")}
+    wanted |= {"dense": f"dense|{trained}|{target}"}
+    wanted = ({"own": f"colt|{ticket['settings']}|{target}"} if source != target else {}) | wanted
+    for kind, other in wanted.items():
+        if (cell["method"] == other).any():
+            names = {name: ticket[name] for name in ("scored_on", "network", "method", "arm")}
+            yield names | {"other": other, "source": source, "against": kind}
+
+
+def _over_all_pairs(
+    table: pd.DataFrame, pairs: pd.DataFrame, cell: list[str], margin: float, level: float
+) -> pd.DataFrame:
+    """Return the mean difference over every pair of different data sets, of those seeds that have them all."""
     runs = _side_by_side(table, pairs[pairs["source"] != pairs["scored_on"]])
-    runs = runs.groupby(["network", "against", "at", "seed"], sort=False)[["difference", "sparsity", "sparsity_other"]]
-    groups = runs.mean().reset_index().groupby(["network", "against", "at"], sort=False)
-    all_pairs = groups[["sparsity", "sparsity_other"]].mean().rename(columns={"sparsity_other": "other_sparsity"})
-    all_pairs = all_pairs.assign(**_statistics(groups["difference"].agg(list).tolist(), margin, level)).reset_index()
-    all_pairs = all_pairs.assign(scored_on="all", source="all", train_images=math.nan, experiments="")
-    all_pairs["p_holm"] = all_pairs.groupby("network", sort=False)["p"].transform(holm)
-    whole = pd.concat([found, all_pairs], ignore_index=True).rename(columns={"scored_on": "target"})
-    return whole[["source", "target", "against", *(c for c in COMPARED if c != "scored_on")]]
+    counts = runs.groupby([*cell, "at", "seed"])["difference"].transform("size")
+    runs = runs[counts == counts.groupby([runs[name] for name in [*cell, "at"]]).transform("max")]
+    values = ["difference", "sparsity", "sparsity_other"]
+    means = runs.groupby([*cell, "at", "seed"], sort=False)[values].mean().reset_index()
+    groups = means.groupby([*cell, "at"], sort=False)
+    found = groups[["sparsity", "sparsity_other"]].mean().rename(columns={"sparsity_other": "other_sparsity"})
+    found = found.assign(**_statistics(groups["difference"].agg(list).tolist(), margin, level)).reset_index()
+    found = found.assign(scored_on="all", source="all", train_images=math.nan, experiments="")
+    found["p_holm"] = found.groupby(["network", "arm"], sort=False)["p"].transform(holm)
+    return found
 
 
 def transfer_conclusion(gains: pd.DataFrame, margin: float = 0.01) -> list[str]:
@@ -767,18 +828,24 @@ def _controls(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["scored_on", "network", "method", "other"], dtype=object)
 
 
+def _told(value: Any) -> str:
+    """Return a setting as text; one that a record does not have is as if it were not set."""
+    return "" if value is None or value != value else str(value)
+
+
 def _control(mine: dict[str, Any], others: list[dict[str, Any]]) -> str | None:
     """Return the arm of one kind that shares most settings; one that follows COLT must share all of COLT's."""
 
     def alike(row: dict[str, Any]) -> int:
-        return sum(str(mine.get(name)) == str(row.get(name)) for name in SHARED)
+        return sum(_told(mine.get(name)) == _told(row.get(name)) for name in SHARED)
 
-    free = ("imp", "dense")
     places = {mine["dataset"], mine["scored_on"]}
     others = [
         r for r in others if r["dataset"] == mine["dataset"] or (r["finder"] == "dense" and r["dataset"] in places)
     ]
-    fitting = [row for row in others if row["finder"] in free or alike(row) == len(SHARED)]
+    same = [row for row in others if _told(row.get("official")) == _told(mine.get("official"))]
+    others = same if others and others[0]["finder"] == "dense" and same else others
+    fitting = [row for row in others if row["finder"] in ("imp", "dense") or alike(row) == len(SHARED)]
     return str(max(fitting, key=alike)["method"]) if fitting else None
 
 

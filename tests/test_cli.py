@@ -81,7 +81,7 @@ def test_one_experiment_its_card_and_its_push(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["study", "huge"], "unknown preset 'huge'; allowed: mini, paper, small, world"),
+        (["study", "huge"], "unknown preset 'huge'; allowed: mini, official, paper, small, world"),
         (["study", "mini", "--methods", "magic"], "mini has no method 'magic'; allowed: dense, colt"),
         (["study", "mini", "--seeds", "a"], "seeds must be whole numbers"),
         (["study", "mini", "--workers", "0"], "workers must be at least 1"),
@@ -130,6 +130,33 @@ def test_a_study_in_pieces_of_minutes_ends_as_one_in_one_go(study_file, tmp_path
     kept = ["experiment", "scored_on", "round", "accuracy", "density"]
     tables = [cc.report.load(tmp_path / name).sort_values(kept)[kept] for name in ("pieces", "whole")]
     assert tables[0].reset_index(drop=True).equals(tables[1].reset_index(drop=True))
+
+
+def test_minutes_end_a_study_that_was_started_in_the_background(study_file, tmp_path):
+    """A shell lets what it starts in the background of a script ignore interrupts."""
+    content = yaml.safe_load(study_file.read_text())
+    content["base"] |= {"recipe": content["base"]["recipe"] | {"epochs": 2000}}
+    study_file.write_text(yaml.safe_dump(content))
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); from colt_core.cli import main"
+    command = ["study", str(study_file), "--store", str(tmp_path), "--device", "cpu", "--minutes", "0.05"]
+    done = subprocess.run([sys.executable, "-c", f"{code}; sys.exit(main({command}))"], capture_output=True, text=True,
+                          timeout=60)  # fmt: skip
+    assert done.returncode == 0 and done.stdout.startswith("stopped after 0.05 minutes") and not done.stderr
+
+
+def test_the_transfers_of_a_study_in_pieces_are_those_that_its_pieces_name(capsys):
+    from colt_core import cli
+
+    def asked(*arguments):
+        return cli._pieces(cli._parser().parse_args(["status", "paper", *arguments]))
+
+    transfers = {name: len(several) for name, several in asked("--transfer") if several}
+    assert transfers == {"conv3": 42, "transfer": 14}
+    assert {name: len(several) for name, several in asked("--piece", "conv3")} == {"conv3": 36 + 42}
+    assert main(["status", "paper", "--piece", "resnet18-short", "--methods", "union"]) == 2
+    assert "paper has no method 'union'; allowed: dense, colt, imp, matched" in capsys.readouterr().err
+    assert main(["plan", "paper", "--piece", "resnet18", "--transfer"]) == 2
+    assert "paper has no transfers" in capsys.readouterr().err
 
 
 def test_help_shows_every_command_with_examples():

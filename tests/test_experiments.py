@@ -333,6 +333,10 @@ def test_the_transfer_matrix_has_every_direction_with_its_controls():
         assert pairs == {(source, target) for source in names for target in names}
     assert sorted(e.dataset for e in found if e.method == "dense") == names
     assert len(found) == 3 * 9 + 3 and {e.seed for e in study.transfers()} == {0, 1, 2}
+    carried = {e.hash for e in found if e.method == "colt"}
+    assert {e.reference().hash for e in found if e.method in ("random", "reinit")} == carried
+    slower = study.changed(methods=study.methods | {"colt": {"rate": 0.2}}).transfers([0])
+    assert {e.rate for e in slower if e.method != "dense"} == {0.2}, "the controls follow the tickets carried"
     own = [e.hash for e in study.experiments([0])]
     assert all(e.hash in own for e in found), "what the study finds anyway is not found again for the transfers"
 
@@ -415,7 +419,7 @@ def test_a_grid_is_every_combination_and_no_experiment_twice(tmp_path):
 
 
 def test_an_unknown_preset_names_the_ready_ones():
-    with pytest.raises(ValueError, match="unknown preset 'huge'; allowed: mini, paper, small, world"):
+    with pytest.raises(ValueError, match="unknown preset 'huge'; allowed: mini, official, paper, small, world"):
         Study.named("huge")
 
 

@@ -86,7 +86,10 @@ def test_all_counted_stops_by_the_sparsity_of_the_whole_network(make, tmp_path):
     target = 1 - float(some.loc[some["round"] == 2, "density"].iloc[0])  # what the second round reaches exactly
     plain, counted = (cc.run(make(*n, target=target, scores=None), tmp_path) for n in ((), ("all-counted",)))
     assert plain["round"].max() == 2 and counted["round"].max() == 3
-    whole = 1 - counted.set_index("round")["density_all"]
+    network = cc.build("conv3", 2, width=4)  # the larger partition has two of the three classes
+    every = sum(w.numel() for name, w in network.named_parameters() if name.endswith("weight"))
+    size = cc.masks.size(cc.masks.dense(dict(network.named_parameters()), cc.prunable(network)))
+    whole = (1 - counted.set_index("round")["density"]) * size / every
     assert whole[2] < target <= whole[3]
     with pytest.raises(ValueError, match=r"target sparsity 0\.97 cannot be reached: .* ends at 0\.9"):
         cc.run(make("all-counted", target=0.97), tmp_path)
@@ -94,10 +97,39 @@ def test_all_counted_stops_by_the_sparsity_of_the_whole_network(make, tmp_path):
 
 
 def test_the_official_conv3_cannot_pass_96_55_percent_on_half_of_cifar100():
-    network = cc.build("conv3", 50)
+    network = cc.build("conv3", 100)
     dense = cc.masks.dense(dict(network.named_parameters()), cc.prunable(network))
-    share = share_of(dense, network, Options(count_all=True))
+    images = cc.Images(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64), ("c",) * 50)
+    share = share_of(dense, network, Options(count_all=True), [images, images])
     assert share == pytest.approx(370_368 / (370_368 + 448 + 256 * 50)) and round(100 * share, 2) == 96.55
+
+
+def test_the_plan_knows_that_a_target_counts_every_weight(make, tmp_path):
+    counted = make("all-counted", method="imp", rate=0.2, scores=None)
+    planned = cc.plan(counted, tmp_path, device="cpu").rounds
+    frame = cc.run(counted, tmp_path, device="cpu")
+    assert planned == (len(frame), len(frame)) and cc.plan(counted, tmp_path, device="cpu").rounds == (0, 0)
+
+
+def test_a_dense_network_takes_every_switch(make, tmp_path):
+    every = ("best-epoch", "statistics-kept", "all-counted", "test-selected", "cifar100-normalised")
+    assert len(cc.run(make(*every, method="dense", scores=()), tmp_path, device="cpu")) == 2
+
+
+def test_best_epoch_goes_on_from_the_epoch_it_was_killed_in(make, tmp_path, monkeypatch):
+    experiment, seen = make("best-epoch"), []
+    monkeypatch.setenv("COLT_WORKERS", "1")
+
+    def stop_after_two(*arguments):
+        seen.append(1)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runs._finish(experiment, cc.open_store(tmp_path), "cpu", 1, watch=stop_after_two)
+    assert list((tmp_path / "trainings").glob("*.epoch-0001")), "the first epoch's state is kept"
+    cc.run(experiment, tmp_path, device="cpu")
+    assert not list((tmp_path / "trainings").glob("*.epoch*"))
 
 
 def test_test_selected_reports_the_best_epoch_on_the_test_set_of_the_same_training(make, tmp_path):

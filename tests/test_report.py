@@ -477,3 +477,56 @@ def test_the_seeds_needed_are_those_whose_power_is_eighty_percent():
     ]
     assert power[0] < 0.8 <= power[1]
     assert math.isnan(report.seeds_needed(math.nan, 2)) and report.seeds_needed(0.0, 3) == 2
+
+
+def test_the_mean_over_all_pairs_takes_only_seeds_that_have_them_all():
+    frame = carried_records(4)
+    lower = (frame["dataset"] == "b") & (frame["scored_on"] == "a") & (frame["method"] == "colt")
+    frame.loc[lower, "accuracy"] -= 0.1
+    whole = report.transfer_gains(frame, [0.5]).set_index(["source", "against"]).loc[("all", "own")]
+    partly = report.transfer_gains(frame[~(lower & (frame["seed"] == 3))], [0.5])
+    partly = partly.set_index(["source", "against"]).loc[("all", "own")]
+    assert whole["seeds"] == 4 and partly["seeds"] == 3
+    assert partly["difference"] == pytest.approx(-0.03 - 0.05), "a seed without its worst pair would flatter the mean"
+
+
+def test_gains_pair_arms_by_their_settings_not_by_their_names():
+    # On a there is a second COLT run, so that a's arms are called "colt (target 0.9)" and b's just "colt".
+    frame = carried_records().assign(target=0.9, parts=2)
+    extra = frame[(frame["dataset"] == "a") & (frame["scored_on"] != "b") & (frame["method"] == "colt")]
+    extra = extra.assign(target=0.95, experiment=extra["experiment"] + "x", accuracy=extra["accuracy"] - 0.2)
+    gains = report.transfer_gains(pd.concat([frame, extra], ignore_index=True), [0.5])
+    own = gains[(gains["against"] == "own") & (gains["source"] != "all")].set_index(["source", "target"])["difference"]
+    assert own.to_dict() == {("a", "b"): pytest.approx(-0.03), ("b", "a"): pytest.approx(-0.03)}
+
+
+def test_two_arms_are_kept_apart_and_no_figure_mixes_them():
+    from colt_core import plots
+
+    frame = carried_records().assign(parts=2)
+    tickets = frame["method"] == "colt"
+    other = frame[frame["method"] != "dense"]
+    other = other.assign(parts=3, experiment=other["experiment"] + "x", accuracy=other["accuracy"] - 0.05 * tickets)
+    both = pd.concat([frame, other], ignore_index=True)
+    gains = report.transfer_gains(both, [0.5])
+    mean = gains[(gains["source"] == "all") & (gains["against"] == "random")].set_index("arm")["difference"]
+    assert mean.to_dict() == {"colt (parts 2)": pytest.approx(-0.01), "colt (parts 3)": pytest.approx(-0.06)}
+    with pytest.raises(ValueError, match=r"one arm; here are colt \(parts 2\) with n, colt \(parts 3\) with n"):
+        plots.transfer(report.transfers(both, [0.5]), gains)
+
+
+def test_without_any_transfer_the_tables_are_empty_and_the_sentences_none():
+    for frame in (records(), pd.DataFrame()):
+        assert not len(report.transfers(frame, [0.5])) and not len(report.transfer_gains(frame, [0.5]))
+    assert report.transfer_conclusion(report.transfer_gains(records(), [0.5])) == []
+
+
+def test_an_arm_with_a_switch_is_compared_with_the_dense_network_that_has_it_too():
+    frame = records()
+    switched = frame[frame["method"] != "imp"].assign(official="test-selected")
+    switched = switched.assign(experiment=switched["experiment"] + "x", accuracy=switched["accuracy"] + 0.1)
+    compared = report.tables(records=pd.concat([frame, switched], ignore_index=True), sparsities=[0.5])["compare"]
+    found = compared[compared["method"].str.startswith("colt")].set_index("method")["other"]
+    dense = {arm: [o for o in np.atleast_1d(found[arm]) if o.startswith("dense")] for arm in dict.fromkeys(found.index)}
+    assert dense == {"colt (official no)": ["dense (official no)"],
+                     "colt (official test-selected)": ["dense (official test-selected)"]}  # fmt: skip

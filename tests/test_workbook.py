@@ -31,7 +31,7 @@ def call(*arguments, folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--preset", "huge"], "unknown preset 'huge'; allowed: mini, paper, small"),
+        (["--preset", "huge"], "unknown preset 'huge'; allowed: mini, official, paper, small, world"),
         (["--data", "mnist"], "unknown data set 'mnist'; allowed: cifar10-mini"),
         (["--seeds", "0,x"], "seeds must be whole numbers from 0, for example 0,1,2, not 'x'"),
     ],
@@ -55,7 +55,9 @@ def test_papermill_cannot_pass_a_parameter_that_the_notebook_does_not_know(tmp_p
 
 def test_a_notebook_that_fails_is_one_line(tmp_path):
     problem = workbook.execute(NOTEBOOKS / "01_data_splitting.ipynb", tmp_path / "o.ipynb", {"preset": "huge"}, 100)
-    assert problem.endswith("ValueError: unknown preset 'huge'; allowed: mini, paper, small, or a YAML or JSON file")
+    assert problem.endswith(
+        "ValueError: unknown preset 'huge'; allowed: mini, official, paper, small, world, or a YAML or JSON file"
+    )
     assert (tmp_path / "o.ipynb").exists()
 
 

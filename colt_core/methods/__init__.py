@@ -54,7 +54,8 @@ class Setting:
 
 
 def _dense(s: Setting) -> Iterator[Round]:
-    options = Options(**({"whole": s.data.train} | s.options))
+    given: dict[str, Any] = {"whole": s.data.train, "validation": [s.data.validation]}
+    options = Options(**(given | s.options))
     check_inputs(s.network, [s.data.train], s.recipe, options)
     return iter([] if options.resume else [first_round(s.network, s.recipe, options)])
 

@@ -65,7 +65,7 @@ def colt(
         raise ValueError(f"unknown way to combine masks {combine!r}; allowed: and, or, or a number up to {len(parts)}")
     names = models.prunable(network, given.stem, given.head)
     dense = masks.dense(dict(network.named_parameters()), names)
-    done = stopping_rule(densities, rate, target, dense, given.scope, share_of(dense, network, given))
+    done = stopping_rule(densities, rate, target, dense, given.scope, share_of(dense, network, given, parts))
 
     def choose(copies: list[nn.Module], mask: Mask, number: int) -> tuple[list[Mask], Mask]:
         if densities is None:

@@ -60,7 +60,7 @@ def consensus(
     check_inputs(network, parts, recipe, given)
     names = models.prunable(network, given.stem, given.head)
     dense = masks.dense(dict(network.named_parameters()), names)
-    done = stopping_rule(densities, rate, target, dense, given.scope, share_of(dense, network, given))
+    done = stopping_rule(densities, rate, target, dense, given.scope, share_of(dense, network, given, parts))
 
     def choose(copies: list[nn.Module], mask: Mask, number: int) -> tuple[list[Mask], Mask]:
         step = rate if densities is None else rate_to(densities[number - 1], mask)

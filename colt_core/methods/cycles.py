@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
 from .. import masks, models
@@ -47,7 +46,7 @@ class Options:
     keep_statistics
         BatchNorm's running statistics are not rewound (their code again): a copy goes on with those of its last round.
     count_all
-        `target` counts every weight of the network, head and normalisation too (and again).
+        `target` counts every weight of a copy, its head and normalisation too (and again).
     stem, head
         False, True: leave the first layer out of the mask, take the classifier in.
     store
@@ -162,13 +161,13 @@ def train_round(
     copies = [ticket.model(classes, options.seed) for classes in heads]
     for copy, old in zip(copies, before or [] if options.keep_statistics else [], strict=False):
         copy.load_state_dict(dict(old.named_buffers()), strict=False)
-    best = options.best_epoch and number == 1  # the store keeps last weights alone: those trainings are not looked up
+    best = options.best_epoch and number == 1
     seeds = [derive(options.seed, "train", number, i) for i in range(len(parts))]
     kept = [ticket.mask_for(copy, head is not None) for copy, head in zip(copies, heads, strict=True)]
     train_copies(
         copies, parts, recipe, masks=kept, seeds=seeds, validation=options.validation,
         device=options.device, threads=options.threads, workers=options.workers, settled=settled,
-        store=None if best else options.store,
+        store=options.store, keep_best=best,
         first_steps=[_first_step(part, recipe, options) for part in parts],
         watch=partial(options.watch, number) if options.watch else None,
     )  # fmt: skip
@@ -258,17 +257,23 @@ def stopping_rule(
     highest = masks.reachable(dense, rate, scope) * (share or 1)
     if target > highest:
         raise ValueError(f"target sparsity {target} cannot be reached: pruning at rate {rate} ends at {highest:.6g}")
-    return partial(_reached, target=target, count_all=share is not None)
+    return partial(_reached, target=target, share=share or 1)
 
 
-def _reached(last: Round, target: float, count_all: bool) -> bool:
-    return 1 - (last.density_all if count_all else last.density) >= target - 1e-12
+def _reached(last: Round, target: float, share: float) -> bool:
+    return last.sparsity * share >= target - 1e-12
 
 
-def share_of(dense: Mask, network: nn.Module, options: Options) -> float | None:
-    """Return which share of all weights is prunable, if the target is to count them all; else None."""
-    nothing = {name: torch.zeros_like(kept) for name, kept in dense.items()}
-    return 1 - masks.density_all(nothing, network.state_dict()) if options.count_all else None
+def share_of(dense: Mask, network: nn.Module, options: Options, parts: list[Images]) -> float | None:
+    """Return which share of a copy's weights is prunable, if the target is to count them all; else None."""
+    return share_counted(dense, network, max(len(part.classes) for part in parts)) if options.count_all else None
+
+
+def share_counted(dense: Mask, network: nn.Module, classes: int) -> float:
+    """Return prunable / all weights of a copy with so many classes: head and normalisation too, biases not."""
+    head = network.get_parameter(f"{models.head_name(network)}.weight")
+    every = sum(w.numel() for name, w in network.named_parameters() if name.endswith("weight"))
+    return masks.size(dense) / (every - head.numel() + head.shape[1] * classes)
 
 
 def rate_to(density: float, mask: Mask) -> float:

@@ -67,7 +67,7 @@ def imp(
     given = Options(**({"whole": images} | options))
     check_inputs(network, [images], recipe, given)
     dense = _dense(network, given)
-    done = stopping_rule(densities, rate, target, dense, given.scope, share_of(dense, network, given))
+    done = stopping_rule(densities, rate, target, dense, given.scope, share_of(dense, network, given, [images]))
 
     def choose(copies: list[nn.Module], mask: Mask, number: int) -> tuple[list[Mask], Mask]:
         step = rate if densities is None else rate_to(densities[number - 1], mask)

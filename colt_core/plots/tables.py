@@ -50,7 +50,10 @@ def transfer(table: pd.DataFrame, gains: pd.DataFrame, title: str = "Tickets car
     `table` is `report.transfers`, `gains` `report.transfer_gains`. Every column of panels shares its colours; what is
     written in a cell is mean and half-width of the 95 % interval (from three seeds on), in percent or points.
     """
-    tickets = table[table["method"].str.split(" ").str[0] == "colt"]
+    tickets = table[table["method"].map(method_of) == "colt"]
+    if len(arms := tickets[["network", "method"]].drop_duplicates()) != 1:
+        told = ", ".join(f"{m} with {n}" for n, m in arms.itertuples(index=False)) or "none"
+        raise ValueError(f"the figure shows the tickets of one arm; here are {told}")
     names = list(dict.fromkeys([*tickets["source"], *tickets["target"]]))
     levels = sorted(set(tickets["at"]))
     against = [kind for kind in report.AGAINST if kind in set(gains["against"])]
