@@ -21,8 +21,9 @@ from colt_core.runs import read_records
 def main(name: str, store: Path, records_alone: bool) -> None:
     """Copy, and write the tables and the figures."""
     study, out = cc.Study.named(name), Path("results") / name
-    asked = study.experiments() + (study.transfers() if study.transfer else [])
-    begun = {e.hash: e for e in asked if (store / e.hash / "records.jsonl").exists()}.values()
+    grid = [experiment for piece in study.each() for experiment in piece.experiments()]
+    moved = [experiment for piece in study.each() if piece.transfer for experiment in piece.transfers()]
+    begun = {e.hash: e for e in grid + moved if (store / e.hash / "records.jsonl").exists()}.values()
     shutil.rmtree(out / "store", ignore_errors=True)
     for experiment in begun:
         source, target = store / experiment.hash, out / "store" / experiment.hash
@@ -36,17 +37,22 @@ def main(name: str, store: Path, records_alone: bool) -> None:
                 shutil.copy(path, target)
     records = pd.DataFrame([r for e in begun for r in read_records(e, store)])
     cc.report.tables(records=records, out=out, sparsities=study.levels)
-    own = records[records["scored_on"].isna() | (records["scored_on"] == records["dataset"])]
-    for dataset, rows in own.groupby("dataset", sort=False):
-        table = cc.report.accuracy_table(rows, study.levels)
-        figure = f"{name}_accuracy" if own["dataset"].nunique() == 1 else f"{name}_accuracy_{dataset}"
-        title = f"{dataset}, {table['train_images'].max():,.0f} training images"
+    own = records[records["experiment"].isin([e.hash for e in grid])]
+    own = own[own["scored_on"].isna() | (own["scored_on"] == own["dataset"])]
+    several = own[["dataset", "network"]].drop_duplicates().shape[0] > 1
+    for (dataset, network), rows in own.groupby(["dataset", "network"], sort=False):
+        if not len(table := cc.report.accuracy_table(rows, study.levels)):
+            continue
+        figure = f"{name}_accuracy" + (f"_{network}_{dataset}" if several else "")
+        title = f"{network} on {dataset}, {table['train_images'].max():,.0f} training images"
         cc.plots.save(cc.plots.accuracy_sparsity(table, title), figure, table)
-    if study.transfer and len(own) < len(records):
-        moved, gains = (f(records, study.carried_scores) for f in (cc.report.transfers, cc.report.transfer_gains))
-        cc.report.save(moved, out, "transfers")
-        cc.report.save(gains, out, "gains")
-        cc.plots.save(cc.plots.transfer(moved, gains), f"{name}_transfer", gains)
+    for piece in (piece for piece in study.each() if piece.transfer):
+        mine = records[records["experiment"].isin([e.hash for e in piece.transfers()])]
+        table, gains = (f(mine, piece.carried_scores) for f in (cc.report.transfers, cc.report.transfer_gains))
+        if len(gains):
+            cc.report.save(table, out, f"{piece.name.replace('/', '-')}-transfers")
+            cc.report.save(gains, out, f"{piece.name.replace('/', '-')}-gains")
+            cc.plots.save(cc.plots.transfer(table, gains), f"{piece.name.replace('/', '-')}_transfer", gains)
     print(cc.status(begun, store).groupby(["dataset", "method", "state"]).size().to_string())
 
 
