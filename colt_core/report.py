@@ -464,6 +464,33 @@ def paired(records: pd.DataFrame, method: str, other: str, sparsities: Iterable[
     return _differences(table, _pair(table, method, other), 0.01, 0.95)[named]
 
 
+def over_sparsities(
+    records: pd.DataFrame,
+    method: str,
+    other: str,
+    sparsities: Iterable[float],
+    margin: float = 0.01,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Return the mean over several sparsities of the difference in accuracy of two arms, paired by seed.
+
+    One test in place of one a sparsity. Columns as of `compare`; `at` is the mean of the sparsities asked for, and only
+    seeds count that have scores at all of them.
+    """
+    wanted = list(sparsities)
+    table = at_sparsities(records, wanted)
+    both = _side_by_side(table, _pair(table, method, other))
+    cell = ["scored_on", "network"]
+    whole = both.groupby([*cell, "seed"])["at"].transform("nunique") == len(set(wanted))
+    values = ["difference", "sparsity", "sparsity_other", "train_images", "at"]
+    means = both[whole].groupby([*cell, "seed"], sort=False)[values].mean().reset_index()
+    groups = means.groupby(cell, sort=False)
+    found = groups[values[1:]].mean().rename(columns={"sparsity_other": "other_sparsity"})
+    found = found.assign(**_statistics(groups["difference"].agg(list).tolist(), margin, level)).reset_index()
+    hashes = both[whole].groupby(cell, sort=False)[["experiment", "experiment_other"]].agg(list).values
+    return found.assign(p_holm=found["p"], experiments=[_hashes(*sides) for sides in hashes])[COMPARED]
+
+
 def _pair(table: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
     """Return the two arms wherever both have scores, a row a data set and network, as `_differences` takes them."""
     cells = [table[table["method"] == name][["scored_on", "network"]].drop_duplicates() for name in (method, other)]

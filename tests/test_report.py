@@ -530,3 +530,16 @@ def test_an_arm_with_a_switch_is_compared_with_the_dense_network_that_has_it_too
     dense = {arm: [o for o in np.atleast_1d(found[arm]) if o.startswith("dense")] for arm in dict.fromkeys(found.index)}
     assert dense == {"colt (official no)": ["dense (official no)"],
                      "colt (official test-selected)": ["dense (official test-selected)"]}  # fmt: skip
+
+
+def test_over_all_sparsities_is_one_paired_test_of_each_seeds_mean():
+    frame = records()
+    bump = (frame["method"] == "colt") & (frame["seed"] == 2) & (frame["kind"] == "score") & (frame["round"] == 1)
+    frame.loc[bump, "accuracy"] += 0.03
+    single = report.compare(frame, "colt", "imp", [0.5, 0.7])["difference"]
+    row = report.over_sparsities(frame, "colt", "imp", [0.5, 0.7]).iloc[0]
+    means = [0.02, 0.02, 0.02 + 0.03 / 2]  # 0.01 at 50 %, 0.03 at 70 %, for every seed; half the bump for the last
+    assert row["difference"] == pytest.approx(np.mean(means)) == pytest.approx(single.mean())
+    assert row["p"] == pytest.approx(stats.ttest_1samp(means, 0).pvalue) and row["seeds"] == 3
+    lost = (frame["method"] == "imp") & (frame["seed"] == 0) & (frame["round"] == 6) & (frame["kind"] == "score")
+    assert report.over_sparsities(frame[~lost], "colt", "imp", [0.5, 0.7])["seeds"].tolist() == [2]
