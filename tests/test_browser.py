@@ -142,10 +142,16 @@ def open_notebook(page, lab, name):
 
 def run_all(page):
     """Run all cells from the menu; return the text of the first error, or "" when every cell has run."""
-    for _ in range(5):  # a kernel that has only just come up may not hear the first time
+    asked = page.locator(".jp-Dialog button.jp-mod-accept")
+    for _ in range(10):  # a kernel that has only just come up may not hear the first time, or be asked for again
+        if asked.count():
+            asked.first.click()
+            page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
         page.get_by_role("menuitem", name="Run", exact=True).first.click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        page.wait_for_timeout(2000)
+        page.wait_for_timeout(1000)
+        if asked.count():
+            continue
         prompts = page.locator(".jp-Notebook .jp-CodeCell .jp-InputPrompt").all_inner_texts()
         if any(text.strip() != "[ ]:" for text in prompts):
             break
