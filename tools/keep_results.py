@@ -41,7 +41,7 @@ def main(name: str, store: Path, records_alone: bool) -> None:
     own = own[own["scored_on"].isna() | (own["scored_on"] == own["dataset"])]
     several = own[["dataset", "network"]].drop_duplicates().shape[0] > 1
     for (dataset, network), rows in own.groupby(["dataset", "network"], sort=False):
-        if not len(table := cc.report.accuracy_table(rows, study.levels)):
+        if records_alone or not len(table := cc.report.accuracy_table(rows, study.levels)):
             continue
         figure = f"{name}_accuracy" + (f"_{network}_{dataset}" if several else "")
         title = f"{network} on {dataset}, {table['train_images'].max():,.0f} training images"
