@@ -3,6 +3,9 @@
 import os
 import tempfile
 
+import nbval.kernel
+from traitlets import default
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # the notebooks of all of pytest's processes share one store
     _FOLDER = None
 else:
@@ -11,6 +14,23 @@ else:
     os.environ["COLT_OUT"] = os.path.join(_FOLDER.name, "out")
 os.environ.pop("MPLBACKEND", None)  # the notebooks choose their own
 os.environ["PYTHONWARNINGS"] = "ignore"
+
+if os.name == "posix":
+
+    class _Sockets(nbval.kernel.KernelManager):
+        """Kernels over sockets that are files: a TCP port is chosen seconds before the kernel binds it, and another
+        of pytest's processes may take it in between ("Kernel died before replying to kernel_info").
+        """
+
+        @default("transport")
+        def _transport(self):
+            return "ipc"
+
+        @default("ip")
+        def _place(self):
+            return tempfile.mkdtemp(prefix="colt-kernel-", dir=os.path.dirname(os.environ["COLT_STORE"])) + "/socket"
+
+    nbval.kernel.KernelManager = _Sockets
 
 
 def pytest_unconfigure(config):
