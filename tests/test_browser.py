@@ -125,9 +125,15 @@ def chromium():
 def page(chromium, request):
     found = chromium.new_page(viewport=SIZES["small"])
     found.set_default_timeout(PATIENCE)
+    # JupyterLab asks for a kernel when cells are run before its own has come up, at any later instant.
+    found.add_locator_handler(asked(found), lambda dialog: dialog.locator("button.jp-mod-accept").click())
     yield found
     found.screenshot(path=SHOTS / f"last_{re.sub(r'[^a-z0-9]+', '_', request.node.name)}.png")
     found.close()
+
+
+def asked(page):
+    return page.locator(".jp-Dialog", has_text="Select Kernel")
 
 
 def open_notebook(page, lab, name):
@@ -142,15 +148,11 @@ def open_notebook(page, lab, name):
 
 def run_all(page):
     """Run all cells from the menu; return the text of the first error, or "" when every cell has run."""
-    asked = page.locator(".jp-Dialog button.jp-mod-accept")
-    for _ in range(10):  # a kernel that has only just come up may not hear the first time, or be asked for again
-        if asked.count():
-            asked.first.click()
-            page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
+    for _ in range(20):  # a kernel that has only just come up may not hear the first time, or be asked for
         page.get_by_role("menuitem", name="Run", exact=True).first.click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         page.wait_for_timeout(1000)
-        if asked.count():
+        if asked(page).count():
             continue
         prompts = page.locator(".jp-Notebook .jp-CodeCell .jp-InputPrompt").all_inner_texts()
         if any(text.strip() != "[ ]:" for text in prompts):
