@@ -34,6 +34,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 FLAGS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
 VIEWS = {"02_cycles": 2, "03_mask_overlap": 1, "05_tables": 1, "06_controls": 1, "app": 4}
 EXPLORED = "03_mask_overlap"
+SESSION = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session"
 PATIENCE = 1000 * int(os.environ.get("COLT_BROWSER_SECONDS", "120"))  # milliseconds
 
 
@@ -106,7 +107,13 @@ def served(place, command):
 
 @pytest.fixture(scope="module")
 def lab(place):
-    command = ["jupyter-lab", "--no-browser", "--allow-root", f"--ServerApp.root_dir={place / 'notebooks'}"]
+    command = [
+        "jupyter-lab",
+        "--no-browser",
+        "--allow-root",
+        "--expose-app-in-browser",
+        f"--ServerApp.root_dir={place / 'notebooks'}",
+    ]
     command += ["--ServerApp.ip=127.0.0.1", "--ServerApp.port={port}", "--IdentityProvider.token={token}"]
     with served(place, command) as found:
         yield found
@@ -125,15 +132,9 @@ def chromium():
 def page(chromium, request):
     found = chromium.new_page(viewport=SIZES["small"])
     found.set_default_timeout(PATIENCE)
-    # JupyterLab asks for a kernel when cells are run before its own has come up, at any later instant.
-    found.add_locator_handler(asked(found), lambda dialog: dialog.locator("button.jp-mod-accept").click())
     yield found
     found.screenshot(path=SHOTS / f"last_{re.sub(r'[^a-z0-9]+', '_', request.node.name)}.png")
     found.close()
-
-
-def asked(page):
-    return page.locator(".jp-Dialog", has_text="Select Kernel")
 
 
 def open_notebook(page, lab, name):
@@ -141,22 +142,17 @@ def open_notebook(page, lab, name):
     address, token = lab
     page.goto(f"{address}/lab/tree/{name}.ipynb?token={token}&reset")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
+    # The indicator says "idle" before there is a kernel, and whoever runs cells then is asked to select one.
+    page.wait_for_function(f"{SESSION}?.kernel?.connectionStatus === 'connected'")
+    page.evaluate(f"{SESSION}.kernel.info.then(info => info.status)")
     if page.locator(".jp-DirListing:visible").count():
         page.keyboard.press("Control+b")
 
 
 def run_all(page):
     """Run all cells from the menu; return the text of the first error, or "" when every cell has run."""
-    for _ in range(20):  # a kernel that has only just come up may not hear the first time, or be asked for
-        page.get_by_role("menuitem", name="Run", exact=True).first.click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        page.wait_for_timeout(1000)
-        if asked(page).count():
-            continue
-        prompts = page.locator(".jp-Notebook .jp-CodeCell .jp-InputPrompt").all_inner_texts()
-        if any(text.strip() != "[ ]:" for text in prompts):
-            break
+    page.get_by_role("menuitem", name="Run", exact=True).first.click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     return page.wait_for_function(
         """() => {
             const error = document.querySelector('[data-mime-type="application/vnd.jupyter.error"]');
