@@ -268,7 +268,7 @@ def _settled(image):
 
 
 def test_the_cockpit_starts_pauses_continues_stops_and_is_found_again_after_a_restart(page, lab, place):
-    fields = {"network_args": {"width": 16}, "rate": 0.3, "target": 0.9, "seed": 5}
+    fields = {"network_args": {"width": 16}, "rate": 0.3, "target": 0.9, "seed": 5, "scores": None}
     hash_ = cc.Experiment(**fields).hash
     # Its copies train in processes of their own, which pause and end with it.
     lines = ["import os", "import colt_core as cc", "os.environ['COLT_WORKERS'] = '2'"]
@@ -312,7 +312,7 @@ def test_the_cockpit_starts_pauses_continues_stops_and_is_found_again_after_a_re
     seen.get_by_role("button", name="Continue").click()
     says(seen, "Done: every round is in the store.")
     shoot(page, "cockpit")
-    done = cc.run(cc.Experiment(**fields, scores=None), place / "alone")
+    done = cc.run(cc.Experiment(**fields), place / "alone")
     assert done["density"].tolist() == [r["density"] for r in records()]
     for path in (place / "alone" / hash_).glob("*.safetensors"):
         assert path.read_bytes() == (place / "store" / hash_ / path.name).read_bytes()
