@@ -597,7 +597,7 @@ def conclusion(table: pd.DataFrame, method: str, other: str, margin: float = 0.0
     for row in table.itertuples():
         within = f"equivalent within {100 * margin:g} points"
         if math.isnan(row.half_width):
-            ending = f"{row.seeds} seed(s) are too few for a conclusion"
+            ending = "too few for a conclusion"
         elif row.p_holm < 0.05:
             ending = ("better" if row.difference > 0 else "worse") + (f", yet {within}" if row.equivalent else "")
         elif row.equivalent:
@@ -607,8 +607,12 @@ def conclusion(table: pd.DataFrame, method: str, other: str, margin: float = 0.0
             ending = f"undecided; {shown}"
         spread = "" if math.isnan(row.half_width) else f" ± {100 * row.half_width:.1f}"
         sides = f"{_where(row)}{method} ({row.sparsity:.1%} sparse) against {other} ({row.other_sparsity:.1%})"
-        lines.append(f"{sides}: {100 * row.difference:+.1f}{spread} points over {row.seeds} seeds: {ending}")
+        lines.append(f"{sides}: {100 * row.difference:+.1f}{spread} points over {_seeds(row.seeds)}: {ending}")
     return lines
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed" if count == 1 else f"{count} seeds"
 
 
 def verdict(difference: pd.DataFrame, method: str, other: str) -> list[str]:
@@ -617,7 +621,7 @@ def verdict(difference: pd.DataFrame, method: str, other: str) -> list[str]:
     for row in difference.itertuples():
         points = f"{100 * row.difference:+.1f} points"
         if math.isnan(row.half_width):
-            ending = f"from {row.seeds} seed(s), too few for an interval"
+            ending = f"from {_seeds(row.seeds)}, too few for an interval"
         else:
             clear = abs(row.difference) > row.half_width
             side = ("better" if row.difference > 0 else "worse") if clear else "no difference that these seeds can show"
