@@ -107,14 +107,9 @@ def served(place, command):
 
 @pytest.fixture(scope="module")
 def lab(place):
-    command = [
-        "jupyter-lab",
-        "--no-browser",
-        "--allow-root",
-        "--expose-app-in-browser",
-        f"--ServerApp.root_dir={place / 'notebooks'}",
-    ]
-    command += ["--ServerApp.ip=127.0.0.1", "--ServerApp.port={port}", "--IdentityProvider.token={token}"]
+    command = ["jupyter-lab", "--no-browser", "--allow-root", "--expose-app-in-browser", "--ServerApp.port={port}"]
+    command += ["--ServerApp.ip=127.0.0.1", "--IdentityProvider.token={token}"]
+    command += [f"--ServerApp.root_dir={place / 'notebooks'}"]
     with served(place, command) as found:
         yield found
 

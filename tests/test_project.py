@@ -11,6 +11,8 @@ import nbformat
 import pytest
 import yaml
 
+import colt_core as cc
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -185,3 +187,12 @@ def test_temporary_files_are_ignored():
         if done.returncode == 128:
             pytest.skip("not a git checkout")
         assert done.returncode == 0, name
+
+
+def test_each_sparsity_of_the_reference_runs_is_scored_on_another_ticket():
+    """A mean over sparsities would count one ticket twice."""
+    store = ROOT / "results" / "world" / "store"
+    table = cc.report.at_sparsities(cc.report.load(store), cc.Study.named("world").levels)
+    tickets = table[(table["finder"] == "colt") & (table["dataset"] == table["scored_on"])]
+    found = tickets.groupby(["dataset", "seed"])["sparsity"].nunique()
+    assert len(found) == 9 and (found == 3).all()

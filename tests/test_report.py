@@ -242,7 +242,9 @@ def test_with_fewer_than_three_seeds_a_comparison_is_a_point():
     assert row["difference"] == pytest.approx(0.01) and not row["equivalent"]
     names = ["half_width", "low", "high", "p", "p_holm", "p_equivalence", "detectable"]
     assert row[names].isna().all()
-    assert "too few" in report.conclusion(pd.DataFrame([row]), "COLT", "IMP")[0]
+    assert report.conclusion(pd.DataFrame([row]), "COLT", "IMP")[0].endswith("over 2 seeds: too few for a conclusion")
+    alone = report.compare(records(1), "colt", "imp", [0.5])
+    assert report.conclusion(alone, "COLT", "IMP")[0].endswith("over 1 seed: too few for a conclusion")
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
