@@ -24,6 +24,7 @@ from typing import Any
 def _place() -> dict[str, str]:
     """What a worker takes over from this process when it starts: one from another place is not used again."""
     ours = {name: value for name, value in os.environ.items() if name.startswith(("COLT_", "XDG_"))}
+    ours.pop("COLT_WORKERS", None)  # its own number is one
     return ours | {"executable": sys.executable, "folder": os.getcwd()}
 
 

@@ -44,6 +44,7 @@ def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("browser")
     content = yaml.safe_load((Path(cc.__file__).parent / "studies" / "mini.yaml").read_text())
     content["base"] |= {"dataset": "cifar10-mini:0-5", "target": 0.6, "scores": [0.5]}
+    content["base"]["recipe"] = cc.Recipe.named("mini").changed(epochs=1).model_dump()
     content["transfer"] = {"among": ["cifar10-mini:0-2", "cifar10-mini:5-7"], "scores": [0.5]}
     content["methods"]["imp"] = {"rate": 0.4}
     content["seeds"] = [0]
@@ -263,7 +264,7 @@ def _settled(image):
 
 
 def test_the_cockpit_starts_pauses_continues_stops_and_is_found_again_after_a_restart(page, lab, place):
-    fields = {"network_args": {"width": 16}, "rate": 0.3, "target": 0.9, "seed": 5, "scores": None}
+    fields = {"network_args": {"width": 16}, "rate": 0.3, "target": 0.8, "seed": 5, "scores": None}
     hash_ = cc.Experiment(**fields).hash
     # Its copies train in processes of their own, which pause and end with it.
     lines = ["import os", "import colt_core as cc", "os.environ['COLT_WORKERS'] = '2'"]

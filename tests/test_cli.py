@@ -116,7 +116,7 @@ def test_a_study_in_pieces_of_minutes_ends_as_one_in_one_go(study_file, tmp_path
     capsys.readouterr()
     pieces, said = 0, ""
     while "experiments done" not in said:
-        limit = ["--minutes", str((0.3 + seconds * (1 + pieces)) / 60), "--store", str(tmp_path / "pieces")]
+        limit = ["--minutes", str((0.3 + seconds * 2**pieces) / 60), "--store", str(tmp_path / "pieces")]
         assert main([*command, *limit]) == 0
         said, pieces = capsys.readouterr().out, pieces + 1
         assert "experiments done" in said or "the same command goes on" in said

@@ -72,6 +72,7 @@ def test_a_batch_of_data_sets_and_seeds_is_run_headless_and_brought_together(tmp
     """The last notebook of the spine on a smaller study: two data sets, two seeds, one table."""
     content = yaml.safe_load((Path(cc.__file__).parent / "studies" / "mini.yaml").read_text())
     content["base"] |= {"network_args": {"width": 4}, "rate": 0.4, "target": 0.5, "scores": [0.5]}
+    content["methods"]["imp"] = {"rate": 0.4}
     content["base"]["recipe"] = {
         "epochs": 1,
         "batch_size": 32,
