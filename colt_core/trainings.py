@@ -14,7 +14,7 @@ from .data import Images, _hash_into
 from .masks import Mask
 from .seeding import choose_device
 from .store import Store, open_store
-from .training import History, Recipe, epochs
+from .training import History, Optimizer, Recipe, epochs
 
 FORMAT = 1  # part of every key: raise it when the same training comes to give other weights
 BROKEN = (SafetensorError, KeyError, ValueError, RuntimeError)
@@ -39,19 +39,20 @@ class Checkpoint:
     key: str
     every: bool = False
 
-    def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, history: History) -> None:
+    def save(self, network: nn.Module, optimizer: Optimizer, history: History) -> None:
         """Keep the state after an epoch: weights, optimiser, history, best weights."""
         from safetensors.torch import save_file
 
         best = {f"best/{name}": value for name, value in (history.best_state or {}).items()}
         tensors = {f"weight/{name}": value for name, value in network.state_dict().items()} | best
-        for i, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{i}/{name}": value for name, value in state.items() if value is not None}
+        for i, parameter in enumerate(optimizer.parameters):
+            state = optimizer.state.get(parameter, {})
+            tensors |= {f"optimizer/{i}/{name}": value for name, value in state.items()}
         about = {"history": json.dumps(told(history))}
         plain = {name: v.detach().cpu().clone(memory_format=torch.contiguous_format) for name, v in tensors.items()}
         open_store(self.store).save(self._name(len(history.epochs)), lambda path: save_file(plain, path, about))
 
-    def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> History | None:
+    def restore(self, network: nn.Module, optimizer: Optimizer, epoch: int) -> History | None:
         """Bring a training to where it was after so many epochs, or, where only the last is kept, after that one."""
         found = _read(open_store(self.store), self._name(epoch))
         if found is None:
@@ -61,12 +62,12 @@ class Checkpoint:
         best = {name.removeprefix("best/"): v.clone() for name, v in tensors.items() if name.startswith("best/")}
         history.best_state = best or None
         network.load_state_dict(_group(tensors, "weight/"))
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for name, value in _group(tensors, "optimizer/").items():
             i, _, kind = name.partition("/")
-            like = parameters[int(i)]
+            like = optimizer.parameters[int(i)]
             mine = torch.empty_like(like) if value.shape == like.shape else torch.empty_like(value, device=like.device)
-            optimizer.state[like][kind] = mine.copy_(value)  # in the parameter's memory order, as fused steps need
+            mine.copy_(value)  # in the parameter's memory order, as fused steps need
+            optimizer.state.setdefault(like, {})[kind] = mine
         return history
 
     def clear(self) -> None:

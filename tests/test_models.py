@@ -88,6 +88,16 @@ def test_forward_flops_of_conv3_by_hand():
     assert models.forward_flops(cc.build("conv3", 10)) == by_hand
 
 
+@pytest.mark.parametrize("name", models.NETWORKS)
+def test_forward_flops_are_pytorchs_count(name):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    network = cc.build(name, 100).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, 32, 32))
+    assert models.forward_flops(network) == counter.get_total_flops() > 0
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [

@@ -102,6 +102,20 @@ print(time.perf_counter() - start, *heavy)
     assert float(seconds) < 2 or float(run()[0]) < 2
 
 
+def test_a_training_does_not_import_the_compiler():
+    """Two seconds in every process that trains, kernels and workers alike."""
+    code = """
+import colt_core as cc, sys, torch
+few = cc.load("cifar10-mini").train.take(torch.arange(64))
+network = cc.build("conv3", width=4)
+cc.train(network, few, cc.Recipe.named("mini"), device="cpu", validation=few)
+cc.models.forward_flops(network)
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_modules_import_only_modules_above_them():
     order = ["settings", "seeding", "files", "store", "worker", "data", "augmentation", "masks", "models", "training"]
     order += ["trainings", "copies", "early_bird", "tickets", "methods", "lanes", "experiments", "runs", "cluster"]

@@ -1,4 +1,5 @@
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -63,6 +64,30 @@ def test_gradients_of_kept_weights_move_them(network, few, recipe):
     cc.train(network, few.train, recipe, mask=mask)
     name = cc.prunable(network)[0]
     assert not torch.equal(network.get_parameter(name)[mask[name]], before[name][mask[name]])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"optimizer": "sgd", "momentum": 0.9}, {"optimizer": "sgd", "momentum": 0.0}, {"optimizer": "adam"}],
+    ids=["sgd with momentum", "plain sgd", "adam"],
+)
+def test_steps_are_those_of_torch_optim(network, few, recipe, change):
+    recipe, other = recipe.changed(weight_decay=1e-2, learning_rate=0.01, **change), deepcopy(network)
+    ours, common = training.Optimizer(recipe, network), {"lr": 0.01, "weight_decay": 1e-2, "fused": True}
+    adam = recipe.optimizer == "adam"
+    theirs = torch.optim.Adam if adam else lambda *a, **k: torch.optim.SGD(*a, momentum=recipe.momentum, **k)
+    theirs = theirs(other.parameters(), **common)
+    pixels, labels = normalise(few.train.images, few.mean, few.std), few.train.labels
+    for step in range(5):
+        ours.learning_rate = theirs.param_groups[0]["lr"] = 0.01 / (1 + step)
+        for optimizer, moved in ((ours, network), (theirs, other)):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(moved(pixels), labels).backward()
+            if adam and step < 2:
+                next(moved.parameters()).grad = None  # not in use yet
+            optimizer.step()
+    for name, value in other.state_dict().items():
+        assert torch.equal(value, network.state_dict()[name]), name
 
 
 # --- determinism ---
