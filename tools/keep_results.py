@@ -36,16 +36,23 @@ def main(name: str, store: Path, records_alone: bool) -> None:
             if path.exists():
                 shutil.copy(path, target)
     records = pd.DataFrame([r for e in begun for r in read_records(e, store)])
-    cc.report.tables(records=records, out=out, sparsities=study.levels)
     own = records[records["experiment"].isin([e.hash for e in grid])]
     own = own[own["scored_on"].isna() | (own["scored_on"] == own["dataset"])]
-    several = own[["dataset", "network"]].drop_duplicates().shape[0] > 1
-    for (dataset, network), rows in own.groupby(["dataset", "network"], sort=False):
-        if records_alone or not len(table := cc.report.accuracy_table(rows, study.levels)):
-            continue
-        figure = f"{name}_accuracy" + (f"_{network}_{dataset}" if several else "")
-        title = f"{network} on {dataset}, {table['train_images'].max():,.0f} training images"
-        cc.plots.save(cc.plots.accuracy_sparsity(table, title), figure, table)
+    several, tables = own[["dataset", "network"]].drop_duplicates().shape[0] > 1, {}
+    for piece in study.each():
+        jobs = [*piece.experiments(), *(piece.transfers() if piece.transfer else ())]
+        mine = records[records["experiment"].isin([e.hash for e in jobs])]
+        for table_name, table in cc.report.tables(records=mine, sparsities=piece.levels).items():
+            tables.setdefault(table_name, []).append(table)
+        mine = own[own["experiment"].isin([e.hash for e in jobs])]
+        for (dataset, network), rows in mine.groupby(["dataset", "network"], sort=False):
+            if records_alone or not len(table := cc.report.accuracy_table(rows, piece.levels)):
+                continue
+            figure = f"{name}_accuracy" + (f"_{network}_{dataset}" if several else "")
+            title = f"{network} on {dataset}, {table['train_images'].max():,.0f} training images"
+            cc.plots.save(cc.plots.accuracy_sparsity(table, title), figure, table)
+    for table_name, parts in tables.items():
+        cc.report.save(pd.concat(parts, ignore_index=True), out, table_name)
     for piece in (piece for piece in study.each() if piece.transfer):
         mine = records[records["experiment"].isin([e.hash for e in piece.transfers()])]
         table, gains = (f(mine, piece.carried_scores) for f in (cc.report.transfers, cc.report.transfer_gains))
