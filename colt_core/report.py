@@ -602,6 +602,8 @@ def conclusion(table: pd.DataFrame, method: str, other: str, margin: float = 0.0
             ending = ("better" if row.difference > 0 else "worse") + (f", yet {within}" if row.equivalent else "")
         elif row.equivalent:
             ending = within
+        elif abs(row.difference) > row.half_width:
+            ending = f"undecided after correction (p = {row.p_holm:.2f})"
         else:
             shown = f"the smallest difference that these seeds could have shown is {100 * row.detectable:.1f} points"
             ending = f"undecided; {shown}"

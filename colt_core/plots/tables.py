@@ -36,10 +36,14 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "Accuracy of tickets, tr
         axis.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
         axis.minorticks_off()
         percent_axis(axis)
-        guessing(axis, float(table["chance"].iloc[0]))
-        axis.set_ylim(0.7 * float(table["chance"].iloc[0]))
+        chance, lowest = float(table["chance"].iloc[0]), (table["accuracy"] - table["half_width"].fillna(0)).min()
         enough = table["half_width"].notna().any()
         drawn = "bars: 95 % interval over seeds" if enough else "points: too few seeds for bars"
+        if lowest < 2 * chance:
+            guessing(axis, chance)
+            axis.set_ylim(0.7 * chance)
+        else:
+            drawn += f"\n(guessing: {chance:.3g})"
         figure.legend(title=drawn, fontsize=9, title_fontsize=8, loc="outside right upper")
     return figure
 
