@@ -264,7 +264,7 @@ def _settled(image):
 
 
 def test_the_cockpit_starts_pauses_continues_stops_and_is_found_again_after_a_restart(page, lab, place):
-    fields = {"network_args": {"width": 16}, "rate": 0.3, "target": 0.8, "seed": 5, "scores": None}
+    fields = {"network_args": {"width": 16}, "rate": 0.3, "target": 0.9, "seed": 5, "scores": None}
     hash_ = cc.Experiment(**fields).hash
     # Its copies train in processes of their own, which pause and end with it.
     lines = ["import os", "import colt_core as cc", "os.environ['COLT_WORKERS'] = '2'"]

@@ -7,6 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .. import report
 from .frame import COLOURS, arm_name, canvas, guessing, line_look, looks_of, method_of, percent_axis, whole_numbers
@@ -43,7 +44,8 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "Accuracy of tickets, tr
             guessing(axis, chance)
             axis.set_ylim(0.7 * chance)
         else:
-            drawn += f"\n(guessing: {chance:.3g})"
+            axis.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))  # whole percents
+            drawn += f"\n(guessing: {100 * chance:.3g} %)"
         figure.legend(title=drawn, fontsize=9, title_fontsize=8, loc="outside right upper")
     return figure
 
