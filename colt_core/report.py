@@ -595,7 +595,7 @@ def conclusion(table: pd.DataFrame, method: str, other: str, margin: float = 0.0
     """
     lines = []
     for row in table.itertuples():
-        within = f"equivalent within {100 * margin:g} points"
+        within = f"equivalent within {points(margin)}"
         if math.isnan(row.half_width):
             ending = "too few for a conclusion"
         elif row.p_holm < 0.05:
@@ -609,27 +609,33 @@ def conclusion(table: pd.DataFrame, method: str, other: str, margin: float = 0.0
             ending = f"undecided; {shown}"
         spread = "" if math.isnan(row.half_width) else f" ± {100 * row.half_width:.1f}"
         sides = f"{_where(row)}{method} ({row.sparsity:.1%} sparse) against {other} ({row.other_sparsity:.1%})"
-        lines.append(f"{sides}: {100 * row.difference:+.1f}{spread} points over {_seeds(row.seeds)}: {ending}")
+        lines.append(f"{sides}: {100 * row.difference:+.1f}{spread} points over {count_seeds(row.seeds)}: {ending}")
     return lines
 
 
-def _seeds(count: int) -> str:
+def count_seeds(count: int) -> str:
+    """Return "1 seed", "3 seeds"."""
     return f"{count} seed" if count == 1 else f"{count} seeds"
+
+
+def points(share: float) -> str:
+    """Return a share in points: "1 point", "0.5 points"."""
+    return f"{100 * share:g} point" if share == 0.01 else f"{100 * share:g} points"
 
 
 def verdict(difference: pd.DataFrame, method: str, other: str) -> list[str]:
     """Say in words, a sentence a sparsity, what `paired` found and whether its interval excludes zero."""
     lines = []
     for row in difference.itertuples():
-        points = f"{100 * row.difference:+.1f} points"
+        told = f"{100 * row.difference:+.1f} points"
         if math.isnan(row.half_width):
-            ending = f"from {_seeds(row.seeds)}, too few for an interval"
+            ending = f"from {count_seeds(row.seeds)}, too few for an interval"
         else:
             clear = abs(row.difference) > row.half_width
             side = ("better" if row.difference > 0 else "worse") if clear else "no difference that these seeds can show"
             ending = f"± {100 * row.half_width:.1f} over {row.seeds} seeds: {side}"
         sides = f"{_where(row)}{method} ({row.sparsity:.1%} sparse) against {other} ({row.other_sparsity:.1%})"
-        lines.append(f"{sides}: {points} {ending}")
+        lines.append(f"{sides}: {told} {ending}")
     return lines
 
 

@@ -109,7 +109,41 @@ def test_a_forest_shows_each_difference_beside_the_margin():
     axis = plots.comparisons(table, margin=0.02).axes[0]
     places = [bars.lines[0].get_xdata()[0] for bars in axis.containers]
     assert places == pytest.approx(list(100 * table["difference"]))
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["50% sparse", "70% sparse"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["50% and 59% sparse", "70% sparse"]
+
+
+def test_a_forest_of_several_pairs_has_a_row_a_pair_and_in_it_a_bar_a_sparsity():
+    table = report.compare(records(), "colt", "imp", [0.5, 0.7])
+    both = pd.concat([table.assign(method="colt", other=name) for name in ("imp", "random")])
+    figure = plots.comparisons(both)
+    axis = figure.axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["COLT − IMP", "COLT − random, same layers"]
+    drawn = [(float(x), float(y)) for bars in axis.containers for x, y in bars.lines[0].get_xydata()]
+    assert [x for x, _ in drawn] == pytest.approx(list(100 * both["difference"]))
+    rows = [round(y) for _, y in drawn]
+    assert rows == [0, 0, 1, 1] and drawn[0][1] < drawn[1][1]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["± 1 point", "50% sparse", "70% sparse"]
+
+
+def test_a_forest_says_both_sparsities_where_they_lie_apart():
+    table = report.compare(records(), "colt", "imp", [0.5]).assign(sparsity=0.62, other_sparsity=0.5)
+    axis = plots.comparisons(table).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["62% and 50% sparse"]
+
+
+def test_the_transfer_figure_orders_data_sets_from_few_classes_to_many():
+    moved = carried_records()
+    few = {"a": 1 / 100, "b": 1 / 10}
+    moved["chance"] = moved["scored_on"].map(few)
+    figure = plots.transfer(report.transfers(moved, [0.5]), report.transfer_gains(moved, [0.5]))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["b", "a"]
+
+
+def test_arms_of_fewer_seeds_say_so():
+    rows = pd.concat([records(), records(1).assign(method="snip", experiment="one")])
+    figure = plots.accuracy_sparsity(report.accuracy_table(rows, [0.5]))
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert sum("1 seed" in name for name in names) == sum(name.startswith("snip, 1 seed") for name in names) == 1
 
 
 def test_the_transfer_figure_writes_what_the_tables_say():

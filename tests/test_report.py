@@ -291,8 +291,8 @@ def test_the_conclusion_names_worse_better_equivalent_and_undecided():
 
     assert said() == "A (91.0% sparse) against B (90.0%): -2.0 ± 1.0 points over 5 seeds: worse"
     assert said(difference=0.02).endswith("better")
-    assert said(difference=0.002, equivalent=True).endswith("better, yet equivalent within 1 points")
-    assert said(p_holm=0.5, equivalent=True).endswith("equivalent within 1 points")
+    assert said(difference=0.002, equivalent=True).endswith("better, yet equivalent within 1 point")
+    assert said(p_holm=0.5, equivalent=True).endswith("equivalent within 1 point")
     assert said(p_holm=0.5).endswith("undecided after correction (p = 0.50)")  # the interval alone excludes zero
     assert said(p_holm=0.5, half_width=0.021).endswith(
         "undecided; the smallest difference that these seeds could have shown is 3.0 points"

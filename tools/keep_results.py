@@ -44,12 +44,15 @@ def main(name: str, store: Path, records_alone: bool) -> None:
         mine = records[records["experiment"].isin([e.hash for e in jobs])]
         for table_name, table in cc.report.tables(records=mine, sparsities=piece.levels).items():
             tables.setdefault(table_name, []).append(table)
-        mine = own[own["experiment"].isin([e.hash for e in jobs])]
+        mine, base = own[own["experiment"].isin([e.hash for e in jobs])], jobs[0]
         for (dataset, network), rows in mine.groupby(["dataset", "network"], sort=False):
             if records_alone or not len(table := cc.report.accuracy_table(rows, piece.levels)):
                 continue
             figure = f"{name}_accuracy" + (f"_{network}_{dataset}" if several else "")
-            title = f"{network} on {dataset}, {table['train_images'].max():,.0f} training images"
+            shape, images = base.network_args.get("width"), table["train_images"].max()
+            named = network + (f" of width {shape}" if shape else "")
+            epochs = f"{base.recipe.epochs} epochs a training"
+            title = f"{name}: {named} on {dataset}, {images:,.0f} training images, {epochs}"
             cc.plots.save(cc.plots.accuracy_sparsity(table, title), figure, table)
     for table_name, parts in tables.items():
         cc.report.save(pd.concat(parts, ignore_index=True), out, table_name)

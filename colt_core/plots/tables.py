@@ -18,19 +18,19 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "Accuracy of tickets, tr
 
     `table` is `report.accuracy_table`.
     """
-    looks = looks_of(table["method"])
+    looks, most = looks_of(table["method"]), table["seeds"].max()
     with canvas(size=(8.4, 4.8)) as (figure, axis):
         for method, rows in table.groupby("method", sort=False):
-            name = str(method)
+            name, count = str(method), rows["seeds"].max()
+            fewer = "" if count == most else f", {report.count_seeds(count)}"
             half = rows["half_width"].fillna(0)
             if method_of(name) == "dense":
                 level, spread = float(rows["accuracy"].iloc[0]), float(half.iloc[0])
-                axis.axhline(level, color=COLOURS["dense"], linestyle="--", label=name)
+                axis.axhline(level, color=COLOURS["dense"], linestyle="--", label=name + fewer)
                 axis.axhspan(level - spread, level + spread, color=COLOURS["dense"], alpha=0.08)
             else:
-                axis.errorbar(
-                    1 - rows["sparsity"], rows["accuracy"], half, capsize=3, label=arm_name(name), **looks[name]
-                )
+                look = looks[name] | {"label": arm_name(name) + fewer}
+                axis.errorbar(1 - rows["sparsity"], rows["accuracy"], half, capsize=3, **look)
         axis.set(xscale="log", xlabel="density (kept / prunable weights)", ylabel="test accuracy", title=title)
         axis.invert_xaxis()
         ticks = sorted({round(d, 3) for d in 1 - table[table["at"] > 0]["at"]})
@@ -60,7 +60,8 @@ def transfer(table: pd.DataFrame, gains: pd.DataFrame, title: str = "Tickets car
     if len(arms := tickets[["network", "method"]].drop_duplicates()) != 1:
         told = ", ".join(f"{m} with {n}" for n, m in arms.itertuples(index=False)) or "none"
         raise ValueError(f"the figure shows the tickets of one arm; here are {told}")
-    names = list(dict.fromkeys([*tickets["source"], *tickets["target"]]))
+    classes = dict(zip(tickets["target"], 1 / tickets["chance"], strict=True))
+    names = sorted(dict.fromkeys([*tickets["target"], *tickets["source"]]), key=lambda name: classes.get(name, 0))
     levels = sorted(set(tickets["at"]))
     against = [kind for kind in report.AGAINST if kind in set(gains["against"])]
     bound = max(1.0, 100 * float(gains["difference"].abs().max()))
@@ -134,31 +135,57 @@ def costs(table: pd.DataFrame) -> Figure:
 
 
 def comparisons(table: pd.DataFrame, margin: float = 0.01) -> Figure:
-    """Draw differences in accuracy as a forest: a row a comparison and sparsity, bars the 95 % t intervals.
+    """Draw differences in accuracy as a forest: a row a comparison, within it a bar a sparsity, the 95 % t interval.
 
     `table` is `report.compare`, or several one below the other with columns `method` and `other` beside. The band is
-    the margin within which two arms count as equivalent.
+    the margin within which two arms count as equivalent. Where the two arms lie two points of sparsity or more apart,
+    the row says both.
     """
     table = table.reset_index(drop=True)
-    others = table["other"].tolist() if "other" in table else [""] * len(table)
-    sides = (
-        [f"{arm_name(m)} − {arm_name(o)}, " for m, o in zip(table["method"], others, strict=True)]
-        if any(others)
-        else others
+    if "other" not in table:
+        pairs = [""] * len(table)
+    else:
+        sides = zip(table["method"], table["other"], strict=True)
+        pairs = [f"{arm_name(method)} − {arm_name(other)}" for method, other in sides]
+    levels, rows = sorted(set(table["at"])), list(dict.fromkeys(pairs))
+    grouped = len(rows) > 1 and len(levels) > 1
+    shades = dict(zip(levels, sns.color_palette("flare", len(levels)), strict=True))
+    places = (
+        [
+            rows.index(p) + 0.7 * (levels.index(at) / (len(levels) - 1) - 0.5)
+            for p, at in zip(pairs, table["at"], strict=True)
+        ]
+        if grouped
+        else list(range(len(table)))
     )
-    names = [side + report.level(at) for side, at in zip(sides, table["at"], strict=True)]
-    with canvas(size=(8.4, 1.3 + 0.26 * len(table))) as (figure, axis):
-        axis.axvspan(-100 * margin, 100 * margin, color="#444444", alpha=0.12, label=f"± {100 * margin:g} points")
+    with canvas(size=(8.4, 1.3 + (0.15 if grouped else 0.26) * len(table))) as (figure, axis):
+        axis.axvspan(-100 * margin, 100 * margin, color="#444444", alpha=0.12, label=f"± {report.points(margin)}")
         axis.axvline(0, color="#444444", linestyle="--", linewidth=1)
-        for place, (other, row) in enumerate(zip(others, table.itertuples(), strict=True)):
+        for place, row in zip(places, table.itertuples(), strict=True):
             half = None if np.isnan(row.half_width) else 100 * row.half_width
-            look = line_look(other) | {"markerfacecolor": "none" if half is None else line_look(other)["color"]}
-            axis.errorbar(100 * row.difference, place, xerr=half, capsize=3, **look)
-        axis.set_yticks(range(len(names)), names, fontsize=8)
-        axis.set_ylim(len(names) - 0.5, -0.5)
+            look = {"color": shades[row.at], "marker": "o"} if grouped else line_look(getattr(row, "other", ""))
+            look = look | {"markersize": 4.5, "markerfacecolor": "none" if half is None else look["color"]}
+            axis.errorbar(100 * row.difference, place, xerr=half, capsize=0 if grouped else 3, **look)
+        if grouped:
+            axis.set_yticks(range(len(rows)), rows, fontsize=9)
+            axis.set_ylim(len(rows) - 0.5, -0.5)
+            for at in levels:
+                axis.plot([], [], color=shades[at], marker="o", markersize=4.5, label=report.level(at))
+        else:
+            both = [_both(row) for row in table.itertuples()]
+            named = [f"{pair}, {told}" if pair else told for pair, told in zip(pairs, both, strict=True)]
+            axis.set_yticks(places, named, fontsize=8)
+            axis.set_ylim(len(places) - 0.5, -0.5)
         axis.set(xlabel="difference in test accuracy, points", title="Difference in accuracy, paired by seed")
-        figure.legend(fontsize=8, title="filled: 95 % interval", title_fontsize=8, loc="outside right upper")
+        few = "; hollow: too few seeds" if table["half_width"].isna().any() else ""
+        figure.legend(fontsize=8, title=f"95 % intervals{few}", title_fontsize=8, loc="outside right upper")
     return figure
+
+
+def _both(row: Any) -> str:
+    """Say the sparsity that was asked for, and both that were compared where they lie apart."""
+    apart = abs(row.sparsity - row.other_sparsity) >= 0.02 and row.other_sparsity > 0
+    return f"{row.sparsity:.0%} and {row.other_sparsity:.0%} sparse" if apart else report.level(row.at)
 
 
 def overlaps(records: pd.DataFrame) -> Figure:
