@@ -460,6 +460,7 @@ def paired(records: pd.DataFrame, method: str, other: str, sparsities: Iterable[
     form of `compare`; empty where the records have no such arms.
     """
     named = ["scored_on", "network", "at", "difference", "half_width", "seeds", "sparsity", "other_sparsity"]
+    named += ["train_images"]
     table = at_sparsities(records, sparsities)
     return _differences(table, _pair(table, method, other), 0.01, 0.95)[named]
 
@@ -639,10 +640,14 @@ def verdict(difference: pd.DataFrame, method: str, other: str) -> list[str]:
     return lines
 
 
+def sized(dataset: str, images: float) -> str:
+    """Return "tinyimagenet (18,000 training images)": the number tells a part of a data set from the whole."""
+    return f"{dataset} ({images:,.0f} training images)"
+
+
 def _where(row: Any) -> str:
-    """Begin a sentence: "cifar10 (45,000 training images): "; the number tells a part of a data set from the whole."""
     images = getattr(row, "train_images", math.nan)
-    return "" if math.isnan(images) else f"{row.scored_on} ({images:,.0f} training images): "
+    return "" if math.isnan(images) else f"{sized(row.scored_on, images)}: "
 
 
 # --- transfer ----------------------------------------------------------------------------------------------------

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -5,7 +6,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 import colt_core as cc
 from colt_core import workbook
@@ -68,8 +71,24 @@ def test_a_cell_that_takes_too_long_is_one_line(tmp_path):
     assert "\n" not in problem and "Timeout" in problem
 
 
-def test_a_batch_of_data_sets_and_seeds_is_run_headless_and_brought_together(tmp_path, monkeypatch, capsys):
-    """The last notebook of the spine on a smaller study: two data sets, two seeds, one table."""
+@pytest.fixture
+def tiny(tmp_path, monkeypatch, mini):
+    """A few images as a prepared TinyImageNet: 64 pixels, four classes."""
+    monkeypatch.setenv("COLT_DATA", str(tmp_path / "data"))
+    (tmp_path / "data").mkdir()
+    tensors = {}
+    for part, images in (("train", mini.train), ("test", mini.test)):
+        few = torch.cat([(images.labels == label).nonzero().flatten()[:40] for label in range(4)])
+        tensors[f"{part}_images"] = images.images[few].repeat_interleave(2, 2).repeat_interleave(2, 3)
+        tensors[f"{part}_labels"] = images.labels[few].clone()
+    digest = hashlib.sha256(tensors["train_images"].numpy().tobytes() + tensors["test_images"].numpy().tobytes())
+    about = {"classes": json.dumps(["n01", "n02", "n03", "n04"]), "sha256": digest.hexdigest()}
+    save_file(tensors, tmp_path / "data" / "tinyimagenet.safetensors", about)
+    return tensors
+
+
+def test_a_batch_of_data_sets_and_seeds_is_run_headless_and_brought_together(tmp_path, monkeypatch, capsys, tiny):
+    """The last notebook of the spine on a smaller study: two data sets, one of 64 pixels, two seeds, one table."""
     content = yaml.safe_load((Path(cc.__file__).parent / "studies" / "mini.yaml").read_text())
     content["base"] |= {"network_args": {"width": 4}, "rate": 0.4, "target": 0.5, "scores": [0.5]}
     content["methods"]["imp"] = {"rate": 0.4}
@@ -86,11 +105,13 @@ def test_a_batch_of_data_sets_and_seeds_is_run_headless_and_brought_together(tmp
         monkeypatch.setenv(name, str(tmp_path / "store"))
     monkeypatch.setenv("COLT_WORKERS", "1")  # starting more processes takes longer than these trainings
     monkeypatch.setattr(workbook, "SPINE", ("05_tables",))
-    names = ["cifar10-mini:0-3", "cifar10-mini:4,5,8,9"]
+    names = ["cifar10-mini:0-3", "tinyimagenet"]
     assert workbook.run(str(study), [0, 1], names, NOTEBOOKS, tmp_path / "out") == 0
     printed, out = capsys.readouterr().out, tmp_path / "out" / "tiny"
     table = (out / "main_table.md").read_text()
     assert all(name in table for name in names) and table.count("| conv3") == 10
+    told = (out / "tinyimagenet" / "05_tables.ipynb").read_text()
+    assert "tinyimagenet (144 training images)" in told, "how much of the data set was at hand"
     assert table.strip() in printed and printed.count("done in") == 2
     assert len(list(out.glob("*/05_tables.ipynb"))) == len(list(out.glob("*/05_tables.png"))) == 2
     assert all(str(path.name) in printed for path in out.rglob("*.png"))
