@@ -589,28 +589,37 @@ def holm(values: Iterable[float]) -> np.ndarray:
     return p
 
 
-def conclusion(table: pd.DataFrame, method: str, other: str, margin: float = 0.01) -> list[str]:
-    """Say in words, a sentence a sparsity, what `compare` found: worse, better, equivalent within the margin, or not.
+def decided(row: Any) -> str:
+    """Return what a row of `compare` says: better, worse, equivalent, better or worse yet equivalent, undecided.
 
-    Better and worse are held to 5 % by the p value that Holm's method has adjusted.
+    Better and worse are held to 5 % by the p value that Holm's method has adjusted; "too few seeds" without one.
     """
+    if math.isnan(row.half_width):
+        return "too few seeds"
+    found = [("better" if row.difference > 0 else "worse")] if row.p_holm < 0.05 else []
+    return ", yet ".join([*found, *(["equivalent"] if row.equivalent else [])]) or "undecided"
+
+
+def spread(difference: float, half_width: float = math.nan) -> str:
+    """Return a difference in points: "-0.4 ± 1.1", or "-0.4" without an interval."""
+    return f"{100 * difference:+.1f}" + ("" if math.isnan(half_width) else f" ± {100 * half_width:.1f}")
+
+
+def conclusion(table: pd.DataFrame, method: str, other: str, margin: float = 0.01) -> list[str]:
+    """Say in words, a sentence a sparsity, what `compare` found (`decided`), equivalent within the margin."""
     lines = []
     for row in table.itertuples():
-        within = f"equivalent within {points(margin)}"
-        if math.isnan(row.half_width):
+        ending = decided(row).replace("equivalent", f"equivalent within {points(margin)}")
+        if ending == "too few seeds":
             ending = "too few for a conclusion"
-        elif row.p_holm < 0.05:
-            ending = ("better" if row.difference > 0 else "worse") + (f", yet {within}" if row.equivalent else "")
-        elif row.equivalent:
-            ending = within
-        elif abs(row.difference) > row.half_width:
+        elif ending == "undecided" and abs(row.difference) > row.half_width:
             ending = f"undecided after correction (p = {row.p_holm:.2f})"
-        else:
+        elif ending == "undecided":
             shown = f"the smallest difference that these seeds could have shown is {100 * row.detectable:.1f} points"
             ending = f"undecided; {shown}"
-        spread = "" if math.isnan(row.half_width) else f" ± {100 * row.half_width:.1f}"
+        found = spread(row.difference, row.half_width)
         sides = f"{_where(row)}{method} ({row.sparsity:.1%} sparse) against {other} ({row.other_sparsity:.1%})"
-        lines.append(f"{sides}: {100 * row.difference:+.1f}{spread} points over {count_seeds(row.seeds)}: {ending}")
+        lines.append(f"{sides}: {found} points over {count_seeds(row.seeds)}: {ending}")
     return lines
 
 

@@ -33,7 +33,13 @@ COLOURS = {
     "grasp": "#44AA99",
     "synflow": "#332288",
 }
-NAMES = {"colt": "COLT", "imp": "IMP", "matched": "IMP at COLT's rate", "random": "random, same layers"}
+NAMES = {
+    "colt": "COLT",
+    "imp": "IMP",
+    "matched": "IMP at COLT's rate",
+    "random": "random, same layers",
+    "own": "target's own",
+}
 MARKERS = dict(zip(COLOURS, "hosDvPX^*p<>d", strict=True))
 STROKES = ("-", "--", ":", "-.")  # of several arms of one method
 COPIES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # a copy each
