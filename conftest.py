@@ -36,3 +36,8 @@ if os.name == "posix":
 def pytest_unconfigure(config):
     if _FOLDER is not None:
         _FOLDER.cleanup()
+
+
+def pytest_collection_modifyitems(items):
+    """The browser first: it mostly waits, and the notebooks, which train, use the time."""
+    items.sort(key=lambda item: "test_browser" not in item.nodeid)

@@ -1,5 +1,6 @@
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -297,6 +298,16 @@ def test_the_conclusion_names_worse_better_equivalent_and_undecided():
     assert said(p_holm=0.5, half_width=0.021).endswith(
         "undecided; the smallest difference that these seeds could have shown is 3.0 points"
     )
+
+
+def test_a_decision_in_a_word_or_two_and_a_difference_in_points():
+    row = SimpleNamespace(difference=-0.02, half_width=0.01, p_holm=0.01, equivalent=False)
+    told = lambda **fields: report.decided(SimpleNamespace(**(vars(row) | fields)))
+    assert [told(), told(difference=0.02), told(p_holm=0.06)] == ["worse", "better", "undecided"]
+    assert [told(equivalent=True), told(equivalent=True, p_holm=0.06)] == ["worse, yet equivalent", "equivalent"]
+    assert told(half_width=math.nan, p_holm=math.nan) == "too few seeds"
+    assert [report.spread(-0.0136, 0.004), report.spread(0.0136)] == ["-1.4 ± 0.4", "+1.4"]
+    assert [report.points(0.01), report.points(0.005)] == ["1 point", "0.5 points"]
 
 
 # --- rounds, cost, area ------------------------------------------------------------------------------------------
