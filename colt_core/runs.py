@@ -93,10 +93,13 @@ def saved_rounds(experiment: Experiment, store: Place = None) -> Iterator[Round]
 
 
 def read_records(experiment: Experiment | str, store: Place = None) -> list[dict[str, Any]]:
-    """Return the records of an experiment or a hash; of work done twice the first counts."""
+    """Return the records of an experiment or a hash, round by round; of work done twice the first counts.
+
+    The order is the same whichever process finished first: each round, then its scores by the data set's name.
+    """
     name = experiment if isinstance(experiment, str) else experiment.hash
-    records = open_store(store).lines(name)
-    return list({tuple(r.get(k) for k in KEY): r for r in reversed(records)}.values())[::-1]
+    records = {tuple(r.get(k) for k in KEY): r for r in reversed(open_store(store).lines(name))}
+    return sorted(records.values(), key=lambda r: (r["round"], r["kind"], r.get("scored_on") or ""))
 
 
 def _finish(
