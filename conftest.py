@@ -39,5 +39,6 @@ def pytest_unconfigure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """The browser first: it mostly waits, and the notebooks, which train, use the time."""
-    items.sort(key=lambda item: "test_browser" not in item.nodeid)
+    """Start with what takes longest: the browser, which mostly waits, beside the notebooks, which train meanwhile."""
+    first = ("test_browser.py", ".ipynb", "test_workbook.py")
+    items.sort(key=lambda item: next((i for i, name in enumerate(first) if name in item.nodeid), len(first)))
