@@ -146,6 +146,16 @@ def test_arms_of_fewer_seeds_say_so():
     assert sum("1 seed" in name for name in names) == sum(name.startswith("snip, 1 seed") for name in names) == 1
 
 
+def test_the_scored_tickets_are_shown_in_their_range_unless_they_are_near_guessing():
+    rows = pd.DataFrame(
+        {"arm": "colt", "experiment": "e", "density": [0.5, 0.1], "accuracy": [0.6, 0.5], "chance": 0.1}
+    )
+    far = plots.tickets(rows).axes[0]
+    assert far.get_ylim()[0] > 0.4 and far.get_ylabel() == "test accuracy (guessing: 10.0%)"
+    near = plots.tickets(rows.assign(accuracy=[0.3, 0.15])).axes[0]
+    assert near.get_ylim()[0] < 0.1 and near.get_ylabel() == "test accuracy"
+
+
 def test_the_transfer_figure_writes_what_the_tables_say():
     moved = carried_records()
     table, gains = report.transfers(moved, [0.5]), report.transfer_gains(moved, [0.5])

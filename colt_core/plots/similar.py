@@ -41,14 +41,17 @@ def tickets(table: pd.DataFrame, title: str = "Every scored ticket") -> Figure:
                 linewidth=1,
                 **{"linestyle": "-"} | looks[name],
             )
-        axis.set(xscale="log", xlabel="density (kept / prunable weights)", ylabel="test accuracy", title=title)
+        chances, lowest = sorted({float(chance) for chance in table["chance"]}), table["accuracy"].min()
+        far = ", ".join(f"{chance:.1%}" for chance in chances if lowest >= 2 * chance)
+        accuracy = f"test accuracy (guessing: {far})" if far else "test accuracy"
+        axis.set(xscale="log", xlabel="density (kept / prunable weights)", ylabel=accuracy, title=title)
         axis.invert_xaxis()
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
         axis.xaxis.set_minor_locator(NullLocator())
         percent_axis(axis)
-        for chance in sorted(set(table["chance"])):
-            guessing(axis, float(chance), f"guessing ({chance:.1%})")
+        for chance in (chance for chance in chances if lowest < 2 * chance):
+            guessing(axis, chance, f"guessing ({chance:.1%})")
         if max(map(len, named)) <= 24:
             figure.legend(fontsize=9, loc="outside right upper")
         else:  # long names would leave no room beside them
