@@ -683,8 +683,9 @@ def transfers(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFram
     -------
     pandas.DataFrame
         Columns source, target, network, method, at, sparsity, accuracy, half_width (of the 95 % t interval), seeds,
-        rounds, chance, train_images and source_images (how large the data sets at hand were), experiments. On the
-        diagonal stand the targets' own tickets; dense stands there alone.
+        rounds, image_epochs and score_image_epochs (the cost of finding and of the one training that is scored),
+        chance, train_images and source_images (how large the data sets at hand were), experiments. On the diagonal
+        stand the targets' own tickets; dense stands there alone.
     """
     if not _any_carried(records):
         columns = [
@@ -699,12 +700,14 @@ def transfers(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFram
             "seeds",
             "rounds",
         ]
-        return pd.DataFrame(columns=[*columns, "chance", "train_images", "experiments", "source_images"])
+        columns += ["image_epochs", "score_image_epochs", "chance", "train_images", "experiments", "source_images"]
+        return pd.DataFrame(columns=columns)
     table = _carried(at_sparsities(records, sparsities))
     sizes = records[records["kind"] == "round"].groupby("dataset")["train_images"].max()
     table = table.assign(method=table["method"].str.replace(r" from .*$", "", regex=True))
     setting = ["dataset", *SETTING]
-    means = _means(table, "at", {"rounds": "round", "chance": "chance"}, setting)
+    named = (name for name in ("image_epochs", "score_image_epochs", "chance") if name in table)
+    means = _means(table, "at", {"rounds": "round"} | {name: name for name in named}, setting)
     return means.assign(source_images=means["dataset"].map(sizes)).rename(
         columns={"dataset": "source", "scored_on": "target"}
     )

@@ -104,6 +104,23 @@ def test_arms_of_one_method_share_its_colour_and_differ_in_stroke(runs):
     assert first.get_ydata()[0] == pytest.approx(found.jaccard - found.chance)
 
 
+def test_the_agreement_of_several_data_sets_has_a_colour_and_a_name_each(runs):
+    rows = told(runs["colt"]) + told(runs["colt"], dataset="other", experiment="f")
+    figure = plots.overlaps(pd.DataFrame(rows))
+    assert [text.get_text() for text in figure.legends[0].get_texts()][1:] == ["d, n", "other, n"]
+    assert len({to_rgb(bars.lines[0].get_color()) for bars in figure.axes[0].containers}) == 2
+
+
+def test_bars_of_equal_density_stand_side_by_side_in_order():
+    rows = pd.concat([records(), records().assign(method="random", experiment="r")])
+    table = report.accuracy_table(rows, [0.5])
+    lines = [bars.lines[0] for bars in plots.accuracy_sparsity(table).axes[0].containers]
+    drawn = sorted(float(line.get_xdata()[0]) for line in lines)
+    assert len(set(drawn)) == len(drawn) and all(
+        abs(x / y - 1) < 0.03 for x, y in zip(drawn, sorted(1 - table["sparsity"]), strict=False)
+    )
+
+
 def test_a_forest_shows_each_difference_beside_the_margin():
     table = report.compare(records(), "colt", "imp", [0.5, 0.7])
     axis = plots.comparisons(table, margin=0.02).axes[0]
@@ -122,7 +139,11 @@ def test_a_forest_of_several_pairs_has_a_row_a_pair_and_in_it_a_bar_a_sparsity()
     assert [x for x, _ in drawn] == pytest.approx(list(100 * both["difference"]))
     rows = [round(y) for _, y in drawn]
     assert rows == [0, 0, 1, 1] and drawn[0][1] < drawn[1][1]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["± 1 point", "50% sparse", "70% sparse"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "± 1 point",
+        "50% sparse (50% reached)",
+        "70% sparse (75% reached)",
+    ]
 
 
 def test_a_forest_says_both_sparsities_where_they_lie_apart():
@@ -136,7 +157,7 @@ def test_the_transfer_figure_orders_data_sets_from_few_classes_to_many():
     few = {"a": 1 / 100, "b": 1 / 10}
     moved["chance"] = moved["scored_on"].map(few)
     figure = plots.transfer(report.transfers(moved, [0.5]), report.transfer_gains(moved, [0.5]))
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["b", "a"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["b\n200", "a\n100"]
 
 
 def test_arms_of_fewer_seeds_say_so():
@@ -161,9 +182,9 @@ def test_the_transfer_figure_writes_what_the_tables_say():
     table, gains = report.transfers(moved, [0.5]), report.transfer_gains(moved, [0.5])
     figure = plots.transfer(table, gains)
     titles = [axis.get_title(loc="left") for axis in figure.axes]
-    assert titles[0] == "accuracy in %, 50% sparse" and len(titles) == 5
+    assert titles[0] == "accuracy in %,\n50% sparse" and len(titles) == 5
     own = figure.axes[1]
-    assert own.get_title(loc="left") == "points against the target's own"
+    assert own.get_title(loc="left") == "points against\nthe target's own"
     written = {t.get_position(): t.get_text() for t in own.texts}
     assert written[(1.5, 0.5)].startswith("-3.0"), "from a to b"
     assert (0.5, 0.5) not in written, "a has no ticket but its own"

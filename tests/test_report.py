@@ -431,6 +431,11 @@ def carried_records(seeds=3):
     return frame
 
 
+def test_the_transfer_table_says_what_finding_each_ticket_cost():
+    table = report.transfers(carried_records().assign(image_epochs=300), [0.5])
+    assert table["image_epochs"].eq(300).all()
+
+
 def test_the_transfer_table_is_source_by_target_with_the_size_of_both_data_sets():
     table = report.transfers(carried_records(), [0.5]).set_index(["source", "target", "method"])
     assert table.loc[("a", "b", "colt"), "accuracy"] == pytest.approx(0.80)

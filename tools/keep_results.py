@@ -48,11 +48,12 @@ def main(name: str, store: Path, records_alone: bool) -> None:
         for (dataset, network), rows in mine.groupby(["dataset", "network"], sort=False):
             if records_alone or not len(table := cc.report.accuracy_table(rows, piece.levels)):
                 continue
-            figure = f"{name}_accuracy" + (f"_{network}_{dataset}" if several else "")
+            stem = piece.name.replace("/", "-")  # two pieces may share a network: a recipe each
+            figure = f"{stem}_accuracy" + (f"_{network}_{dataset}" if several else "")
             shape, images = base.network_args.get("width"), table["train_images"].max()
             named = network + (f" of width {shape}" if shape else "")
             epochs = f"{base.recipe.epochs} epochs a training"
-            title = f"{name}: {named} on {dataset}, {images:,.0f} training images, {epochs}"
+            title = f"{name}: {named} on {dataset},\n{images:,.0f} training images, {epochs}"
             cc.plots.save(cc.plots.accuracy_sparsity(table, title), figure, table)
     for table_name, parts in tables.items():
         cc.report.save(pd.concat(parts, ignore_index=True), out, table_name)

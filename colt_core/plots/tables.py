@@ -10,13 +10,26 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from .. import report
-from .frame import COLOURS, arm_name, canvas, guessing, line_look, looks_of, method_of, percent_axis, whole_numbers
+from .frame import (
+    COLOURS,
+    COPIES,
+    MARKS,
+    arm_name,
+    canvas,
+    guessing,
+    line_look,
+    looks_of,
+    method_of,
+    percent_axis,
+    whole_numbers,
+)
 
 
 def accuracy_sparsity(table: pd.DataFrame, title: str = "Accuracy of tickets, trained on everything") -> Figure:
     """Draw test accuracy against density reached (logarithmic), a line a method; intervals from three seeds on.
 
-    `table` is `report.accuracy_table`.
+    `table` is `report.accuracy_table`. Methods of equal density are drawn side by side, 1.5 % of it apart, so that no
+    bar hides another.
     """
     looks, most = looks_of(table["method"]), table["seeds"].max()
     with canvas(size=(8.4, 4.8)) as (figure, axis):
@@ -30,7 +43,8 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "Accuracy of tickets, tr
                 axis.axhspan(level - spread, level + spread, color=COLOURS["dense"], alpha=0.08)
             else:
                 look = looks[name] | {"label": arm_name(name) + fewer}
-                axis.errorbar(1 - rows["sparsity"], rows["accuracy"], half, capsize=3, **look)
+                aside = 1.015 ** ((len(looks) - 1) / 2 - list(looks).index(name))
+                axis.errorbar(aside * (1 - rows["sparsity"]), rows["accuracy"], half, capsize=3, **look)
         axis.set(xscale="log", xlabel="density (kept / prunable weights)", ylabel="test accuracy", title=title)
         axis.invert_xaxis()
         ticks = sorted({round(d, 3) for d in 1 - table[table["at"] > 0]["at"]})
@@ -65,19 +79,28 @@ def transfer(table: pd.DataFrame, gains: pd.DataFrame, title: str = "Tickets car
     levels = sorted(set(tickets["at"]))
     against = [kind for kind in report.AGAINST if kind in set(gains["against"])]
     bound = max(1.0, 100 * float(gains["difference"].abs().max()))
-    size = (1.4 + 0.75 * len(names), 1.5 + 0.62 * len(names))
+    images = tickets[["target", "train_images"]].set_index("target")["train_images"].to_dict()
+    images |= tickets[["source", "source_images"]].set_index("source")["source_images"].to_dict()
+    named = [f"{name}\n{images[name]:,.0f}" for name in names]
+    size = (0.6 + 0.72 * len(names), 1.0 + 0.5 * len(names))
     with canvas(1 + len(against), len(levels), size, squeeze=False, sharey=True) as (figure, axes):
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
         for row, at in zip(axes, levels, strict=True):
             _cells(row[0], names, tickets[tickets["at"] == at], "accuracy", cmap="Greys", vmin=0, vmax=1)
-            row[0].set_title(f"accuracy in %, {report.level(at)}", fontsize=9)
-            row[0].set_ylabel("source")
+            row[0].set_title(f"accuracy in %,\n{report.level(at)}", fontsize=9)
+            row[0].set_ylabel("source, training images")
             for axis, kind in zip(row[1:], against, strict=True):
                 found = gains[(gains["at"] == at) & (gains["against"] == kind) & (gains["source"] != "all")]
                 _cells(axis, names, found, "difference", cmap="vlag", vmin=-bound, vmax=bound)
-                axis.set_title(f"points against {WORDS[kind]}", fontsize=9)
+                axis.set_title(f"points against\n{WORDS[kind]}", fontsize=9)
+            row[0].set_yticks(row[0].get_yticks(), named)
+            for axis in row[1:]:
+                axis.tick_params(axis="y", length=0)
+            for axis in row if at < levels[-1] else []:
+                axis.tick_params(axis="x", labelbottom=False)
         for axis in axes[-1]:
-            axis.set_xlabel("target")
+            axis.set_xticks(axis.get_xticks(), named)
+            axis.set_xlabel("target, training images")
     return figure
 
 
@@ -110,7 +133,7 @@ def countings(table: pd.DataFrame) -> Figure:
     with canvas(size=(7.2, 3.6)) as (figure, axis):
         for name, look in looks.items():
             axis.plot(table["round"], 1 - table[name], label=words[name], **look)
-        axis.set(xlabel="round", ylabel="sparsity", title="One run, two ways of counting")
+        axis.set(xlabel="round", ylabel="sparsity", title="The same tickets, two ways of counting")
         axis.set_ylim(0, 1)
         whole_numbers(axis)
         percent_axis(axis)
@@ -137,9 +160,9 @@ def costs(table: pd.DataFrame) -> Figure:
 def comparisons(table: pd.DataFrame, margin: float = 0.01) -> Figure:
     """Draw differences in accuracy as a forest: a row a comparison, within it a bar a sparsity, the 95 % t interval.
 
-    `table` is `report.compare`, or several one below the other with columns `method` and `other` beside. The band is
-    the margin within which two arms count as equivalent. Where the two arms lie two points of sparsity or more apart,
-    the row says both.
+    `table` is `report.compare`, or several of one data set and network, one below the other with columns `method` and
+    `other` beside. The band is the margin within which two arms count as equivalent. Said are the sparsity asked for
+    and what the first arm reached; of one bar a row, what both reached where that is two points or more apart.
     """
     table = table.reset_index(drop=True)
     if "other" not in table:
@@ -170,7 +193,9 @@ def comparisons(table: pd.DataFrame, margin: float = 0.01) -> Figure:
             axis.set_yticks(range(len(rows)), rows, fontsize=9)
             axis.set_ylim(len(rows) - 0.5, -0.5)
             for at in levels:
-                axis.plot([], [], color=shades[at], marker="o", markersize=4.5, label=report.level(at))
+                reached = table.loc[table["at"] == at, "sparsity"].mean()
+                label = f"{report.level(at)} ({reached:.0%} reached)"
+                axis.plot([], [], color=shades[at], marker="o", markersize=4.5, label=label)
         else:
             both = [_both(row) for row in table.itertuples()]
             named = [f"{pair}, {told}" if pair else told for pair, told in zip(pairs, both, strict=True)]
@@ -191,15 +216,21 @@ def _both(row: Any) -> str:
 def overlaps(records: pd.DataFrame) -> Figure:
     """Draw, for each arm over the rounds, how far the partitions' Jaccard index lies above chance within each layer.
 
-    The numbers are `report.overlaps` of the same records; bars from three seeds on.
+    The numbers are `report.overlaps` of the same records; bars from three seeds on. Several data sets or networks have
+    a colour each, and the line says which.
     """
     table = report.overlaps(records)
-    looks = looks_of(table["method"])
+    looks, setting = looks_of(table["method"]), ["dataset", "network", "method"]
+    several = len(table[setting[:2]].drop_duplicates()) > 1
     with canvas(size=(8.4, 4.0)) as (figure, axis):
         axis.axhline(0, color="#444444", linestyle="--", linewidth=1, label="chance within each layer")
-        for method, rows in table.groupby("method", sort=False):
-            name, half = str(method), rows["half_width"].fillna(0)
-            axis.errorbar(rows["round"], rows["gap"], half, capsize=3, label=arm_name(name), **looks[name])
+        for place, ((dataset, network, method), rows) in enumerate(table.groupby(setting, sort=False)):
+            name, half = arm_name(str(method)), rows["half_width"].fillna(0)
+            look = looks[str(method)]
+            if several:
+                name = f"{name}: {network}, {dataset}" if len(looks) > 1 else f"{dataset}, {network}"
+                look = {"color": COPIES[place % len(COPIES)], "marker": MARKS[place % len(MARKS)], "markersize": 5}
+            axis.errorbar(rows["round"], rows["gap"], half, capsize=3, label=name, **look)
         axis.set(xlabel="round", ylabel="Jaccard index less chance", title="Do the partitions agree beyond chance?")
         whole_numbers(axis)
         drawn = "bars: 95 % interval over seeds" if table["half_width"].notna().any() else "too few seeds for bars"
