@@ -157,7 +157,7 @@ def test_the_transfer_figure_orders_data_sets_from_few_classes_to_many():
     few = {"a": 1 / 100, "b": 1 / 10}
     moved["chance"] = moved["scored_on"].map(few)
     figure = plots.transfer(report.transfers(moved, [0.5]), report.transfer_gains(moved, [0.5]))
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["b\n200", "a\n100"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["b\n200 images", "a\n100 images"]
 
 
 def test_arms_of_fewer_seeds_say_so():

@@ -38,7 +38,7 @@ def main(name: str, store: Path, records_alone: bool) -> None:
     records = pd.DataFrame([r for e in begun for r in read_records(e, store)])
     own = records[records["experiment"].isin([e.hash for e in grid])]
     own = own[own["scored_on"].isna() | (own["scored_on"] == own["dataset"])]
-    several, tables = own[["dataset", "network"]].drop_duplicates().shape[0] > 1, {}
+    tables = {}
     for piece in study.each():
         jobs = [*piece.experiments(), *(piece.transfers() if piece.transfer else ())]
         mine = records[records["experiment"].isin([e.hash for e in jobs])]
@@ -48,6 +48,7 @@ def main(name: str, store: Path, records_alone: bool) -> None:
         for (dataset, network), rows in mine.groupby(["dataset", "network"], sort=False):
             if records_alone or not len(table := cc.report.accuracy_table(rows, piece.levels)):
                 continue
+            several = len(mine[["dataset", "network"]].drop_duplicates()) > 1
             stem = piece.name.replace("/", "-")  # two pieces may share a network: a recipe each
             figure = f"{stem}_accuracy" + (f"_{network}_{dataset}" if several else "")
             shape, images = base.network_args.get("width"), table["train_images"].max()

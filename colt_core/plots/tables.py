@@ -81,14 +81,14 @@ def transfer(table: pd.DataFrame, gains: pd.DataFrame, title: str = "Tickets car
     bound = max(1.0, 100 * float(gains["difference"].abs().max()))
     images = tickets[["target", "train_images"]].set_index("target")["train_images"].to_dict()
     images |= tickets[["source", "source_images"]].set_index("source")["source_images"].to_dict()
-    named = [f"{name}\n{images[name]:,.0f}" for name in names]
-    size = (0.6 + 0.72 * len(names), 1.0 + 0.5 * len(names))
+    named = [f"{name}\n{images[name]:,.0f} images" for name in names]
+    size = (0.6 + 0.72 * len(names), 0.75 + 0.5 * len(names) + 1.6 / len(levels))  # names below the last row alone
     with canvas(1 + len(against), len(levels), size, squeeze=False, sharey=True) as (figure, axes):
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
         for row, at in zip(axes, levels, strict=True):
             _cells(row[0], names, tickets[tickets["at"] == at], "accuracy", cmap="Greys", vmin=0, vmax=1)
             row[0].set_title(f"accuracy in %,\n{report.level(at)}", fontsize=9)
-            row[0].set_ylabel("source, training images")
+            row[0].set_ylabel("source")
             for axis, kind in zip(row[1:], against, strict=True):
                 found = gains[(gains["at"] == at) & (gains["against"] == kind) & (gains["source"] != "all")]
                 _cells(axis, names, found, "difference", cmap="vlag", vmin=-bound, vmax=bound)
@@ -100,7 +100,7 @@ def transfer(table: pd.DataFrame, gains: pd.DataFrame, title: str = "Tickets car
                 axis.tick_params(axis="x", labelbottom=False)
         for axis in axes[-1]:
             axis.set_xticks(axis.get_xticks(), named)
-            axis.set_xlabel("target, training images")
+            axis.set_xlabel("target")
     return figure
 
 
