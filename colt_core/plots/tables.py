@@ -175,7 +175,7 @@ def comparisons(table: pd.DataFrame, margin: float = 0.01) -> Figure:
     shades = dict(zip(levels, sns.color_palette("flare", len(levels)), strict=True))
     places = (
         [
-            rows.index(p) + 0.7 * (levels.index(at) / (len(levels) - 1) - 0.5)
+            rows.index(p) + 0.7 * ((levels.index(at) + 0.5) / len(levels) - 0.5)
             for p, at in zip(pairs, table["at"], strict=True)
         ]
         if grouped
