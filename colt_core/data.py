@@ -7,9 +7,10 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from http.client import HTTPException
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -301,7 +302,13 @@ def halves(name: str) -> tuple[str, str]:
     if len(wanted) < 4:
         raise ValueError(f"data set {name!r} has {len(wanted)} classes; to be split in two halves it needs four")
     first, second = wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]
-    return f"{base}:{','.join(map(str, first))}", f"{base}:{','.join(map(str, second))}"
+    return f"{base}:{_class_list(first)}", f"{base}:{_class_list(second)}"
+
+
+def _class_list(classes: Sequence[int]) -> str:
+    """Return "0-4", or "0,2,5-9": three in a row or more are written as a range."""
+    runs = [[n for _, n in run] for _, run in groupby(enumerate(classes), lambda pair: pair[1] - pair[0])]
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs)
 
 
 def channel_statistics(images: Images, chunk: int = 2_000) -> tuple[tuple[float, ...], tuple[float, ...]]:

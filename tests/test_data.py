@@ -146,7 +146,9 @@ def test_some_of_the_classes_by_name():
     half = cc.load("cifar10-mini:5-9")
     assert half.classes == ("dog", "frog", "horse", "ship", "truck") and len(half.test) == 1000
     assert cc.load("cifar10-mini:1,9").classes == ("automobile", "truck")
-    assert datasets.halves("cifar10-mini") == ("cifar10-mini:0,1,2,3,4", "cifar10-mini:5,6,7,8,9")
+    assert datasets.halves("cifar10-mini") == ("cifar10-mini:0-4", "cifar10-mini:5-9")
+    assert datasets.halves("cifar10-mini:0,2,4-9") == ("cifar10-mini:0,2,4,5", "cifar10-mini:6-9")
+    assert cc.load(datasets.halves("cifar10-mini:0,2,4-9")[0]).classes == ("airplane", "bird", "deer", "dog")
 
 
 @pytest.mark.parametrize(
