@@ -36,9 +36,3 @@ if os.name == "posix":
 def pytest_unconfigure(config):
     if _FOLDER is not None:
         _FOLDER.cleanup()
-
-
-def pytest_collection_modifyitems(items):
-    """Start with what takes longest: the browser, which mostly waits, beside the notebooks, which train meanwhile."""
-    first = ("test_browser.py", ".ipynb", "test_workbook.py")
-    items.sort(key=lambda item: next((i for i, name in enumerate(first) if name in item.nodeid), len(first)))
