@@ -24,10 +24,10 @@ import usual
 
 import colt_core as cc
 from colt_core import masks, training
-from colt_core.augmentation import normalise
+from colt_core.compute.pool import cores, stop_idle
+from colt_core.data.augmentation import normalise
 from colt_core.models import forward_flops
-from colt_core.seeding import cores, keeping_memory
-from colt_core.worker import stop_idle
+from colt_core.training import keeping_memory
 
 CPU = torch.device("cpu")
 # name: arguments of build, images of a short run (several seconds the usual way)

@@ -19,8 +19,8 @@ import numpy
 import torch
 
 import colt_core as cc
-from colt_core.runs import ticket_name
 from colt_core.seeding import generator
+from colt_core.studies.run import ticket_name
 
 ROUNDS = 15
 KEEP = 0.85
@@ -47,7 +47,7 @@ def make_run(store: Path) -> cc.Experiment:
 
 def the_whole_round(store: Path, e: cc.Experiment, number: int, layer: str) -> None:
     """Show a layer by way of what the library had before: the whole round."""
-    records = [r for r in cc.runs.read_records(e, store) if r["kind"] == "round"]
+    records = [r for r in read_records(e, store) if r["kind"] == "round"]
     before = cc.Round.load(store / ticket_name(e, number - 1), records[number - 1])
     found = cc.Round.load(store / ticket_name(e, number), records[number])
     cc.masks.by_layer(*found.partition_masks, within=before.ticket.mask)

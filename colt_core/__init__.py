@@ -14,23 +14,29 @@ Importing this is light; plots, reports and widgets load their libraries when fi
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
-
 from . import masks
-from .copies import train_copies
+from .compute.copies import train_copies
+from .compute.store import Store, open_store
 from .data import Dataset, Images, load, partition
-from .early_bird import EarlyBird
-from .experiments import Experiment, Study
-from .methods import METHODS, colt, consensus, grasp, imp, oneshot, random, reinit, snip, synflow
+from .methods import METHODS, Look, Method, colt, consensus, grasp, imp, oneshot, random, reinit, snip, synflow
 from .models import NETWORKS, build, prunable, with_head
-from .planning import Plan, plan, status
-from .runs import rounds, run, store_folder, study
 from .seeding import choose_device
-from .store import Store, open_store
+from .studies import Experiment, Plan, Scoring, Study, plan, rounds, run, status, store_folder, study
 from .tickets import Round, Score, Ticket, evaluate
-from .training import Recipe, accuracy, train
+from .training import EarlyBird, Objective, Recipe, accuracy, train
+from .version import __version__
 
-_LAZY = ("cards", "live", "plots", "report", "saved", "trackers", "widgets", "workbook")
+_LAZY = {
+    "arithmetic": "studies.arithmetic",
+    "cards": "publish.card",
+    "live": "studies.live",
+    "plots": "plots",
+    "report": "report",
+    "saved": "studies.saved",
+    "trackers": "publish.trackers",
+    "widgets": "widgets",
+    "workbook": "workbook",
+}
 
 __all__ = [
     "METHODS",
@@ -39,13 +45,18 @@ __all__ = [
     "EarlyBird",
     "Experiment",
     "Images",
+    "Look",
+    "Method",
+    "Objective",
     "Plan",
     "Recipe",
     "Round",
     "Score",
+    "Scoring",
     "Store",
     "Study",
     "Ticket",
+    "__version__",
     "accuracy",
     "build",
     "choose_device",
@@ -78,5 +89,5 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return import_module(f".{name}", __name__)
+        return import_module(f".{_LAZY[name]}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

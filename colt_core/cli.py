@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .experiments import STUDIES, Experiment, Study
-from .planning import plan, status
-from .runs import check, run, study
+from .compute.store import open_store
 from .seeding import choose_device
-from .store import open_store
+from .studies.experiment import Experiment
+from .studies.plan import plan, status
+from .studies.run import check, run
+from .studies.study import STUDIES, Study, study
 from .workbook import numbers
 
 EXAMPLES = """examples:
@@ -118,7 +119,7 @@ def _run(chosen: argparse.Namespace) -> None:
 def _tracker(how: str | None) -> Any:
     if how is None:
         return None
-    from . import trackers
+    from .publish import trackers
 
     kind, _, name = how.partition(":")
     makers: dict[str, Any] = {"tensorboard": trackers.tensorboard, "wandb": trackers.wandb, "trackio": trackers.trackio}
@@ -216,7 +217,7 @@ def _table(chosen: argparse.Namespace) -> None:
     import pandas as pd
 
     from . import report
-    from .runs import read_records
+    from .studies.run import read_records
 
     records = None
     if chosen.study:
@@ -235,15 +236,15 @@ def _table(chosen: argparse.Namespace) -> None:
 
 
 def _card(chosen: argparse.Namespace) -> None:
-    from . import cards
+    from .publish import card
 
-    print(cards.write_card(chosen.ticket))
+    print(card.write_card(chosen.ticket))
 
 
 def _push(chosen: argparse.Namespace) -> None:
-    from . import cards
+    from .publish import card
 
-    print(cards.push(chosen.ticket, chosen.destination, chosen.private))
+    print(card.push(chosen.ticket, chosen.destination, chosen.private))
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy import integrate, optimize, stats
 
+from .compute.store import open_store
 from .files import write_text
-from .runs import Place, read_records
-from .store import open_store
+from .studies.run import Place, read_records
 from .training import RECIPES
 
 SETTING = ["scored_on", "network", "method"]

@@ -4,12 +4,9 @@ Every random draw of the workbook comes from a generator made of a seed and the 
 things are computed never changes a result.
 """
 
-import ctypes
 import hashlib
-import os
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -47,47 +44,6 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
     if missing or device.type not in ("cpu", "cuda", "mps"):
         raise ValueError(f"device {str(name)!r} was asked for, but this machine has none; use device='auto' or 'cpu'")
     return device
-
-
-def cores() -> int:
-    """Return how many processes may compute side by side: `$COLT_WORKERS`, else the cores this process may use.
-
-    Raises
-    ------
-    ValueError
-        If `$COLT_WORKERS` is no number from 1.
-    """
-    wanted = os.environ.get("COLT_WORKERS", "")
-    if wanted and not (wanted.isdigit() and int(wanted)):
-        raise ValueError(f"COLT_WORKERS must be a whole number from 1, not {wanted!r}")
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(wanted or available)
-
-
-@contextmanager
-def keeping_memory(device: torch.device) -> Iterator[None]:
-    """Let freed memory be used again by the next step instead of going back to the system, while training on a CPU.
-
-    glibc returns every block over 32 MB at once, and its pages are zeroed anew at the next step: a fifth of the time
-    of ResNet-18 at batch 256. Its defaults and the memory are given back afterwards. Elsewhere this does nothing.
-    """
-    glibc = None
-    if device.type == "cpu" and sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            library = ctypes.CDLL(None)
-            glibc = library if library.gnu_get_libc_version and library.malloc_trim else None
-    if glibc is None:
-        yield
-        return
-    trim_threshold, top_pad, mmap_max = -1, -2, -4  # the names and defaults of mallopt(3)
-    for option, value in ((trim_threshold, -1), (top_pad, 2**26), (mmap_max, 0)):
-        glibc.mallopt(option, value)
-    try:
-        yield
-    finally:
-        for option, value in ((trim_threshold, 2**17), (top_pad, 2**17), (mmap_max, 65536)):
-            glibc.mallopt(option, value)
-        glibc.malloc_trim(0)
 
 
 @contextmanager

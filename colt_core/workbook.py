@@ -12,12 +12,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from .compute.store import open_store
 from .data import check_name, is_built_in
-from .experiments import STUDIES, Study
 from .files import scratch, write_text
-from .planning import plan
-from .runs import check
-from .store import open_store
+from .studies.plan import plan
+from .studies.run import check
+from .studies.study import STUDIES, Study
 
 SPINE = ("01_data_splitting", "02_cycles", "03_mask_overlap", "04_transfer", "05_tables", "06_controls")
 START, AUDIT = "00_start_here", "13_paper_and_code"  # what the reference runs say: these train nothing
@@ -117,7 +117,7 @@ def _summary(studies: list[Study], seeds: list[int], written: list[Path], folder
     import pandas as pd
 
     from . import report
-    from .runs import read_records
+    from .studies.run import read_records
 
     experiments = [e for study in studies for e in study.experiments(seeds)]
     records = pd.DataFrame([r for e in experiments for r in read_records(e)])

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 import colt_core as cc
-from colt_core.saved import runs_in
+from colt_core.studies.saved import runs_in
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ROOT = Path(__file__).parent.parent
@@ -272,7 +272,7 @@ def test_the_cockpit_starts_pauses_continues_stops_and_is_found_again_after_a_re
     cells = [nbformat.v4.new_code_cell(code), nbformat.v4.new_code_cell('print("rounds", len(cockpit.rounds))')]
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), place / "notebooks" / "cockpit.ipynb")
-    records = lambda: [r for r in cc.runs.read_records(hash_, place / "store") if r["kind"] == "round"]
+    records = lambda: [r for r in read_records(hash_, place / "store") if r["kind"] == "round"]
     open_notebook(page, lab, "cockpit")
     assert run_all(page) == ""
     seen = view(page, "Cycle cockpit")
@@ -363,7 +363,7 @@ def test_the_app_shows_all_four_views_that_answer(page, voila, place):
     control(seen, "Overlap").focus()
     for _ in range(10):
         page.keyboard.press("ArrowRight")
-    says(seen, f"{cc.planning.rounds_to(0.991, 0.85 * 0.90)} rounds to 99.1%")
+    says(seen, f"{cc.arithmetic.rounds_to(0.991, 0.85 * 0.90)} rounds to 99.1%")
     page.get_by_role("tab", name="Masks").click()
     says(view(page, "Mask explorer"), "dense")
     for name in ("Cockpit", "Masks", "Tickets", "What if"):

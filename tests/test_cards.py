@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import colt_core as cc
-from colt_core import cards
 from colt_core.masks import by_layer
-from colt_core.runs import read_records
+from colt_core.publish import card as cards
+from colt_core.studies import read_records
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 import colt_core as cc
-from colt_core import cluster
-from colt_core.runs import read_records
+from colt_core.studies import cluster, read_records
 
 distributed = pytest.importorskip("distributed", reason='needs pip install "dask[distributed]"')
 

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 import colt_core as cc
-from colt_core import copies, worker
-from colt_core.copies import history_of
+from colt_core.compute import copies, pool
 
 
 def same(a, b):
@@ -58,10 +57,10 @@ def test_dropout_and_more_copies_than_workers(few, recipe):
 
 def test_workers_are_kept_and_share_the_pixels(parts, recipe):
     cc.train_copies(fresh(parts), parts, recipe, workers=2, device="cpu")
-    first = {one.process.pid for one in worker._idle}
+    first = {one.process.pid for one in pool._idle}
     path = vars(parts[0].pixels)["lies_in"][0]
     cc.train_copies(fresh(parts), parts, recipe, workers=2, device="cpu")
-    assert first <= {one.process.pid for one in worker._idle}
+    assert first <= {one.process.pid for one in pool._idle}
     assert parts[0].pixels is parts[1].pixels and vars(parts[0].pixels)["lies_in"][0] == path
 
 
@@ -88,18 +87,18 @@ def test_a_copys_mistake_reaches_the_caller_with_its_type(parts, recipe):
 
 def test_a_worker_that_is_killed_is_one_line_and_the_next_call_starts_a_new_one(parts, recipe):
     cc.train_copies(fresh(parts), parts, recipe, workers=2, device="cpu")
-    victim = worker._idle[-1].process
+    victim = pool._idle[-1].process
     os.kill(victim.pid, signal.SIGKILL)
     victim.wait()
     cc.train_copies(fresh(parts), parts, recipe, workers=2, device="cpu")
-    with pytest.raises(RuntimeError, match="the worker process died"), worker.lend(1) as (one,):
+    with pytest.raises(RuntimeError, match="the worker process died"), pool.lend(1) as (one,):
         list(one.call("os:abort"))
 
 
 def test_a_worker_ends_with_its_parent_even_in_the_middle_of_a_call():
     code = """
 import json, time
-from colt_core.worker import Worker
+from colt_core.compute.pool import Worker
 one = Worker()
 call = json.dumps({"call": "subprocess:run", "arguments": {"args": ["sleep", "60"]}})
 one.process.stdin.write(call + chr(10))
@@ -121,7 +120,7 @@ time.sleep(60)
 
 
 def test_colt_workers_limits_the_processes_and_is_checked(monkeypatch, parts, recipe):
-    from colt_core.seeding import cores
+    from colt_core.compute.pool import cores
 
     monkeypatch.setenv("COLT_WORKERS", "1")
     monkeypatch.setattr(copies, "_beside", lambda *_: pytest.fail("one process was asked for"))

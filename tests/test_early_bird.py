@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import colt_core as cc
-from colt_core.early_bird import Settling
+from colt_core.training import Settling
 
 
 def masks_of(*kept):

@@ -8,9 +8,9 @@ import torch
 import yaml
 
 import colt_core as cc
-from colt_core import methods, runs
-from colt_core.experiments import Experiment, Study
-from colt_core.runs import read_records
+from colt_core import methods
+from colt_core.studies import Experiment, Study, read_records
+from colt_core.studies import run as runs
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_bad_descriptions_are_one_clear_line(fields, message):
 
 
 def test_what_only_the_data_can_tell_is_refused_before_any_training(make, tmp_path, monkeypatch):
-    monkeypatch.setattr("colt_core.training._step", lambda *_: pytest.fail("a training was begun"))
+    monkeypatch.setattr("colt_core.training.loop.Trainer._step", lambda *_: pytest.fail("a training was begun"))
     with pytest.raises(ValueError, match="parts must be at most 3, the number of classes, not 4"):
         cc.run(make(parts=4), tmp_path)
     with pytest.raises(ValueError, match="cannot be reached"):
@@ -114,7 +114,7 @@ def test_every_method_runs_resumes_by_round_and_ends_with_the_same_bytes(make, t
 
 def test_what_is_there_is_not_computed_again(make, tmp_path, monkeypatch):
     first = cc.run(make(), tmp_path)
-    monkeypatch.setattr("colt_core.training._step", lambda *_: pytest.fail("a training was begun"))
+    monkeypatch.setattr("colt_core.training.loop.Trainer._step", lambda *_: pytest.fail("a training was begun"))
     assert cc.run(make(), tmp_path).equals(first)
     assert [r.number for r in cc.rounds(make(), tmp_path)] == sorted(first[first["kind"] == "round"]["round"])
 
@@ -221,7 +221,7 @@ def test_data_that_changed_under_a_run_is_noticed(make, tmp_path, folder):
 
 
 def test_an_unwritable_store_is_one_clear_line_before_any_training(make, tmp_path, monkeypatch):
-    monkeypatch.setattr("colt_core.training._step", lambda *_: pytest.fail("a training was begun"))
+    monkeypatch.setattr("colt_core.training.loop.Trainer._step", lambda *_: pytest.fail("a training was begun"))
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="cannot be written") as caught:
         cc.run(make(), tmp_path / "file" / "store")
@@ -285,7 +285,7 @@ def test_a_worker_that_dies_ends_the_study_instead_of_hanging_it(make, tmp_path,
     dying = tmp_path / "python"
     dying.write_text("#!/bin/sh\nread line; printf '{\"done\": tr'\n")
     dying.chmod(0o755)
-    monkeypatch.setattr("colt_core.worker.sys.executable", str(dying))
+    monkeypatch.setattr("colt_core.compute.pool.sys.executable", str(dying))
     with pytest.raises(RuntimeError, match="the worker process died"):
         cc.study([make(method=m) for m in ("colt", "random", "matched")], tmp_path / "store", workers=2)
 

@@ -7,7 +7,7 @@ import torch
 
 import colt_core as cc
 from colt_core import masks
-from colt_core.augmentation import normalise
+from colt_core.data.augmentation import normalise
 from colt_core.methods import at_init
 from colt_core.methods import cycles as loop
 from colt_core.methods.consensus import pooled
@@ -366,7 +366,7 @@ def test_synflow_never_cuts_a_layer_off_where_magnitude_does():
 def test_methods_at_initialisation_have_the_densities_asked_for_and_train_nothing(
     method, few, network, recipe, options, monkeypatch
 ):
-    monkeypatch.setattr("colt_core.training._step", lambda *_: pytest.fail("a training was begun"))
+    monkeypatch.setattr("colt_core.training.loop.Trainer._step", lambda *_: pytest.fail("a training was begun"))
     found = list(getattr(cc, method)(network, few.train, recipe, [0.5, 0.1], **options))
     assert [round(r.density, 3) for r in found] == [1.0, 0.5, 0.1]
     again = list(getattr(cc, method)(network, few.train, recipe, [0.5, 0.1], **options))

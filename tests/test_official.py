@@ -5,12 +5,11 @@ import torch
 from torch.nn.utils import prune
 
 import colt_core as cc
-from colt_core import runs
-from colt_core.copies import history_of
 from colt_core.data import CIFAR100_STATISTICS
 from colt_core.methods.cycles import Options, first_round, share_of, train_round
-from colt_core.runs import read_records
 from colt_core.seeding import derive
+from colt_core.studies import read_records
+from colt_core.studies import run as runs
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 import pytest
 
 import colt_core as cc
-from colt_core import models, planning
+from colt_core import models
+from colt_core.studies import plan as planning
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import textwrap
 
 import pytest
 import torch
+from colt_core.trainings import Checkpoint, kept, key_of
 
 import colt_core as cc
-from colt_core.runs import read_records
+from colt_core.studies import read_records
 from colt_core.training import epochs
-from colt_core.trainings import Checkpoint, kept, key_of
 
 TIMES = ("seconds", "score_seconds")
 
@@ -171,7 +171,7 @@ def test_a_finished_training_is_looked_up_with_the_very_weights(few, tmp_path, m
     key = key_of(first, few.train, recipe, mask=mask, seed=1)
     place = Checkpoint(str(tmp_path), key)
     done = list(kept(first, few.train, recipe, place, mask, device="cpu", seed=1))[-1]
-    monkeypatch.setattr("colt_core.training._step", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("colt_core.training.loop.Trainer._step", lambda *_: pytest.fail("trained again"))
     again = list(kept(second, few.train, recipe, place, mask, device="cpu", seed=1))[-1]
     assert again.epochs == done.epochs
     assert all(
@@ -219,7 +219,7 @@ def test_a_damaged_checkpoint_or_training_is_done_again(make, tmp_path):
 
 def test_what_another_experiment_trained_is_not_trained_again(make, tmp_path, monkeypatch):
     cc.run(make(scores=None), tmp_path)
-    monkeypatch.setattr("colt_core.training._step", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("colt_core.training.loop.Trainer._step", lambda *_: pytest.fail("trained again"))
     nearer = cc.run(make(scores=None, target=0.6), tmp_path)
     assert nearer["density"].min() <= 0.4
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import colt_core as cc
-from colt_core.saved import runs_in
+from colt_core.studies.saved import runs_in
 
 
 @pytest.fixture(scope="module")

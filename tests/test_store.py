@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 import colt_core as cc
-from colt_core.runs import read_records
-from colt_core.store import Store
+from colt_core.compute.store import Store
+from colt_core.studies import read_records
 
 PLACES = ["folder", "memory"]
 
@@ -78,7 +78,7 @@ def test_a_store_that_other_processes_cannot_see_starts_none(folder, monkeypatch
     job = cc.Experiment(
         dataset=str(folder), network_args={"width": 4}, rate=0.3, target=0.3, recipe=recipe, scores=None
     )
-    monkeypatch.setattr("colt_core.worker.lend", lambda *_: pytest.fail("a worker was started"))
+    monkeypatch.setattr("colt_core.compute.pool.lend", lambda *_: pytest.fail("a worker was started"))
     assert len(cc.run(job, f"memory://{uuid4().hex}")) >= 2
 
 
@@ -144,7 +144,7 @@ def test_a_damaged_claim_expires_too(store, monkeypatch):
 def test_of_many_processes_one_holds_a_claim_at_a_time(tmp_path):
     """Each adds one to a number ten times, reading and writing it without any lock but the claim."""
     code = (
-        "import sys, pathlib, colt_core.store as s\n"
+        "import sys, pathlib, colt_core.compute.store as s\n"
         "store, path = s.Store(sys.argv[1]), pathlib.Path(sys.argv[1], 'number')\n"
         "for _ in range(10):\n"
         "    with store.claim('x', until=lambda: False) as mine:\n"

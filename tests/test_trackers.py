@@ -4,8 +4,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import colt_core as cc
-from colt_core import trackers
-from colt_core.runs import read_records
+from colt_core.publish import trackers
+from colt_core.studies import read_records
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from torchvision.transforms import functional as tv
 
 import colt_core as cc
 from colt_core import masks, training
-from colt_core.augmentation import augment, epoch_order, normalise
+from colt_core.data.augmentation import augment, epoch_order, normalise
 from colt_core.training import Recipe
 
 

@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import colt_core as cc
-from colt_core.saved import runs_in
-from colt_core.tickets import _checksum
+from colt_core.studies.saved import runs_in
+from colt_core.tickets.ticket import _checksum
 
 SOURCES = Path(cc.__file__).parent
 

@@ -9,7 +9,7 @@ import json
 import numpy as np
 from PIL import Image
 
-from colt_core.data import ASSETS, _read_prepared
+from colt_core.data import ASSETS
 
 tensors, classes = _read_prepared("cifar10")
 rng = np.random.default_rng(2212_12770)

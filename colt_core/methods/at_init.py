@@ -1,24 +1,27 @@
 """Pruning at initialisation: SNIP, GraSP and SynFlow cut theta0 before any training. Controls at matched density."""
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import nn
 
-from .. import masks, models
-from ..augmentation import normalise
+from .. import masks
 from ..data import Images
+from ..data.augmentation import normalise
+from ..files import Tensors
 from ..masks import Mask
 from ..seeding import generator, reproducible
-from ..tickets import Cost, Round, Ticket
+from ..tickets import Cost, Round
 from ..training import Recipe
-from .cycles import Options, check_inputs, first_round, rate_to, step_flops, stopping_rule
+from .cycles import Cut, Search, begin, rate_to, step_flops, straight
+from .method import Look, Method
 
-Scores = dict[str, torch.Tensor]
 PER_CLASS = 10  # images of each class that SNIP and GraSP look at (GraSP's own choice)
 CHUNK = 100  # images at a time
 STEPS = 100  # of SynFlow's exponential schedule
+CPU = torch.device("cpu")  # scores are computed there in float64: the same on every machine with one seed
 
 
 def snip(network: nn.Module, images: Images, recipe: Recipe, densities: list[float], **options: Any) -> Iterator[Round]:
@@ -35,13 +38,13 @@ def snip(network: nn.Module, images: Images, recipe: Recipe, densities: list[flo
     densities
         One round each, every one cut straight from the dense network.
     **options
-        See `Options`.
+        As for `colt`.
 
     References
     ----------
     arXiv 1810.02340, equation 5.
     """
-    return _at_init(network, images, recipe, densities, snip_scores, options)
+    return _by_scores(network, images, recipe, densities, options, snip_scores, passes=1)
 
 
 def grasp(
@@ -51,7 +54,8 @@ def grasp(
 
     Parameters as for `snip`. References: arXiv 2002.07376, equation 8 (there the negative is kept lowest).
     """
-    return _at_init(network, images, recipe, densities, grasp_scores, options)
+    # Three passes over the images: one for the gradient g, two for Hg, the gradient of a gradient's product with g.
+    return _by_scores(network, images, recipe, densities, options, grasp_scores, passes=3)
 
 
 def synflow(
@@ -61,50 +65,49 @@ def synflow(
 
     Parameters as for `snip`; of the images only the size counts. References: arXiv 2006.05467, algorithm 1.
     """
-    return _at_init(network, images, recipe, densities, None, options)
+    search = _search(network, images, recipe, densities, options)
+
+    def prepare(dense: Round) -> Cut:
+        start, mask = dense.ticket.model(), dense.ticket.mask
+
+        def cut(density: float) -> Mask:
+            with reproducible(CPU, search.options.seed, search.where.threads):
+                return synflow_mask(start, mask, density, images.size, search.options.scope)
+
+        return Cut(cut, Cost(0, STEPS * step_flops(start, images)))
+
+    return straight(search, densities, prepare)
 
 
-def _at_init(
+def _by_scores(
     network: nn.Module,
     images: Images,
     recipe: Recipe,
     densities: list[float],
-    scores: Callable[[nn.Module, Images, list[str]], Scores] | None,
     options: dict[str, Any],
+    scores: Callable[[nn.Module, Images, list[str]], Tensors],
+    passes: int,
 ) -> Iterator[Round]:
-    given = Options(**({"whole": images} | options))
-    check_inputs(network, [images], recipe, given)
-    dense = masks.dense(dict(network.named_parameters()), models.prunable(network, given.stem, given.head))
-    stopping_rule(densities, 0.5, 0.5, dense, given.scope)
-    return _rounds(network, images, recipe, densities, scores, given)
+    """Score every weight once, and cut the lowest scores to each density."""
+    search = _search(network, images, recipe, densities, options)
+    scope = search.options.scope
+
+    def prepare(dense: Round) -> Cut:
+        start, mask = dense.ticket.model(), dense.ticket.mask
+        with reproducible(CPU, search.options.seed, search.where.threads):
+            some = sample(images, search.options.seed)
+            looked = scores(start, some, list(mask))
+        seen = passes * len(some)
+        cut = lambda density: masks.prune_lowest(looked, mask, rate_to(density, mask), scope)  # noqa: E731
+        return Cut(cut, Cost(seen, seen * step_flops(start, images)))
+
+    return straight(search, densities, prepare)
 
 
-def _rounds(
-    network: nn.Module, images: Images, recipe: Recipe, densities: list[float], scores: Any, options: Options
-) -> Iterator[Round]:
-    dense = first_round(network, recipe, options)
-    done = options.resume.number if options.resume else -1
-    if done < 0:
-        yield dense
-    if done >= len(densities):
-        return
-    start, mask = dense.ticket.model(), dense.ticket.mask
-    with reproducible(torch.device("cpu"), options.seed, options.threads):
-        some = sample(images, options.seed)
-        looked = scores(start, some, list(mask)) if scores else None
-    for number, density in enumerate(densities, 1):
-        if number > done:
-            if looked is not None:
-                kept = masks.prune_lowest(looked, mask, rate_to(density, mask), options.scope)
-                seen = len(some) * (1 if scores is snip_scores else 3)  # Hg: a gradient, then a double one
-            else:
-                with reproducible(torch.device("cpu"), options.seed, options.threads):
-                    kept = synflow_mask(start, mask, density, images.size, options.scope)
-                seen = STEPS
-            about = dense.ticket.provenance | {"round": number, "parent": dense.ticket.hash}
-            ticket = Ticket(dense.ticket.architecture, dense.ticket.theta0, kept, about)
-            cost = Cost(seen if scores else 0, seen * step_flops(start, images))
-            yield Round(number, ticket, cost=dense.cost + cost)
+def _search(
+    network: nn.Module, images: Images, recipe: Recipe, densities: list[float], options: dict[str, Any]
+) -> Search:
+    return begin(network, [images], recipe, 0.5, 0.5, densities, {"whole": images} | options)
 
 
 def sample(images: Images, seed: int, per_class: int = PER_CLASS) -> Images:
@@ -124,11 +127,11 @@ def _losses(network: nn.Module, images: Images) -> Iterator[torch.Tensor]:
 
 
 def _double(network: nn.Module, names: list[str]) -> tuple[nn.Module, list[nn.Parameter]]:
-    copy = models.copy_of(network).cpu().double().train()
+    copy = deepcopy(network).cpu().double().train()
     return copy, [copy.get_parameter(name) for name in names]
 
 
-def snip_scores(network: nn.Module, images: Images, names: list[str]) -> Scores:
+def snip_scores(network: nn.Module, images: Images, names: list[str]) -> Tensors:
     """Return |g w| for the named parameters, float64; g is the gradient of the mean loss over `images`."""
     copy, weights = _double(network, names)
     for loss in _losses(copy, images):
@@ -136,7 +139,7 @@ def snip_scores(network: nn.Module, images: Images, names: list[str]) -> Scores:
     return {name: (w.grad * w).detach().abs() for name, w in zip(names, weights, strict=True) if w.grad is not None}
 
 
-def grasp_scores(network: nn.Module, images: Images, names: list[str]) -> Scores:
+def grasp_scores(network: nn.Module, images: Images, names: list[str]) -> Tensors:
     """Return w (Hg) for the named parameters, float64: the lowest are removed first."""
     copy, weights = _double(network, names)
     gradient = [torch.zeros_like(w) for w in weights]
@@ -155,7 +158,7 @@ def synflow_mask(network: nn.Module, mask: Mask, density: float, size: int, scop
 
     Normalisation layers are neutral, biases zero; the network sees one image of ones.
     """
-    copy = models.copy_of(network).cpu().double().eval()
+    copy = deepcopy(network).cpu().double().eval()
     with torch.no_grad():
         for name, tensor in copy.state_dict(keep_vars=True).items():
             if tensor.ndim > 1:
@@ -170,3 +173,29 @@ def synflow_mask(network: nn.Module, mask: Mask, density: float, size: int, scop
         scores = {name: (g * w).detach().abs() for name, g, w in zip(mask, flow, weights, strict=True)}
         mask = masks.prune_lowest(scores, mask, rate_to(start * (density / start) ** (step / STEPS), mask), scope)
     return mask
+
+
+SNIP = Method(
+    name="snip",
+    about="cut theta0 by SNIP's scores |g w|, at COLT's densities",
+    find=lambda s: s.over_everything(snip, s.trajectory()),
+    look=Look("snip", "#8C6D31", "<"),
+    follows="colt",
+    trains="never",
+)
+GRASP = Method(
+    name="grasp",
+    about="cut theta0 by GraSP's scores w (Hg), at COLT's densities",
+    find=lambda s: s.over_everything(grasp, s.trajectory()),
+    look=Look("grasp", "#44AA99", ">"),
+    follows="colt",
+    trains="never",
+)
+SYNFLOW = Method(
+    name="synflow",
+    about="cut theta0 by SynFlow, without any image, at COLT's densities",
+    find=lambda s: s.over_everything(synflow, s.trajectory()),
+    look=Look("synflow", "#332288", "d"),
+    follows="colt",
+    trains="never",
+)

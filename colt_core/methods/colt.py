@@ -5,12 +5,13 @@ from typing import Any
 
 from torch import nn
 
-from .. import masks, models
+from .. import masks
 from ..data import Images
 from ..masks import Mask
 from ..tickets import Round
 from ..training import Recipe
-from .cycles import Options, check_inputs, cycles, magnitude_masks, share_of, stopping_rule
+from .cycles import Networks, begin, cycles, magnitude_masks
+from .method import Look, Method
 
 
 def colt(
@@ -45,7 +46,7 @@ def colt(
         Follow this density trajectory, a value a round, instead of `rate` and `target`: each copy's rate is found by
         bisection so that the combined mask has that density (how union and vote are compared with COLT).
     **options
-        See `Options`: scope, rewind, whole, validation, seed, device, threads, stem, head, resume, provenance.
+        See `Options` and `Where`: scope, rewind, whole, validation, objective, seed, device, threads, stem, head, ...
 
     Yields
     ------
@@ -57,27 +58,24 @@ def colt(
     ValueError
         At the call, before any training: for bad fractions, an unreachable target, fewer than two partitions.
     """
-    given = Options(**options)
     if len(parts) < 2:
         raise ValueError(f"COLT needs at least two partitions, not {len(parts)}")
-    check_inputs(network, parts, recipe, given)
+    search = begin(network, parts, recipe, rate, target, densities, options)
+    scope = search.options.scope
     if combine not in ("and", "or", *range(1, len(parts) + 1)):
         raise ValueError(f"unknown way to combine masks {combine!r}; allowed: and, or, or a number up to {len(parts)}")
-    names = models.prunable(network, given.stem, given.head)
-    dense = masks.dense(dict(network.named_parameters()), names)
-    done = stopping_rule(densities, rate, target, dense, given.scope, share_of(dense, network, given, parts))
 
-    def choose(copies: list[nn.Module], mask: Mask, number: int) -> tuple[list[Mask], Mask]:
-        if densities is None:
-            kept = magnitude_masks(copies, mask, rate, given.scope)
-            return kept, masks.combine(kept, combine)
-        return _to_density(copies, mask, densities[number - 1], combine, given.scope)
+    def choose(copies: Networks, mask: Mask, number: int) -> tuple[list[Mask], Mask]:
+        if densities is not None:
+            return _to_density(copies, mask, densities[number - 1], combine, scope)
+        kept = magnitude_masks(copies, mask, rate, scope)  # each copy loses its smallest weights ...
+        return kept, masks.combine(kept, combine)  # ... and what every copy kept goes on
 
-    return cycles(network, parts, recipe, choose, done, given)
+    return cycles(search, choose)
 
 
 def _to_density(
-    copies: list[nn.Module], mask: Mask, density: float, combine: str | int, scope: str
+    copies: Networks, mask: Mask, density: float, combine: str | int, scope: str
 ) -> tuple[list[Mask], Mask]:
     """Bisect the number of weights each copy loses until the combined mask is as near to `density` as it can be."""
     alive, wanted = masks.count(mask), round(density * masks.size(mask))
@@ -91,3 +89,31 @@ def _to_density(
         middle = (low + high) // 2
         low, high = (middle, high) if masks.count(prune(middle)[1]) > wanted else (low, middle)
     return min((prune(low), prune(high)), key=lambda found: abs(masks.count(found[1]) - wanted))
+
+
+COLT = Method(
+    name="colt",
+    about="train a copy on each partition, prune each, keep what every copy kept, rewind, repeat",
+    find=lambda s: s.over_partitions(colt),
+    look=Look("COLT", "#D55E00", "o"),
+    trains="copies",
+    contender=True,
+    control=True,
+)
+UNION = Method(
+    name="union",
+    about="as COLT, but keep what any copy kept, at COLT's densities",
+    find=lambda s: s.over_partitions(colt, combine="or", densities=s.trajectory()),
+    look=Look("union", "#009E73", "X"),
+    follows="colt",
+    trains="copies",
+    control=True,
+)
+VOTE = Method(
+    name="vote",
+    about="as COLT, but keep what more than half of the copies kept, at COLT's densities",
+    find=lambda s: s.over_partitions(colt, combine=s.parts // 2 + 1, densities=s.trajectory()),
+    look=Look("vote", "#E69F00", "^"),
+    follows="colt",
+    trains="copies",
+)

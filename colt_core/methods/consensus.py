@@ -1,17 +1,19 @@
 """Consensus, our own variant of COLT: one score for every weight over the copies, and one cut, instead of an AND."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
-from .. import masks, models
+from .. import masks
 from ..data import Images
 from ..masks import Mask
+from ..settings import Settings
 from ..tickets import Round
 from ..training import Recipe
-from .cycles import Options, check_inputs, cycles, magnitude_masks, rate_to, share_of, stopping_rule
+from .cycles import Networks, begin, cycles, magnitude_masks, rate_to
+from .method import Look, Method
 
 Pooling = Literal["smallest", "geometric", "mean"]
 
@@ -52,26 +54,23 @@ def consensus(
     ValueError
         At the call, before any training.
     """
-    given = Options(**options)
     if len(parts) < 2:
         raise ValueError(f"consensus needs at least two partitions, not {len(parts)}")
-    if pooling not in Pooling.__args__:  # type: ignore[attr-defined]
+    if pooling not in get_args(Pooling):
         raise ValueError(f"unknown pooling {pooling!r}; allowed: smallest, geometric, mean")
-    check_inputs(network, parts, recipe, given)
-    names = models.prunable(network, given.stem, given.head)
-    dense = masks.dense(dict(network.named_parameters()), names)
-    done = stopping_rule(densities, rate, target, dense, given.scope, share_of(dense, network, given, parts))
+    search = begin(network, parts, recipe, rate, target, densities, options)
+    scope = search.options.scope
 
-    def choose(copies: list[nn.Module], mask: Mask, number: int) -> tuple[list[Mask], Mask]:
+    def choose(copies: Networks, mask: Mask, number: int) -> tuple[list[Mask], Mask]:
         step = rate if densities is None else rate_to(densities[number - 1], mask)
         scores = pooled(copies, mask, pooling)
-        return magnitude_masks(copies, mask, step, given.scope), masks.prune_lowest(scores, mask, step, given.scope)
+        return magnitude_masks(copies, mask, step, scope), masks.prune_lowest(scores, mask, step, scope)
 
-    return cycles(network, parts, recipe, choose, done, given)
+    return cycles(search, choose)
 
 
 @torch.no_grad()
-def pooled(copies: list[nn.Module], mask: Mask, pooling: Pooling = "geometric") -> dict[str, torch.Tensor]:
+def pooled(copies: Networks, mask: Mask, pooling: Pooling = "geometric") -> dict[str, torch.Tensor]:
     """Return a score for each weight of `mask`, float64: the copies' magnitudes, each over its norm, pooled."""
     shares = []
     for copy in copies:
@@ -84,3 +83,21 @@ def pooled(copies: list[nn.Module], mask: Mask, pooling: Pooling = "geometric") 
         "mean": lambda values: values.mean(0),
     }
     return {name: pools[pooling](torch.stack([share[name] for share in shares])) for name in mask}
+
+
+class ConsensusOptions(Settings):
+    """How the copies' magnitudes become one score; None: by the geometric mean."""
+
+    pooling: Pooling | None = None
+
+
+CONSENSUS = Method(
+    name="consensus",
+    about="one score for every weight over the copies, and one cut, at COLT's densities",
+    find=lambda s: s.over_partitions(consensus, pooling=s.own.pooling or "geometric", densities=s.trajectory()),
+    look=Look("consensus", "#882255", "p"),
+    follows="colt",
+    trains="copies",
+    options=ConsensusOptions,
+    contender=True,
+)

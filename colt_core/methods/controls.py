@@ -1,12 +1,12 @@
 """Controls made from another method's rounds: what of a ticket matters, its layout, its mask or its initial weights?"""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from .. import masks
 from ..seeding import derive, generator
-from ..tickets import Round, Ticket
+from ..tickets import Round
+from .method import Look, Method
 
 
 def random(rounds: Iterable[Round], seed: int = 0, provenance: Mapping[str, Any] | None = None) -> Iterator[Round]:
@@ -16,17 +16,32 @@ def random(rounds: Iterable[Round], seed: int = 0, provenance: Mapping[str, Any]
     """
     for found in rounds:
         mask = masks.random_like(found.ticket.mask, generator(seed, "random mask", found.number))
-        yield _control(found, replace(found.ticket, mask=mask), {"control": "random", "drawn": seed}, provenance)
+        about = {**(provenance or {}), "control": "random", "drawn": seed}
+        # A control keeps the round's number and cost: without that round it could not have been made.
+        yield Round(found.number, found.ticket.derived(mask=mask, **about), cost=found.cost)
 
 
 def reinit(rounds: Iterable[Round], seed: int = 0, provenance: Mapping[str, Any] | None = None) -> Iterator[Round]:
     """Yield, for each round, its mask over another random initialisation; `provenance` as for `random`."""
     for found in rounds:
-        other = found.ticket.redraw(derive(seed, "reinit"))
-        yield _control(found, other, {"control": "reinit", "drawn": seed}, provenance)
+        about = {**(provenance or {}), "control": "reinit", "drawn": seed}
+        yield Round(found.number, found.ticket.redraw(derive(seed, "reinit"), **about), cost=found.cost)
 
 
-def _control(found: Round, ticket: Ticket, about: dict[str, Any], provenance: Mapping[str, Any] | None) -> Round:
-    """The control keeps the round's number and cost: without that round it could not have been made."""
-    about = found.ticket.provenance | dict(provenance or {}) | {"parent": found.ticket.hash} | about
-    return Round(found.number, replace(ticket, provenance=about), cost=found.cost)
+RANDOM = Method(
+    name="random",
+    about="a random mask with the layer densities of COLT's",
+    find=lambda s: random(s.remaining(), s.seed, s.options["provenance"]),
+    look=Look("random, same layers", "#999999", "v"),
+    follows="colt",
+    trains="never",
+    control=True,
+)
+REINIT = Method(
+    name="reinit",
+    about="COLT's mask over another random initialisation",
+    find=lambda s: reinit(s.remaining(), s.seed, s.options["provenance"]),
+    look=Look("reinit", "#CC79A7", "P"),
+    follows="colt",
+    trains="never",
+)

@@ -1,29 +1,33 @@
-"""The loop that the iterative finders share: train, prune, rewind to theta0, repeat."""
+"""The loop that the iterative finders share, train, prune, rewind to theta0, repeat; and the straight cuts."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
 from torch import nn
 
 from .. import masks, models
-from ..copies import history_of, train_copies
-from ..data import Images, check_fraction
-from ..early_bird import EarlyBird, Settling
+from ..compute.checkpoints import train_kept
+from ..compute.copies import Copy, train_side_by_side
+from ..compute.store import Store
+from ..data import Images
 from ..masks import Mask, Overlap
 from ..seeding import choose_device, derive
-from ..store import Store
+from ..settings import check_fraction
 from ..tickets import Cost, Round, Ticket
-from ..training import History, Recipe
-from ..trainings import train_kept
+from ..training import CROSS_ENTROPY, EarlyBird, History, Objective, Recipe, Settling, Training
+from ..version import __version__
 
-Choose = Callable[[list[nn.Module], Mask, int], tuple[list[Mask], Mask]]
+Networks = list[nn.Module]
+Choose = Callable[[Networks, Mask, int], tuple[list[Mask], Mask]]
+Reshape = Callable[[Ticket, Networks], Mask]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What every finder takes besides its own arguments.
+    """What a finder may be told of what it is to find.
 
     Attributes
     ----------
@@ -35,10 +39,10 @@ class Options:
         The undivided training images, for `rewind`.
     validation
         Images to score each copy on, one set a partition.
+    objective
+        What the copies learn.
     seed
         Of order, augmentation and fresh heads.
-    device, threads, workers
-        Where to compute; `workers` copies side by side (see `train_copies`).
     early_bird
         End each round's trainings once their masks have settled (see `EarlyBird`); None: train the whole recipe.
     best_epoch
@@ -49,44 +53,291 @@ class Options:
         `target` counts every weight of a copy, its head and normalisation too (and again).
     stem, head
         False, True: leave the first layer out of the mask, take the classifier in.
-    store
-        Where trainings are looked up and kept between epochs; None: nowhere (see `trainings`).
     resume
         A round to go on from; it is not yielded again.
     provenance
         Joins every ticket's provenance.
-    watch
-        Called after every epoch of a training with the number of the round that it decides, that of the copy, and the
-        training's history; from whichever thread drives it.
     """
 
     scope: str = "global"
     rewind: int = 0
     whole: Images | None = None
     validation: list[Images] | None = None
+    objective: Objective = CROSS_ENTROPY
     seed: int = 0
-    device: str = "auto"
-    threads: int = 1
-    workers: int | None = None
     early_bird: EarlyBird | None = None
     best_epoch: bool = False
     keep_statistics: bool = False
     count_all: bool = False
     stem: bool = True
     head: bool = False
-    store: Store | None = None
     resume: Round | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
-    watch: Callable[[int, int, History], None] | None = None
 
     def __post_init__(self) -> None:
         if self.scope not in ("global", "layer"):
             raise ValueError(f"unknown scope {self.scope!r}; allowed: global, layer")
+        if self.early_bird is not None and not isinstance(self.early_bird, EarlyBird):
+            raise ValueError(f"early_bird must be an EarlyBird(delta, window, on) or None, not {self.early_bird!r}")
+
+    @property
+    def done(self) -> int:
+        """The number of the last round that is there already; -1: none."""
+        return self.resume.number if self.resume else -1
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a finder computes, and who watches.
+
+    Attributes
+    ----------
+    device, threads
+        Threads of each training on a CPU; like the device they belong to what fixes a result.
+    workers
+        Copies side by side (see `train_copies`); no result depends on it.
+    store
+        Where trainings are looked up and kept between epochs; None: nowhere (see `compute.checkpoints`).
+    watch
+        Called after every epoch of a training with the number of the round that it decides, that of the copy, and the
+        training's history; from whichever thread drives it.
+    """
+
+    device: str = "auto"
+    threads: int = 1
+    workers: int | None = None
+    store: Store | None = None
+    watch: Callable[[int, int, History], None] | None = None
+
+    def __post_init__(self) -> None:
         if self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {self.threads}")
         choose_device(self.device)
-        if self.early_bird is not None and not isinstance(self.early_bird, EarlyBird):
-            raise ValueError(f"early_bird must be an EarlyBird(delta, window, on) or None, not {self.early_bird!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """A search that is about to begin: all its inputs have been checked.
+
+    Attributes
+    ----------
+    network, parts, recipe, options, where
+        The finder's arguments.
+    dense
+        The mask that keeps everything prunable.
+    done
+        Tells whether a mask after so many rounds is the last.
+    """
+
+    network: nn.Module
+    parts: list[Images]
+    recipe: Recipe
+    options: Options
+    where: Where
+    dense: Mask
+    done: Callable[[int, Mask], bool]
+
+
+def begin(
+    network: nn.Module,
+    parts: list[Images],
+    recipe: Recipe,
+    rate: float,
+    target: float,
+    densities: list[float] | None,
+    given: dict[str, Any],
+) -> Search:
+    """Check a finder's arguments, so that nothing is refused after a training has begun.
+
+    `given` are its keyword options: those of `Options` and of `Where`. Errors are those of `check_inputs` and
+    `stopping_rule`.
+    """
+    places = {one.name for one in fields(Where)}
+    options = Options(**{name: value for name, value in given.items() if name not in places})
+    where = Where(**{name: value for name, value in given.items() if name in places})
+    check_inputs(network, parts, recipe, options)
+    names = models.prunable(network, options.stem, options.head)
+    if not names:
+        raise ValueError(f"{models.architecture(network)['name']} has no prunable weights; name some: prunable=[...]")
+    dense = masks.dense(dict(network.named_parameters()), names)
+    classes = max(len(part.classes) for part in parts)
+    share = share_counted(dense, network, classes) if options.count_all else 1.0
+    done = stopping_rule(densities, rate, target, dense, options.scope, share)
+    return Search(network, parts, recipe, options, where, dense, done)
+
+
+def cycles(search: Search, choose: Choose, reshape: Reshape | None = None) -> Iterator[Round]:
+    """Yield rounds: train a copy on each part, choose what is kept, rewind, repeat, until the search is done.
+
+    Parameters
+    ----------
+    search
+        See `begin`.
+    choose
+        Called with the trained copies, the mask they were trained under and the round's number; gives each copy's own
+        mask and the combined one.
+    reshape
+        Called with each round's ticket and its trained copies: gives the mask that is yielded in place of the ticket's,
+        while the loop goes on with its own.
+    """
+    options, known = search.options, search.options.done
+    # Running statistics lie in no ticket: where they are kept, every training is looked up again.
+    last = options.resume if options.resume and not options.keep_statistics else first_round(search)
+    copies: list[Copy] = []
+    if known < 0:
+        yield last
+    while not search.done(last.number, mask := last.ticket.mask if last.own is None else last.own):
+        number, before = last.number + 1, last.ticket if last.own is None else last.ticket.derived(mask=last.own)
+        copies, spent = train_round(search, before, number, choose, copies)
+        networks = [copy.network for copy in copies]
+        kept, combined = choose(networks, mask, number)
+        ticket = before.derived(mask=combined, parent=last.ticket.hash, **_provenance(options, number))
+        several = len(kept) > 1
+        last = Round(
+            number,
+            ticket if reshape is None else ticket.derived(mask=reshape(ticket, networks), parent=last.ticket.hash),
+            partition_masks=kept if several else [],
+            overlap=Overlap.of(kept, mask, combined, before.theta0, options.scope) if several else None,
+            cost=last.cost + spent,
+            own=None if reshape is None else combined,
+            **told(copies),
+        )
+        if number > known:
+            yield last
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """How the dense network is cut straight to any density: `mask(density)`, what that cost, what to tell of it."""
+
+    mask: Callable[[float], Mask]
+    cost: Cost
+    told: dict[str, Any] = field(default_factory=dict)
+
+
+def straight(search: Search, densities: list[float], prepare: Callable[[Round], Cut]) -> Iterator[Round]:
+    """Yield the dense round, and one a density, each cut from the dense network: one-shot, and at initialisation.
+
+    `prepare` is called once, with the dense round, and only where there is anything left to cut.
+    """
+    dense, done = first_round(search), search.options.done
+    if done < 0:
+        yield dense
+    if done >= len(densities):
+        return
+    cut = prepare(dense)
+    for number, density in enumerate(densities, 1):
+        if number > done:
+            ticket = dense.ticket.derived(mask=cut.mask(density), round=number)
+            yield Round(number, ticket, cost=dense.cost + cut.cost, **cut.told)
+
+
+# --- the steps of a round ----------------------------------------------------------------------------------------
+
+
+def first_round(search: Search) -> Round:
+    """Return round 0: the dense ticket at the rewind point, and what getting there cost."""
+    options, where = search.options, search.where
+    start, cost = deepcopy(search.network), Cost()
+    if options.rewind and options.whole is not None:
+        training = Training(
+            options.whole, search.recipe, seed=derive(options.seed, "rewind"), steps=options.rewind,
+            threads=where.threads, objective=options.objective,
+        )  # fmt: skip
+        history = train_kept(start, training, where.store, choose_device(where.device))
+        cost = Cost(history.images, history.images * step_flops(start, options.whole), history.seconds)
+    ticket = Ticket.of(start, names=list(search.dense))
+    about = _provenance(options, 0) | {"parent": None}
+    return Round(0, Ticket(ticket.architecture, ticket.theta0, ticket.mask, about), cost=cost)
+
+
+def train_round(
+    search: Search, ticket: Ticket, number: int, choose: Choose, before: list[Copy] | None = None
+) -> tuple[list[Copy], Cost]:
+    """Train a copy of a ticket on each part, from theta0 under the mask; heads fit the part's classes.
+
+    `choose` is how masks will be drawn from the copies: what early-bird stopping watches. `before` are the copies of
+    the last round, whose running statistics the new ones take over where they are not rewound.
+    """
+    options, where = search.options, search.where
+    heads = _heads(search.network, search.parts)
+    networks = [ticket.model(classes, options.seed) for classes in heads]
+    for network, old in zip(networks, before or [] if options.keep_statistics else [], strict=False):
+        network.load_state_dict(dict(old.network.named_buffers()), strict=False)
+    trainings = [
+        Training(
+            part,
+            search.recipe,
+            mask=ticket.mask_for(network, fresh_head=classes is not None),
+            validation=options.validation[i] if options.validation else None,
+            seed=derive(options.seed, "train", number, i),
+            threads=where.threads,
+            first_step=_first_step(part, search.recipe, options),
+            objective=options.objective,
+        )
+        for i, (part, network, classes) in enumerate(zip(search.parts, networks, heads, strict=True))
+    ]
+    early, best = options.early_bird, options.best_epoch and number == 1
+    settled = Settling(early, ticket.mask, lambda now: choose(now, ticket.mask, number)) if early else None
+    copies = train_side_by_side(
+        networks, trainings, settled=settled, keep_best=best, device=where.device, workers=where.workers,
+        store=where.store, watch=partial(where.watch, number) if where.watch else None,
+    )  # fmt: skip
+    for copy in copies if best else []:
+        copy.network.load_state_dict(copy.history.best_state or {})
+    return copies, sum(map(cost_of, copies), Cost())
+
+
+def _heads(network: nn.Module, parts: list[Images]) -> list[int | None]:
+    """Return the classes of each part's fresh head; None where theta0's own fits, or there is no head to be made."""
+    own = models.architecture(network)["classes"]
+    fixed = models.head_name(network) is None
+    return [None if fixed or len(part.classes) == own else len(part.classes) for part in parts]
+
+
+def _first_step(part: Images, recipe: Recipe, options: Options) -> int:
+    """Return the step of a partition's schedule at which the same share of it is over as at the rewind point."""
+    whole = recipe.steps(len(options.whole)) if options.whole is not None else 1
+    return round(options.rewind * recipe.steps(len(part)) / whole)
+
+
+def cost_of(copy: Copy) -> Cost:
+    """Return what training a copy has cost."""
+    images = copy.history.images
+    return Cost(images, images * step_flops(copy.network, copy.training.images), copy.history.seconds)
+
+
+def step_flops(network: nn.Module, images: Images) -> float:
+    """Return the FLOPs of training on one image: forward, and backward at twice that."""
+    return 3.0 * models.forward_flops(network, images.size)
+
+
+def told(copies: list[Copy]) -> dict[str, Any]:
+    """Return what a round tells of its copies: last validation metric (where there is one), epochs, epochs saved."""
+    scores = [copy.history.validation_accuracy for copy in copies]
+    return {
+        "accuracies": [score for score in scores if score is not None],
+        "curves": [copy.history.epochs for copy in copies],
+        "epochs_saved": [copy.history.saved for copy in copies],
+    }
+
+
+def magnitude_masks(networks: Networks, mask: Mask, rate: float, scope: str) -> list[Mask]:
+    """Prune each trained network by magnitude."""
+    return [masks.magnitude(dict(network.named_parameters()), mask, rate, scope) for network in networks]
+
+
+def rate_to(density: float, mask: Mask) -> float:
+    """Return the rate that takes a mask to a density: `round(rate * kept)` is then exact."""
+    kept = masks.count(mask)
+    return max(0, kept - round(density * masks.size(mask))) / kept if kept else 0.0
+
+
+def _provenance(options: Options, number: int) -> dict[str, Any]:
+    return options.provenance | {"round": number, "colt_core": __version__}
+
+
+# --- what is refused before any training -------------------------------------------------------------------------
 
 
 def check_inputs(network: nn.Module, parts: list[Images], recipe: Recipe, options: Options) -> None:
@@ -96,10 +347,11 @@ def check_inputs(network: nn.Module, parts: list[Images], recipe: Recipe, option
     ------
     ValueError
         For a network that `build` did not make or that cannot take such images, an empty partition, a recipe that is
-        none, a rewind point without its images or past the recipe's end, a pruned head where the heads differ.
+        none, a rewind point without its images or past the recipe's end, a pruned head where the heads differ, a
+        network without a head where the objective needs another one.
     """
     about = models.architecture(network)
-    if about["name"] not in models.NETWORKS:
+    if about["name"] not in models.NETWORKS and ":" not in about["name"]:
         raise ValueError(f"the network must be made by build(), which a ticket names; this is a {about['name']}")
     if not isinstance(recipe, Recipe):
         raise ValueError(f"recipe must be a Recipe, for example Recipe.named('mini'), not {recipe!r}")
@@ -107,6 +359,9 @@ def check_inputs(network: nn.Module, parts: list[Images], recipe: Recipe, option
         raise ValueError(f"partition {empty[0]} of {len(parts)} is empty")
     if options.head and any(len(part.classes) != about["classes"] for part in parts):
         raise ValueError("head=True needs copies with one head: not partitions by class")
+    for part, classes in zip(parts, _heads(network, parts), strict=True):
+        if classes is None:
+            options.objective.check(network, part)
     if options.best_epoch and not options.validation:
         raise ValueError("to prune the weights of the best epoch, validation images are needed: validation=[...]")
     if options.rewind and options.whole is None:
@@ -120,128 +375,12 @@ def check_inputs(network: nn.Module, parts: list[Images], recipe: Recipe, option
         raise ValueError(f"{about['name']} cannot take images of {size} x {size} pixels") from None
 
 
-def first_round(network: nn.Module, recipe: Recipe, options: Options) -> Round:
-    """Return round 0: the dense ticket at the rewind point, and what getting there cost."""
-    start = models.copy_of(network)
-    cost = Cost()
-    if options.rewind and options.whole is not None:
-        history = train_kept(
-            start, options.whole, recipe, options.store, seed=derive(options.seed, "rewind"), steps=options.rewind,
-            device=options.device, threads=options.threads,
-        )  # fmt: skip
-        cost = Cost(history.images, history.images * step_flops(start, options.whole), history.seconds)
-    names = models.prunable(start, options.stem, options.head)
-    ticket = Ticket.of(start, names=names)
-    return Round(0, _with_provenance(ticket, options, 0, None), cost=cost)
-
-
-def step_flops(network: nn.Module, images: Images) -> float:
-    """Return the FLOPs of training on one image: forward, and backward at twice that."""
-    return 3.0 * models.forward_flops(network, images.size)
-
-
-def train_round(
-    ticket: Ticket,
-    parts: list[Images],
-    recipe: Recipe,
-    options: Options,
-    number: int,
-    choose: Choose,
-    before: list[nn.Module] | None = None,
-) -> tuple[list[nn.Module], Cost]:
-    """Train a copy of a ticket on each partition, from theta0 under the mask; heads fit the partition's classes.
-
-    `choose` is how masks will be drawn from the copies: what early-bird stopping watches. `before` are the copies of
-    the last round, whose running statistics the new ones take over where they are not rewound.
-    """
-    early = options.early_bird
-    settled = Settling(early, ticket.mask, lambda copies: choose(copies, ticket.mask, number)) if early else None
-    own = ticket.architecture["classes"]
-    heads = [None if len(part.classes) == own else len(part.classes) for part in parts]
-    copies = [ticket.model(classes, options.seed) for classes in heads]
-    for copy, old in zip(copies, before or [] if options.keep_statistics else [], strict=False):
-        copy.load_state_dict(dict(old.named_buffers()), strict=False)
-    best = options.best_epoch and number == 1
-    seeds = [derive(options.seed, "train", number, i) for i in range(len(parts))]
-    kept = [ticket.mask_for(copy, head is not None) for copy, head in zip(copies, heads, strict=True)]
-    train_copies(
-        copies, parts, recipe, masks=kept, seeds=seeds, validation=options.validation,
-        device=options.device, threads=options.threads, workers=options.workers, settled=settled,
-        store=options.store, keep_best=best,
-        first_steps=[_first_step(part, recipe, options) for part in parts],
-        watch=partial(options.watch, number) if options.watch else None,
-    )  # fmt: skip
-    for copy in copies if best else []:
-        copy.load_state_dict(history_of(copy).best_state or {})
-    costs = [
-        Cost(history.images, history.images * step_flops(copy, part), history.seconds)
-        for copy, part in zip(copies, parts, strict=True)
-        if (history := history_of(copy))
-    ]
-    return copies, sum(costs, Cost())
-
-
-def _first_step(part: Images, recipe: Recipe, options: Options) -> int:
-    """Return the step of a partition's schedule at which the same share of it is over as at the rewind point."""
-    whole = recipe.steps(len(options.whole)) if options.whole is not None else 1
-    return round(options.rewind * recipe.steps(len(part)) / whole)
-
-
-def cycles(
-    network: nn.Module,
-    parts: list[Images],
-    recipe: Recipe,
-    choose: Choose,
-    done: Callable[[Round], bool],
-    options: Options,
-) -> Iterator[Round]:
-    """Yield rounds: `choose(copies, mask, number)` gives each copy's mask and the combined one; stop when `done`."""
-    # Running statistics lie in no ticket: where they are kept, every training is looked up again.
-    known = options.resume.number if options.resume else -1
-    last = options.resume if options.resume and not options.keep_statistics else first_round(network, recipe, options)
-    copies: list[nn.Module] = []
-    if known < 0:
-        yield last
-    while not done(last):
-        number, before = last.number + 1, last.ticket
-        copies, cost = train_round(before, parts, recipe, options, number, choose, copies)
-        chosen, combined = choose(copies, before.mask, number)
-        ticket = Ticket(before.architecture, before.theta0, combined)
-        last = Round(
-            number,
-            _with_provenance(ticket, options, number, before),
-            chosen if len(chosen) > 1 else [],
-            Overlap.of(chosen, before.mask, combined, before.theta0, options.scope) if len(chosen) > 1 else None,
-            *curves(copies),
-            last.cost + cost,
-            epochs_saved(copies),
-        )
-        if number > known:
-            yield last
-
-
-def curves(copies: list[nn.Module]) -> tuple[list[float], list[list[dict[str, float]]]]:
-    """Return the copies' last validation accuracies (none without validation images) and their epochs."""
-    epochs = [history_of(copy).epochs for copy in copies]
-    return [e[-1]["validation_accuracy"] for e in epochs if "validation_accuracy" in e[-1]], epochs
-
-
-def epochs_saved(copies: list[nn.Module]) -> list[int]:
-    """Return for each copy how many of the recipe's epochs early-bird stopping has spared."""
-    return [history_of(copy).saved for copy in copies]
-
-
-def magnitude_masks(copies: list[nn.Module], mask: Mask, rate: float, scope: str) -> list[Mask]:
-    """Prune each trained copy by magnitude."""
-    return [masks.magnitude(dict(copy.named_parameters()), mask, rate, scope) for copy in copies]
-
-
 def stopping_rule(
-    densities: list[float] | None, rate: float, target: float, dense: Mask, scope: str, share: float | None = None
-) -> Callable[[Round], bool]:
+    densities: list[float] | None, rate: float, target: float, dense: Mask, scope: str, share: float = 1.0
+) -> Callable[[int, Mask], bool]:
     """Return the stopping rule: at the target sparsity, or at the end of a density trajectory.
 
-    `share` is the prunable weights' of all, where the target counts them all (see `share_of`); None: it does not.
+    `share` is the prunable weights' of all, where the target counts them all (see `share_counted`).
 
     Raises
     ------
@@ -251,39 +390,19 @@ def stopping_rule(
     if densities is not None:
         if not densities or any(not 0 < b < a <= 1 for a, b in zip([1.0, *densities], densities, strict=False)):
             raise ValueError("densities must fall from one round to the next and lie strictly between 0 and 1")
-        return lambda last: last.number >= len(densities)
+        return lambda number, _: number >= len(densities)
     check_fraction("rate", rate)
     check_fraction("target", target)
-    highest = masks.reachable(dense, rate, scope) * (share or 1)
+    highest = masks.reachable(dense, rate, scope) * share
     if target > highest:
         raise ValueError(f"target sparsity {target} cannot be reached: pruning at rate {rate} ends at {highest:.6g}")
-    return partial(_reached, target=target, share=share or 1)
-
-
-def _reached(last: Round, target: float, share: float) -> bool:
-    return last.sparsity * share >= target - 1e-12
-
-
-def share_of(dense: Mask, network: nn.Module, options: Options, parts: list[Images]) -> float | None:
-    """Return which share of a copy's weights is prunable, if the target is to count them all; else None."""
-    return share_counted(dense, network, max(len(part.classes) for part in parts)) if options.count_all else None
+    return lambda _, mask: (1 - masks.density(mask)) * share >= target - 1e-12
 
 
 def share_counted(dense: Mask, network: nn.Module, classes: int) -> float:
     """Return prunable / all weights of a copy with so many classes: head and normalisation too, biases not."""
-    head = network.get_parameter(f"{models.head_name(network)}.weight")
     every = sum(w.numel() for name, w in network.named_parameters() if name.endswith("weight"))
-    return masks.size(dense) / (every - head.numel() + head.shape[1] * classes)
-
-
-def rate_to(density: float, mask: Mask) -> float:
-    """Return the rate that takes a mask to a density: `round(rate * kept)` is then exact."""
-    kept = masks.count(mask)
-    return max(0, kept - round(density * masks.size(mask))) / kept if kept else 0.0
-
-
-def _with_provenance(ticket: Ticket, options: Options, number: int, parent: Ticket | None) -> Ticket:
-    from .. import __version__
-
-    about = options.provenance | {"round": number, "parent": parent.hash if parent else None, "colt_core": __version__}
-    return Ticket(ticket.architecture, ticket.theta0, ticket.mask, about)
+    if (name := models.head_name(network)) is not None:
+        head = network.get_parameter(f"{name}.weight")
+        every += head.shape[1] * classes - head.numel()
+    return masks.size(dense) / every

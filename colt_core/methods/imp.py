@@ -5,24 +5,12 @@ from typing import Any
 
 from torch import nn
 
-from .. import masks, models
 from ..data import Images
 from ..masks import Mask
-from ..tickets import Round, Ticket
+from ..tickets import Round
 from ..training import Recipe
-from .cycles import (
-    Options,
-    check_inputs,
-    curves,
-    cycles,
-    epochs_saved,
-    first_round,
-    magnitude_masks,
-    rate_to,
-    share_of,
-    stopping_rule,
-    train_round,
-)
+from .cycles import Cut, Networks, begin, cycles, first_round, magnitude_masks, rate_to, straight, told, train_round
+from .method import Look, Method, Setting
 
 
 def imp(
@@ -52,7 +40,7 @@ def imp(
     densities
         Follow this density trajectory instead, a value a round: IMP at another method's rate (`matched`).
     **options
-        See `Options`. `rewind=k` rewinds to the weights of step k (late rewinding) and trains on from that step.
+        As for `colt`. `rewind=k` rewinds to the weights of step k (late rewinding) and trains on from that step.
 
     Yields
     ------
@@ -64,17 +52,14 @@ def imp(
     ValueError
         At the call, before any training.
     """
-    given = Options(**({"whole": images} | options))
-    check_inputs(network, [images], recipe, given)
-    dense = _dense(network, given)
-    done = stopping_rule(densities, rate, target, dense, given.scope, share_of(dense, network, given, [images]))
+    search = begin(network, [images], recipe, rate, target, densities, {"whole": images} | options)
 
-    def choose(copies: list[nn.Module], mask: Mask, number: int) -> tuple[list[Mask], Mask]:
+    def choose(copies: Networks, mask: Mask, number: int) -> tuple[list[Mask], Mask]:
         step = rate if densities is None else rate_to(densities[number - 1], mask)
-        kept = magnitude_masks(copies, mask, step, given.scope)
+        kept = magnitude_masks(copies, mask, step, search.options.scope)
         return kept, kept[0]
 
-    return cycles(network, [images], recipe, choose, done, given)
+    return cycles(search, choose)
 
 
 def oneshot(
@@ -84,37 +69,58 @@ def oneshot(
 
     Parameters and errors as `imp`. Every round costs the one training, and is cut from the dense network.
     """
-    given = Options(**({"whole": images} | options))
-    check_inputs(network, [images], recipe, given)
-    stopping_rule(densities, 0.5, 0.5, _dense(network, given), given.scope)
-    return _oneshot(network, images, recipe, densities, given)
+    search = begin(network, [images], recipe, 0.5, 0.5, densities, {"whole": images} | options)
 
-
-def _oneshot(
-    network: nn.Module, images: Images, recipe: Recipe, densities: list[float], options: Options
-) -> Iterator[Round]:
-    dense = first_round(network, recipe, options)
-    done = options.resume.number if options.resume else -1
-    if done < 0:
-        yield dense
-    if done >= len(densities):
-        return
-
-    def choose(copies: list[nn.Module], mask: Mask, number: int) -> tuple[list[Mask], Mask]:
-        kept = magnitude_masks(copies, mask, rate_to(densities[number - 1], mask), options.scope)
+    def choose(copies: Networks, mask: Mask, density: float) -> tuple[list[Mask], Mask]:
+        kept = magnitude_masks(copies, mask, rate_to(density, mask), search.options.scope)
         return kept, kept[0]
 
-    def sparsest(copies: list[nn.Module], mask: Mask, _: int) -> tuple[list[Mask], Mask]:
-        return choose(copies, mask, len(densities))  # of all that is cut from this one training: early stopping sees it
+    def prepare(dense: Round) -> Cut:
+        # Early stopping watches the sparsest of all masks that will be cut from this one training.
+        sparsest = lambda copies, mask, _: choose(copies, mask, densities[-1])  # noqa: E731
+        copies, cost = train_round(search, dense.ticket, 1, sparsest)
+        cut = lambda density: choose([copies[0].network], dense.ticket.mask, density)[1]  # noqa: E731
+        return Cut(cut, cost, told(copies))
 
-    copies, cost = train_round(dense.ticket, [images], recipe, options, 1, sparsest)
-    for number in range(1, len(densities) + 1):
-        if number > done:
-            kept = choose(copies, dense.ticket.mask, number)[1]
-            parent = dense.ticket.provenance | {"round": number, "parent": dense.ticket.hash}
-            ticket = Ticket(dense.ticket.architecture, dense.ticket.theta0, kept, parent)
-            yield Round(number, ticket, [], None, *curves(copies), dense.cost + cost, epochs_saved(copies))
+    return straight(search, densities, prepare)
 
 
-def _dense(network: nn.Module, options: Options) -> Mask:
-    return masks.dense(dict(network.named_parameters()), models.prunable(network, options.stem, options.head))
+def _dense(setting: Setting) -> Iterator[Round]:
+    """The unpruned network: its only round is the initialisation."""
+    given = {"whole": setting.data.train, "validation": [setting.data.validation]} | setting.options
+    search = begin(setting.network, [setting.data.train], setting.recipe, 0.5, 0.5, None, given)
+    return iter([] if search.options.resume else [first_round(search)])
+
+
+DENSE = Method(
+    name="dense",
+    about="the unpruned network",
+    find=_dense,
+    look=Look("dense", "#000000", "h"),
+    trains="never",
+    control=True,
+)
+IMP = Method(
+    name="imp",
+    about="iterative magnitude pruning at its own rate",
+    find=lambda s: s.over_everything(imp, s.rate, s.target),
+    look=Look("IMP", "#0072B2", "s"),
+    rate=0.2,
+    control=True,
+)
+MATCHED = Method(
+    name="matched",
+    about="iterative magnitude pruning to COLT's very densities",
+    find=lambda s: s.over_everything(imp, s.rate, s.target, densities=s.trajectory()),
+    look=Look("IMP at COLT's rate", "#56B4E9", "D", hollow=True),
+    follows="colt",
+    control=True,
+)
+ONESHOT = Method(
+    name="oneshot",
+    about="train once, and prune straight to each of COLT's densities",
+    find=lambda s: s.over_everything(oneshot, s.trajectory()),
+    look=Look("oneshot", "#F0E442", "*"),
+    follows="colt",
+    trains="once",
+)

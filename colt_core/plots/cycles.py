@@ -9,8 +9,9 @@ import seaborn as sns
 import torch
 from matplotlib.figure import Figure
 
-from .. import planning, report
+from .. import report
 from ..data import Images
+from ..studies import arithmetic
 from ..tickets import Round
 from .frame import COLOURS, COPIES, KEPT, MARKS, arm_name, canvas, guessing, line_look, percent_axis, whole_numbers
 
@@ -145,7 +146,7 @@ def progress(epochs: pd.DataFrame, rounds: pd.DataFrame, rate: float, parts: int
             losses.legend(fontsize=8, ncols=4, loc="upper left")
         steps = np.arange(int(rounds["round"].max()) + 1 if len(rounds) else 1)
         if parts > 1:
-            limits = planning.keep_factor(rate, parts, None) ** steps, (1 - rate) ** steps
+            limits = arithmetic.keep_factor(rate, parts, None) ** steps, (1 - rate) ** steps
             density.fill_between(steps, *limits, color=COLOURS["colt"], alpha=0.12, label="limits: disjoint, identical")
         density.plot(rounds["round"], rounds["density"], label="found", **line_look("colt"))
         density.set(title="Density after each round", xlabel="rounds", yscale="log", ylabel="kept / prunable")
@@ -164,7 +165,7 @@ def progress(epochs: pd.DataFrame, rounds: pd.DataFrame, rate: float, parts: int
 
 
 def what_if(table: pd.DataFrame, target: float) -> Figure:
-    """Draw the density over rounds that arithmetic gives each method; `table` is `planning.what_if`'s trajectories."""
+    """Draw the density over rounds that arithmetic gives each method; `table` is `arithmetic.what_if`'s trajectories."""
     names = {"colt": "COLT", "imp": "IMP at its own rate", "matched": "IMP at COLT's rate"}
     with canvas(size=(8.4, 3.6), dpi=100) as (figure, axis):
         for method, rows in table.groupby("method", sort=False):

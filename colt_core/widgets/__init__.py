@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import ipywidgets
 
-from ..experiments import Experiment, Study
-from ..runs import Place
+from ..studies.experiment import Experiment
+from ..studies.run import Place
+from ..studies.study import Study
 from .cockpit import Cockpit
 from .compare import Compare
 from .explorer import Explorer

@@ -12,14 +12,14 @@ import ipywidgets
 
 from .. import data as datasets
 from .. import plots
-from ..experiments import Experiment
-from ..live import BUSY, Live, attach
-from ..methods import METHODS
+from ..compute.store import open_store
+from ..methods import METHODS, method_of
 from ..models import NETWORKS
-from ..planning import SPLIT, between, duration, plan
-from ..runs import Place
-from ..saved import DAMAGED, runs_in
-from ..store import open_store
+from ..studies.experiment import Experiment
+from ..studies.live import BUSY, Live, attach
+from ..studies.plan import between, duration, plan
+from ..studies.run import Place
+from ..studies.saved import DAMAGED, runs_in
 from ..tickets import Round
 from ..training import RECIPES
 from .parts import View, choose, collecting_young, form, panels, row
@@ -130,7 +130,8 @@ class Cockpit(View):
         values["recipe"] = self.base.recipe if values["recipe"] == GIVEN else values["recipe"]
         scores = {SCORES[0]: None, SCORES[1]: (values["target"],), SCORES[2]: (), GIVEN: self.base.scores}
         values["scores"] = scores[values["scores"]]
-        return self.base.changed(**values, pooling=self.base.pooling if values["method"] == "consensus" else None)
+        own = self.base.options if values["method"] == self.base.method else {}  # the form has none of them
+        return self.base.changed(**values, options=own)
 
     def _described(self) -> None:
         """Find what the store has of the run that the form describes; a run that goes on is not let go."""
@@ -247,7 +248,7 @@ class Cockpit(View):
         found = [record for record in records if record["kind"] == "round"]
         epochs = plots.epochs_table(found, live.running)
         rounds = plots.rounds_table({e.method: found or [_EMPTY]}).head(len(found))
-        parts = e.parts if e.method in SPLIT else 1
+        parts = e.parts if method_of(e.method).trains == "copies" else 1
         self._tell(records)
         with collecting_young():
             figure = plots.progress(epochs, rounds, e.rate, parts)

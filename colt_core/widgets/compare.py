@@ -9,8 +9,8 @@ import pandas as pd
 
 from .. import masks, plots, report
 from ..models import in_words
-from ..runs import Place, ticket_name
-from ..saved import DAMAGED, Saved, runs_in
+from ..studies.run import Place, ticket_name
+from ..studies.saved import DAMAGED, Saved, runs_in
 from ..tickets import Ticket
 from .parts import View, choose, panels, row
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from .. import masks, plots
-from ..experiments import Experiment
 from ..masks import Mask
-from ..runs import Place
-from ..saved import DAMAGED, Saved, runs_in
+from ..studies.experiment import Experiment
+from ..studies.run import Place
+from ..studies.saved import DAMAGED, Saved, runs_in
 from .parts import Picture, Table, View, choose, form, row
 
 WINDOW = 64  # filters, and input channels, shown at a time

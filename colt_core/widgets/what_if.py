@@ -2,7 +2,8 @@
 
 import ipywidgets
 
-from .. import planning, plots
+from .. import plots
+from ..studies import arithmetic
 from .parts import View, form, panels
 
 
@@ -27,14 +28,14 @@ class WhatIf(View):
 
     def _draw(self) -> None:
         rate, parts = self.rate.value, self.parts.value
-        least = planning.keep_factor(rate, parts, None)
-        keep = max(planning.keep_factor(rate, parts, self.overlap.value), least)
+        least = arithmetic.keep_factor(rate, parts, None)
+        keep = max(arithmetic.keep_factor(rate, parts, self.overlap.value), least)
         if keep <= 0:
             self.say(f"{parts} copies that lose {rate:.0%} each may leave nothing: raise the overlap", bad=True)
             self.picture.show(None)
             return
         overlap = (keep / (1 - rate)) ** (1 / (parts - 1))
-        table = planning.what_if(rate, parts, overlap, self.imp_rate.value, self.target.value)
+        table = arithmetic.what_if(rate, parts, overlap, self.imp_rate.value, self.target.value)
         rounds = table.groupby("method")["round"].max()
         bound = "" if overlap <= self.overlap.value + 1e-9 else f" (less than {overlap:.3f} is impossible at this rate)"
         text = (

@@ -1,0 +1,155 @@
+"""Trainings in a store: looked up by content, continued from their last epoch, carried out by one process at a time."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from ..files import Damaged, Tensors, read_tensors, under
+from ..training import History, Trainer, Training, epochs
+from .store import Store, open_store
+
+BROKEN = (Damaged, KeyError, ValueError, RuntimeError, TypeError)  # what a file that is not whole may raise
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the state of one training is kept between epochs: `drive` takes a trainer through its epochs so.
+
+    Attributes
+    ----------
+    store
+        The store's URL.
+    key
+        The training's identity.
+    every
+        Keep each epoch's state, not the last alone: then a continued training passes through them again, for those
+        who watch it (early-bird stopping).
+    """
+
+    store: str
+    key: str
+    every: bool = False
+
+    def drive(self, trainer: Trainer) -> Iterator[History]:
+        """Train from where the store has it on; the end is the same, bit for bit."""
+        if not self.every:
+            self.restore(trainer)
+        while not trainer.over:
+            if not (self.every and self.restore(trainer)):
+                trainer.epoch()
+                if not trainer.over:
+                    self.save(trainer)
+            yield trainer.history
+
+    def save(self, trainer: Trainer) -> None:
+        """Keep the state after an epoch: weights, optimiser, history, best weights."""
+        tensors = {f"weight/{name}": value for name, value in trainer.network.state_dict().items()}
+        tensors |= {f"best/{name}": value for name, value in (trainer.history.best_state or {}).items()}
+        for i, parameter in enumerate(trainer.optimizer.parameters):
+            state = trainer.optimizer.state.get(parameter, {})
+            tensors |= {f"optimizer/{i}/{name}": value for name, value in state.items()}
+        about = {"history": json.dumps(trainer.history.told())}
+        open_store(self.store).save_tensors(self._name(len(trainer.history.epochs)), tensors, about)
+
+    def restore(self, trainer: Trainer) -> bool:
+        """Bring a training to where it was after one more epoch, or, where only the last is kept, after that one."""
+        found = _read(open_store(self.store), self._name(len(trainer.history.epochs) + 1))
+        if found is None:
+            return False
+        tensors, history = found
+        history.best_state = {name: v.clone() for name, v in under(tensors, "best/").items()} or None
+        trainer.network.load_state_dict(under(tensors, "weight/"))
+        for name, value in under(tensors, "optimizer/").items():
+            i, _, kind = name.partition("/")
+            like = trainer.optimizer.parameters[int(i)]
+            mine = torch.empty_like(like) if value.shape == like.shape else torch.empty_like(value, device=like.device)
+            mine.copy_(value)  # in the parameter's memory order, as fused steps need
+            trainer.optimizer.state.setdefault(like, {})[kind] = mine
+        trainer.history = history
+        return True
+
+    def clear(self) -> None:
+        """Remove what is kept."""
+        store = open_store(self.store)
+        for name in store.names(f"trainings/{self.key}.epoch*"):
+            store.remove(name)
+
+    def _name(self, epoch: int) -> str:
+        return f"trainings/{self.key}.epoch{f'-{epoch:04d}' if self.every else ''}"
+
+
+def kept(
+    network: nn.Module, training: Training, device: str | torch.device, checkpoint: Checkpoint | None = None
+) -> Iterator[History]:
+    """`epochs`, but what the store holds is looked up: the end of this training at once, or its last epoch.
+
+    One process at a time carries it out; others wait for its result. Looked-up histories hold no best weights.
+    """
+    if checkpoint is None:
+        yield from epochs(network, training, device)
+        return
+    if checkpoint.every:  # its epochs are watched one by one: its end alone would not do
+        yield from epochs(network, training, device, checkpoint.drive)
+        return
+    store, name = open_store(checkpoint.store), f"trainings/{checkpoint.key}"
+
+    def work() -> Iterator[History]:
+        history = History()
+        for history in epochs(network, training, device, checkpoint.drive):
+            yield history
+        _keep(store, name, network, training, history)
+        checkpoint.clear()
+
+    yield from store.once(name, partial(_look_up, store, name, network, training, device), work)
+
+
+def train_kept(network: nn.Module, training: Training, store: Store | None, device: torch.device) -> History:
+    """Train one network to the end of its recipe as `kept` does; without a store nothing is looked up or kept."""
+    checkpoint = Checkpoint(store.url, training.key(network, device)) if store else None
+    *_, history = kept(network, training, device, checkpoint)
+    return history
+
+
+def _keep(store: Store, name: str, network: nn.Module, training: Training, history: History) -> None:
+    """Write the trained state; of masked weights those that are left, for the others are zero."""
+    mask, tensors = training.mask or {}, {}
+    for key, value in network.state_dict().items():
+        plain = value.detach().cpu().contiguous()
+        tensors[key] = plain[mask[key].cpu()] if key in mask else plain
+    store.save_tensors(f"{name}.safetensors", tensors, {"history": json.dumps(history.told())})
+
+
+def _look_up(
+    store: Store, name: str, network: nn.Module, training: Training, device: str | torch.device
+) -> History | None:
+    """Give the network the state that this training ended with, if the store has it whole."""
+    found = _read(store, f"{name}.safetensors")
+    if found is None:
+        return None
+    mask, state = training.mask or {}, {key: value.clone() for key, value in network.state_dict().items()}
+    try:
+        for key, value in found[0].items():
+            if key in mask:
+                state[key] = state[key].cpu().contiguous().zero_().masked_scatter_(mask[key].cpu(), value)
+            else:
+                state[key] = value
+        network.load_state_dict(state)
+    except BROKEN:
+        return None
+    network.to(device).to(memory_format=torch.channels_last)
+    return found[1]
+
+
+def _read(store: Store, name: str) -> tuple[Tensors, History] | None:
+    """Return a file's tensors and history; None where it is missing or not whole (a power cut, say)."""
+    with store.fetched(name) as path:
+        try:
+            tensors, about = read_tensors(path)
+            history = History(**json.loads(about["history"]))
+            return {key: value.clone() for key, value in tensors.items()}, history  # a bucket's copy goes at once
+        except (OSError, *BROKEN):
+            return None

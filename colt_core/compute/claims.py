@@ -1,0 +1,192 @@
+"""Claims on a store: who works on what, with signs of life; a dead or silent holder's claim is void."""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+from ..files import is_alive
+
+EXPIRY = "COLT_CLAIM_SECONDS"  # after so many seconds without a sign of life a claim is void; 60 unless set
+
+
+class Files(Protocol):
+    """What claims need of a store."""
+
+    local: Path | None
+    url: str
+    fs: Any
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file's content, or None."""
+
+    def write(self, name: str, content: bytes | str) -> None:
+        """Write a file whole or not at all."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+
+    def at(self, name: str) -> str:
+        """Return a file's place in a bucket."""
+
+
+def holder(store: Files, name: str) -> dict[str, Any] | None:
+    """Return who holds a claim, or None where it is free or its holder is dead or silent."""
+    claim = _claim(store, name)
+    return None if claim is None or _void(store, name, claim) else claim
+
+
+@contextmanager
+def hold(store: Files, name: str, until: Callable[[], bool] | None = None) -> Iterator[bool]:
+    """Hold a claim while the block runs, with a sign of life every few seconds.
+
+    Parameters
+    ----------
+    name
+        What is claimed.
+    until
+        None: do not wait for another holder. Else wait, until the claim is free or this tells that it is no longer
+        needed.
+
+    Yields
+    ------
+    bool
+        Whether it is held. Where a file system has no exclusive create, two may hold it: the work is done twice,
+        with the same bytes.
+    """
+    token = uuid4().hex
+    held = _take(store, name, token)
+    while not held and until is not None and not until():
+        time.sleep(0.1)
+        held = _take(store, name, token)
+    if not held:
+        yield False
+        return
+    ended = threading.Event()
+    beating = threading.Thread(target=_beat, args=(store, name, token, ended), daemon=True)
+    beating.start()
+    try:
+        yield True
+    finally:
+        ended.set()
+        beating.join()
+        if (_claim(store, name) or {}).get("token") == token:
+            with suppress(OSError):
+                store.remove(f"{name}.claim")
+                if store.local and "/" in name:
+                    (store.local / name).parent.rmdir()  # if nothing came of it: a folder with files in it stays
+
+
+def _take(store: Files, name: str, token: str) -> bool:
+    about = json.dumps(_who() | {"token": token, "beat": 0, "since": time.time()}).encode()
+    claim = _claim(store, name)
+    if claim is not None:
+        if not _void(store, name, claim):
+            return False
+        _clear(store, name, claim)
+    path = f"{name}.claim"
+    if store.local:
+        return _link_new(store.local / path, about)
+    try:
+        store.fs.pipe_file(store.at(path), about, mode="create")
+    except FileExistsError:
+        return False
+    except (TypeError, NotImplementedError, ValueError):  # this kind of bucket has no exclusive create
+        store.write(path, about)
+    return True
+
+
+def _link_new(path: Path, about: bytes) -> bool:
+    """Create a file exclusively with its whole content at once: nobody ever reads half a claim."""
+    part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(about)
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            return False
+        except OSError:  # no hard links here
+            try:
+                with open(path, "xb") as file:
+                    file.write(about)
+            except FileExistsError:
+                return False
+        return True
+    except OSError as problem:
+        raise OSError(f"{path} cannot be written ({problem.strerror})") from None
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def _claim(store: Files, name: str) -> dict[str, Any] | None:
+    text = store.read(f"{name}.claim")
+    try:
+        return None if text is None else dict(json.loads(text))
+    except ValueError:
+        return {"token": text.hex() if text else ""}  # damaged: it expires like a silent one
+
+
+def _void(store: Files, name: str, claim: dict[str, Any]) -> bool:
+    """Tell whether a claim's holder is dead (on this machine) or has not been heard of for long, by our clock."""
+    own = _who()
+    if claim.get("host") == own["host"] and not is_alive(str(claim.get("pid"))):
+        return True
+    heard = (claim.get("token"), claim.get("beat"))
+    last, since = _HEARD.get((store.url, name), (None, 0.0))
+    if last != heard:
+        _HEARD[store.url, name] = heard, time.monotonic()
+        return False
+    return time.monotonic() - since > _expiry()
+
+
+def _clear(store: Files, name: str, claim: dict[str, Any]) -> None:
+    """Take a void claim away, and none that has replaced it meanwhile."""
+    if not store.local:
+        store.remove(f"{name}.claim")
+        return
+    aside = store.local / f"{name}.{uuid4().hex[:8]}.claim-void"
+    with suppress(FileNotFoundError):
+        (store.local / f"{name}.claim").rename(aside)
+        with suppress(OSError, ValueError):
+            if json.loads(aside.read_bytes()).get("token") != claim.get("token"):
+                os.link(aside, store.local / f"{name}.claim")  # a new holder's: put back
+        aside.unlink()
+
+
+def _beat(store: Files, name: str, token: str, ended: threading.Event) -> None:
+    """Give signs of life until the claim ends or is another's."""
+    while not ended.wait(_expiry() / 6):
+        claim = _claim(store, name)
+        if claim is None or claim.get("token") != token or ended.is_set():
+            return
+        with suppress(OSError):
+            store.write(f"{name}.claim", json.dumps(claim | {"beat": claim["beat"] + 1}))
+
+
+_HEARD: dict[tuple[str, str], tuple[Any, float]] = {}  # by claim: what was last heard of it, and when, by our clock
+
+
+def _expiry() -> float:
+    return float(os.environ.get(EXPIRY) or 60)
+
+
+def _who() -> dict[str, Any]:
+    return {"host": _host(), "pid": os.getpid()}
+
+
+@cache
+def _host() -> str:
+    """Return what names this machine since its start and, in containers, this space of process numbers."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8], os.readlink("/proc/self/ns/pid")]
+    return " ".join(parts)

@@ -1,0 +1,115 @@
+"""Worker processes of this one: started when first needed, lent out, and kept for the next call.
+
+A worker never imports the caller's `__main__`, so it serves a notebook, `python -` and a script without a main guard
+alike.
+"""
+
+import atexit
+import builtins
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from threading import Lock
+from typing import Any
+
+
+def cores() -> int:
+    """Return how many processes may compute side by side: `$COLT_WORKERS`, else the cores this process may use.
+
+    Raises
+    ------
+    ValueError
+        If `$COLT_WORKERS` is no number from 1.
+    """
+    wanted = os.environ.get("COLT_WORKERS", "")
+    if wanted and not (wanted.isdigit() and int(wanted)):
+        raise ValueError(f"COLT_WORKERS must be a whole number from 1, not {wanted!r}")
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(wanted or available)
+
+
+def _place() -> dict[str, str]:
+    """What a worker takes over from this process when it starts: one from another place is not used again."""
+    ours = {name: value for name, value in os.environ.items() if name.startswith(("COLT_", "XDG_"))}
+    ours.pop("COLT_WORKERS", None)  # its own number is one
+    return ours | {"executable": sys.executable, "folder": os.getcwd()}
+
+
+class Worker:
+    """A process that carries out one call at a time."""
+
+    def __init__(self) -> None:
+        self.place = _place()
+        environment = {"OMP_NUM_THREADS": "1", "COLT_WORKERS": "1"}  # a worker starts no workers of its own
+        environment |= {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}  # large pages
+        environment |= {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "colt_core.compute.worker"],
+            text=True, env=os.environ | environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def call(self, function: str, **arguments: Any) -> Generator[Any, Any, Any]:
+        """Call "module:function" there; yield what it yields, pass on what is sent to it, return what it returns.
+
+        Raises
+        ------
+        RuntimeError
+            If the process dies. An error of the function is raised here with its own type, if that is a built-in one.
+        """
+        answer = self._ask({"call": function, "arguments": arguments})
+        while "yield" in answer:
+            answer = self._ask({"send": (yield answer["yield"])})
+        if "error" in answer:
+            kind = getattr(builtins, answer["type"], RuntimeError)
+            raise (kind if isinstance(kind, type) and issubclass(kind, Exception) else RuntimeError)(answer["error"])
+        return answer["return"]
+
+    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        assert self.process.stdin and self.process.stdout
+        try:
+            self.process.stdin.write(json.dumps(message) + "\n")
+            self.process.stdin.flush()
+            return dict(json.loads(self.process.stdout.readline()))
+        except (OSError, ValueError):
+            self.stop()
+            return {"error": "the worker process died", "type": "RuntimeError"}
+
+    def stop(self) -> None:
+        """End the process now."""
+        self.process.kill()
+        with suppress(OSError, ValueError):
+            self.process.communicate()
+
+
+_idle: list[Worker] = []
+_lock = Lock()
+
+
+@contextmanager
+def lend(count: int) -> Iterator[list[Worker]]:
+    """Lend out workers: idle ones, and new ones for the rest. After an error those lent are stopped, not kept."""
+    with _lock:
+        mine = [worker for worker in _idle if worker.process.poll() is None and worker.place == _place()][:count]
+        _idle[:] = [worker for worker in _idle if worker not in mine]
+    mine += [Worker() for _ in range(count - len(mine))]
+    try:
+        yield mine
+    except BaseException:
+        for worker in mine:
+            worker.stop()
+        raise
+    with _lock:
+        _idle.extend(mine)
+
+
+def stop_idle() -> None:
+    """End the workers that nothing uses: frees their memory; the next call starts new ones."""
+    with _lock:
+        while _idle:
+            _idle.pop().stop()
+
+
+atexit.register(stop_idle)

@@ -1,0 +1,165 @@
+"""Labelled images as uint8 tensors: `Images`, and a data set's three parts, `Dataset`."""
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+
+from ..files import hash_into
+
+
+@dataclass(eq=False)
+class Source:
+    """Where pixels lie, so that other processes can map the same pages of the same file into their memory.
+
+    Attributes
+    ----------
+    pixels
+        The tensor that it speaks of.
+    path, key
+        The tensor file and the tensor's name in it; None: in no file yet.
+    written
+        The file's modification time in nanoseconds: another time, other pixels.
+    """
+
+    pixels: torch.Tensor
+    path: str | None = None
+    key: str = "pixels"
+    written: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Labelled images that know how to be normalised. Immutable.
+
+    Splits and partitions are views: all of them share the pixels of the data set, which may be memory-mapped.
+
+    Attributes
+    ----------
+    pixels
+        uint8 [M, 3, H, W], RGB: the data set that these images are taken from.
+    labels
+        int64 [N], in [0, len(classes)).
+    classes
+        Class names by label.
+    mean, std
+        Per channel, of pixels in [0, 1], over the whole training set that these images were taken from.
+    rows
+        int64 [N], which of the pixels are these images; None: all of them, in order.
+    source
+        The file in which the pixels lie, if any; views share it as they share the pixels.
+    """
+
+    pixels: torch.Tensor
+    labels: torch.Tensor
+    classes: tuple[str, ...]
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.25, 0.25, 0.25)
+    rows: torch.Tensor | None = None
+    source: Source | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.source is None or self.source.pixels is not self.pixels:
+            object.__setattr__(self, "source", Source(self.pixels))
+        shape = tuple(self.pixels.shape)
+        if self.pixels.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 3:
+            raise ValueError(f"images must be uint8 [N, 3, H, W], not {self.pixels.dtype} {list(shape)}")
+        count = shape[0] if self.rows is None else len(self.rows)
+        if self.labels.dtype != torch.int64 or tuple(self.labels.shape) != (count,):
+            found = f"{self.labels.dtype} {list(self.labels.shape)}"
+            raise ValueError(f"labels must be int64 [{count}], one an image, not {found}")
+        if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
+            raise ValueError(f"labels must lie in 0..{len(self.classes) - 1}, there are {len(self.classes)} classes")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def size(self) -> int:
+        """The height of the images in pixels."""
+        return self.pixels.shape[2]
+
+    @property
+    def images(self) -> torch.Tensor:
+        """The images themselves, uint8 [N, 3, H, W]: a copy where these are a part of the data set."""
+        return self.pixels if self.rows is None else self.pixels[self.rows]
+
+    def batch(self, index: torch.Tensor) -> torch.Tensor:
+        """Return the pixels at these positions (an int64 tensor [n]): uint8 [n, 3, H, W]."""
+        return self.pixels[index if self.rows is None else self.rows[index]]
+
+    def take(self, index: torch.Tensor) -> "Images":
+        """Return the images at these positions (an int64 tensor [n]), in this order; no pixel is copied."""
+        rows = torch.arange(len(self.labels), device=self.labels.device) if self.rows is None else self.rows
+        return replace(self, labels=self.labels[index], rows=rows[index])
+
+    def only(self, classes: list[int]) -> "Images":
+        """Return the images of these classes alone, labels renumbered in the order given; order of images kept."""
+        new = torch.full((len(self.classes),), -1)
+        new[classes] = torch.arange(len(classes))
+        index = (new[self.labels] >= 0).nonzero().flatten()
+        names = tuple(self.classes[c] for c in classes)
+        return replace(self.take(index), labels=new[self.labels[index]], classes=names)
+
+    def to(self, device: torch.device | str) -> "Images":
+        """Return the images on another device; there they are a copy without the rest of the data set."""
+        if self.pixels.device == torch.device(device):
+            return self
+        return replace(self, pixels=self.images.to(device), labels=self.labels.to(device), rows=None)
+
+    def counts(self) -> list[int]:
+        """Return the number of images of each class."""
+        return torch.bincount(self.labels, minlength=len(self.classes)).tolist()
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over pixels, labels and normalisation: the identity of these images in this order."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        shape = (len(self), *self.pixels.shape[1:])
+        digest = hashlib.sha256(repr((self.classes, self.mean, self.std, shape)).encode())
+        for index in torch.arange(len(self)).split(10_000):
+            hash_into(digest, self.batch(index.to(self.labels.device)))
+        hash_into(digest, self.labels)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set ready for experiments: `train`, `validation` (cut from train, for every choice), `test` (reports)."""
+
+    name: str
+    train: Images
+    validation: Images
+    test: Images
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names by label."""
+        return self.train.classes
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of the training pixels per channel, in [0, 1]."""
+        return self.train.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of the training pixels per channel, in [0, 1]."""
+        return self.train.std
+
+
+def channel_statistics(images: Images, chunk: int = 2_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of the pixels per channel, as fractions of 255."""
+    counts = torch.zeros(3, 256, dtype=torch.int64)  # how often each value occurs in each channel
+    for index in torch.arange(len(images)).split(chunk):
+        values = images.batch(index)
+        counts += torch.stack([torch.bincount(values[:, i].flatten(), minlength=256) for i in range(3)])
+    level = torch.arange(256)
+    total, squares = (counts * level).sum(1), (counts * level**2).sum(1)
+    pixels = len(images) * images.size**2
+    mean = total.double() / pixels
+    std = (squares.double() / pixels - mean**2).sqrt().clamp(min=1.0)
+    return tuple((mean / 255).tolist()), tuple((std / 255).tolist())

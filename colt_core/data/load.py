@@ -1,0 +1,174 @@
+"""Names to data: `load()`."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+import torch
+
+from ..files import Damaged, read_tensors, sha256_of
+from ..settings import check_fraction
+from .images import Dataset, Images, Source, channel_statistics
+from .partition import split_validation
+from .prepare import data_folder, prepare, read_folder
+
+BUILT_IN = ("cifar10-mini", "cifar10", "cifar100", "tinyimagenet")
+
+CIFAR100_STATISTICS = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)  # mean, std: its training set's, rounded
+
+ASSETS = Path(__file__).parent.parent / "assets"
+
+
+def load(name: str, validation: float = 0.1, seed: int = 0, size: int | None = None) -> Dataset:
+    """Load a data set by name, or a folder of class folders by its path.
+
+    Parameters
+    ----------
+    name
+        "cifar10-mini" (in the package), "cifar10", "cifar100", "tinyimagenet" (read from
+        `$COLT_DATA/<name>.safetensors`, else downloaded once and prepared there), or a folder: class folders directly
+        (a fifth becomes the test set) or below `train/` and `test/`. A suffix takes some of the classes:
+        "cifar10:0-4", "cifar10:0,2,8". A folder whose images differ in size or are not square is resized by another:
+        "pictures@32", "pictures@32:0-4".
+    validation
+        The share of each class of the training set held out for choices.
+    seed
+        For the validation split (and the test split of a plain folder).
+    size
+        The same as the suffix "@size", for folders alone.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, unknown classes, a damaged file, a folder with fewer than two classes or without images.
+    """
+    check_fraction("validation", validation)
+    base, chosen, wanted_size = _split_name(name)
+    size = wanted_size or size
+    if base in BUILT_IN:
+        tensors, classes, sources = (*_embedded(), {}) if base == "cifar10-mini" else read_prepared(base)
+    elif Path(base).is_dir():
+        tensors, classes, sources = (*read_folder(Path(base), size, seed), {})
+    else:
+        raise ValueError(f"unknown data set {base!r}; allowed: {', '.join(BUILT_IN)}, or a folder of class folders")
+    train, test = (
+        Images(
+            tensors[f"{part}_images"],
+            tensors[f"{part}_labels"],
+            classes,
+            source=sources.get(f"{part}_images"),
+        )
+        for part in ("train", "test")
+    )
+    if chosen:
+        wanted = _parse_classes(chosen, len(classes), name)
+        train, test = train.only(wanted), test.only(wanted)
+    train, held_out = split_validation(train, validation, seed)
+    mean, std = channel_statistics(train)
+    return Dataset(name, *(replace(part, mean=mean, std=std) for part in (train, held_out, test)))
+
+
+def check_name(name: str) -> None:
+    """Raise a `ValueError` if no data set could have this name; reads nothing."""
+    base, _, _ = _split_name(name)
+    if base not in BUILT_IN and not Path(base).is_dir():
+        raise ValueError(f"unknown data set {base!r}; allowed: {', '.join(BUILT_IN)}, or a folder of class folders")
+
+
+def is_built_in(name: str) -> bool:
+    """Tell whether a data set's pixels are fixed by a checksum, unlike a user's folder."""
+    return _split_name(name)[0] in BUILT_IN
+
+
+def halves(name: str) -> tuple[str, str]:
+    """Return the names of the first and the second half of a data set's classes: "cifar10:0-4" and "cifar10:5-9"."""
+    base, chosen, size = _split_name(name)
+    base += f"@{size}" if size else ""
+    count = len(load(base).classes)
+    wanted = _parse_classes(chosen, count, name) if chosen else list(range(count))
+    if len(wanted) < 4:
+        raise ValueError(f"data set {name!r} has {len(wanted)} classes; to be split in two halves it needs four")
+    first, second = wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]
+    return f"{base}:{_class_list(first)}", f"{base}:{_class_list(second)}"
+
+
+def _class_list(classes: Sequence[int]) -> str:
+    """Return "0-4", or "0,2,5-9": three in a row or more are written as a range."""
+    runs = [[n for _, n in run] for _, run in groupby(enumerate(classes), lambda pair: pair[1] - pair[0])]
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs)
+
+
+def _split_name(name: str) -> tuple[str, str, int | None]:
+    """Split "pictures@32:0-4" into name, classes and size; a path may hold colons of its own."""
+    match = re.fullmatch(r"(.*?)(?:@(\d+))?(?::([\d,\-]+))?", name)
+    assert match
+    return match[1], match[3] or "", int(match[2]) if match[2] else None
+
+
+def _parse_classes(text: str, available: int, name: str) -> list[int]:
+    wanted: list[int] = []
+    for piece in text.split(","):
+        first, _, last = piece.partition("-")
+        if not first.isdigit() or (last and not last.isdigit()):
+            raise ValueError(f"data set {name!r}: {text!r} names no classes; write for example 0-4 or 0,2,8")
+        wanted += range(int(first), int(last or first) + 1)
+    if not wanted or len(set(wanted)) != len(wanted) or max(wanted) >= available:
+        raise ValueError(f"data set {name!r}: classes must be different numbers in 0..{available - 1}")
+    if len(wanted) < 2:
+        raise ValueError(f"data set {name!r}: at least two classes are needed")
+    return wanted
+
+
+def _embedded() -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """The data set in the package: lossless WebP sheets, images in class order (see assets/README.md)."""
+    import numpy as np
+    from PIL import Image
+
+    about = json.loads((ASSETS / "cifar10-mini.json").read_text())
+    tensors: dict[str, torch.Tensor] = {}
+    for part in ("train", "test"):
+        path = ASSETS / f"cifar10-mini-{part}.webp"
+        try:
+            sheet = np.asarray(Image.open(path).convert("RGB"))
+        except OSError as problem:
+            raise ValueError(f"the embedded data file {path.name} cannot be read: {problem}") from None
+        rows, columns = sheet.shape[0] // 32, sheet.shape[1] // 32
+        tiles = sheet.reshape(rows, 32, columns, 32, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, 32, 32)
+        tensors[f"{part}_images"] = torch.from_numpy(tiles.copy())
+        tensors[f"{part}_labels"] = torch.arange(10).repeat_interleave(len(tiles) // 10)
+    if sha256_of(tensors["train_images"], tensors["test_images"]) != about["sha256"]:
+        raise ValueError(
+            "the embedded data set cifar10-mini is altered: its checksum differs; install the package anew"
+        )
+    return tensors, tuple(about["classes"])
+
+
+def read_prepared(name: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...], dict[str, Source]]:
+    """Read `$COLT_DATA/<name>.safetensors` memory-mapped and verified; prepare it first where it is missing.
+
+    Returns
+    -------
+    tuple
+        The tensors, the class names, and for each tensor where it lies.
+    """
+    path = data_folder() / f"{name}.safetensors"
+    if not path.exists():
+        prepare(name)
+    try:
+        tensors, about = read_tensors(path)
+        written = path.stat().st_mtime_ns
+        sources = {key: Source(tensor, str(path), key, written) for key, tensor in tensors.items()}
+        classes = tuple(json.loads(about["classes"]))
+        whole = sha256_of(tensors["train_images"], tensors["test_images"]) == about["sha256"]
+        labels = sha256_of(tensors["train_labels"], tensors["test_labels"])
+        whole &= about.get("sha256_labels", labels) == labels
+    except (Damaged, KeyError, OSError, json.JSONDecodeError) as problem:
+        raise ValueError(
+            f"{path} is no prepared data set or is truncated ({problem}); delete it to prepare it anew"
+        ) from None
+    if not whole:
+        raise ValueError(f"{path} is altered: its checksum differs; delete it to prepare it anew")
+    return tensors, classes, sources

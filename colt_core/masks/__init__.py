@@ -1,0 +1,50 @@
+"""The algebra of masks. A mask is a plain `dict[str, torch.Tensor]` of bool tensors, keyed by parameter name."""
+
+from .agreement import (
+    Overlap,
+    by_layer,
+    chance,
+    chance_global,
+    hamming,
+    jaccard,
+    kappa,
+    layer_statistics,
+    similarities,
+)
+from .collapse import Collapse, collapse
+from .combine import combine, difference, overlap, union, vote
+from .mask import Mask, Weights, apply, check, count, dense, density, density_all, flatten, size
+from .prune import magnitude, prune_lowest, random_like, reachable
+
+__all__ = [
+    "Collapse",
+    "Mask",
+    "Overlap",
+    "Weights",
+    "apply",
+    "by_layer",
+    "chance",
+    "chance_global",
+    "check",
+    "collapse",
+    "combine",
+    "count",
+    "dense",
+    "density",
+    "density_all",
+    "difference",
+    "flatten",
+    "hamming",
+    "jaccard",
+    "kappa",
+    "layer_statistics",
+    "magnitude",
+    "overlap",
+    "prune_lowest",
+    "random_like",
+    "reachable",
+    "similarities",
+    "size",
+    "union",
+    "vote",
+]

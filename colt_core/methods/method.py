@@ -1,0 +1,162 @@
+"""What a method is: one record that says how it finds, what it follows, what it costs, how it looks."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import nn
+
+from ..data import Dataset, Images, partition
+from ..settings import Settings, imported
+from ..tickets import Round
+from ..training import Recipe
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method looks in figures: its name there, its colour, its marker; `hollow`: dashed, what is below shows."""
+
+    name: str
+    colour: str = "#555555"
+    marker: str = "o"
+    hollow: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What an experiment hands to a method.
+
+    Attributes
+    ----------
+    network, data, recipe, rate, target, parts, by, seed
+        The experiment's.
+    own
+        The method's own options (see `Method.options`), validated; None where it has none.
+    options
+        For the finder: seed, device, threads, scope, rewind, resume, provenance, ...
+    reference
+        Gives the rounds of the method that this one follows, with the same settings.
+    """
+
+    network: nn.Module
+    data: Dataset
+    recipe: Recipe
+    rate: float
+    target: float
+    parts: int
+    by: str
+    seed: int
+    own: Any = None
+    options: dict[str, Any] = field(default_factory=dict)
+    reference: Callable[[], list[Round]] = list
+
+    def split(self, images: Images) -> list[Images]:
+        """Return the partitions of some images."""
+        return partition(images, self.parts, self.by, self.seed)
+
+    def trajectory(self) -> list[float]:
+        """Return the densities of the reference's rounds after the dense one."""
+        return [found.density for found in self.reference() if found.number]
+
+    def remaining(self) -> list[Round]:
+        """Return the reference's rounds that are not found yet."""
+        done = self.options["resume"].number if self.options.get("resume") else -1
+        return [found for found in self.reference() if found.number > done]
+
+    def over_partitions(self, finder: Callable[..., Iterator[Round]], **chosen: Any) -> Iterator[Round]:
+        """Call a finder that trains a copy on each partition, `colt` for example."""
+        parts, held_out = self.split(self.data.train), self.split(self.data.validation)
+        options = self.options | {"whole": self.data.train, "validation": held_out} | chosen
+        return finder(self.network, parts, self.recipe, self.rate, self.target, **options)
+
+    def over_everything(self, finder: Callable[..., Iterator[Round]], *how: Any, **chosen: Any) -> Iterator[Round]:
+        """Call a finder that trains one network on all images, `imp` for example."""
+        options = self.options | {"validation": [self.data.validation]} | chosen
+        return finder(self.network, self.data.train, self.recipe, *how, **options)
+
+
+Trains = Literal["copies", "rounds", "once", "never"]
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """A way to find tickets. All that plans, tables, figures, cards, trackers and views know of it stands here.
+
+    Attributes
+    ----------
+    name
+        Its name in experiments.
+    about
+        What it does, in one line.
+    find
+        Gives the rounds of a setting.
+    look
+        How it looks in figures.
+    follows
+        The method whose rounds it follows, with the same settings: its name, or a function from an experiment to the
+        experiment that is followed. None: it goes its own way.
+    trains
+        What finding costs: "copies", a training a round on each partition; "rounds", one a round on everything;
+        "once", a single one; "never".
+    rate
+        The default fraction of the remaining weights that goes a round.
+    options
+        A `Settings` model of the options that it alone knows; None: it has none.
+    contender
+        Whether tables hold it against the controls.
+    control
+        Whether it is one of them.
+    """
+
+    name: str
+    about: str
+    find: Callable[[Setting], Iterator[Round]]
+    look: Look
+    follows: str | Callable[[Any], Any] | None = None
+    trains: Trains = "rounds"
+    rate: float = 0.15
+    options: type[Settings] | None = None
+    contender: bool = False
+    control: bool = False
+
+    @property
+    def split(self) -> bool:
+        """Whether the partitions matter to it: it trains copies on them, or follows a method that does."""
+        return self.trains == "copies" or self.follows is not None
+
+    @property
+    def by_rounds(self) -> bool:
+        """Whether it trains in every round."""
+        return self.trains in ("copies", "rounds")
+
+    def own_options(self, given: dict[str, Any]) -> Any:
+        """Return its own options, validated.
+
+        Raises
+        ------
+        ValueError
+            In one line, for options that it does not have.
+        """
+        if self.options is not None:
+            return self.options(**given)
+        if given:
+            raise ValueError(f"the method {self.name} has no option {next(iter(given))!r}")
+        return None
+
+
+def find_method(name: str, known: dict[str, Method]) -> Method:
+    """Return the method of this name, one of those known, or "package.module:NAME" of a `Method` elsewhere.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if name in known:
+        return known[name]
+    if ":" not in name:
+        raise ValueError(f"unknown method {name!r}; allowed: {', '.join(known)}, or package.module:NAME")
+    found = imported(name, "the method")
+    if not isinstance(found, Method):
+        raise ValueError(f"{name} must be a Method, not a {type(found).__name__}")
+    return found

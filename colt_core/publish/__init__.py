@@ -1,0 +1,1 @@
+"""Bringing tickets and runs out: cards, repositories, trackers."""

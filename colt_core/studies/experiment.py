@@ -1,0 +1,252 @@
+"""`Experiment`: a validated description of one way to find tickets, and where to score them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from .. import data as datasets
+from ..methods import METHODS, Method, method_of
+from ..models import check_network
+from ..settings import Settings, check_fraction
+from ..tickets.score import Head
+from ..training import EarlyBird, Recipe, described, objective_of
+
+FORMAT = 2  # part of every hash: raise it when the same description comes to mean another computation
+MEASURED = {"scores", "score_on", "scoring"}  # how much is measured, not what is found: no part of the hash
+OPTIONAL = (
+    "early_bird",
+    "official",
+    "objective",
+)  # joined later: where they are None, hashes are what they were before
+SETTINGS = (
+    *("dataset", "parts", "by", "network", "network_args", "method", "options", "pooling", "recipe", "rate", "target"),
+    *("scope", "rewind", "early_bird", "official", "objective", "seed"),
+)  # what tells experiments apart, in records and descriptions; `pooling` had a place of its own before `options`
+NESTED = ("network_args", "options", "recipe", "early_bird", "objective")  # JSON text in records
+Choice = Literal["best-epoch", "statistics-kept", "all-counted", "test-selected", "cifar100-normalised"]
+Described = dict[str, Any]
+
+
+def _objective(value: Any) -> Described | None:
+    """Return an objective's description in its one form; None for cross-entropy."""
+    return described(objective_of(value))
+
+
+class Scoring(Settings):
+    """How tickets are scored where that is not as they were found. Frozen.
+
+    Attributes
+    ----------
+    objective
+        What a scored ticket is trained for; None: as in finding.
+    head
+        "fresh" or "own" (theta0's); None: fresh where the network has one.
+    """
+
+    objective: Annotated[Described | None, BeforeValidator(_objective)] = None
+    head: Head | None = None
+
+    def __str__(self) -> str:
+        told = [self.objective["name"]] if self.objective else []
+        return ", ".join(told + ([f"{self.head} head"] if self.head else [])) or "as found"
+
+
+class Experiment(Settings):
+    """One way to find tickets, and where to score them. Frozen.
+
+    Attributes
+    ----------
+    dataset, parts, by
+        What tickets are found on (`load`), and how it is split (`partition`).
+    network, network_args
+        `build(network, classes, seed, **network_args)`.
+    method
+        One of `METHODS`, or "package.module:NAME" of a `Method`. Those that follow COLT take the densities of the COLT
+        run with the same settings.
+    recipe
+        A `Recipe` or the name of a ready one.
+    rate
+        The fraction of remaining weights pruned a round; by default the method's own: 0.2 for imp, else 0.15 (COLT's,
+        which `matched`, `random` and the others that follow COLT share).
+    target
+        Prunable-only sparsity to stop at.
+    scope, rewind
+        "global" or "layer"; the step to rewind to.
+    early_bird
+        None: every training lasts its recipe. Else see `EarlyBird`; scores always last theirs.
+    options
+        What only the method knows, validated by it; each may also be given as a field of its own: `pooling` of
+        consensus ("smallest", "geometric", where none is named, or "mean").
+    objective
+        What is learnt while finding, and scored: see `training.objective_of`. None: cross-entropy.
+    official
+        Choices of the COLT authors' code that are no part of the method, as switches (notebook 13 measures each):
+        "best-epoch", the first round prunes the weights of the best validation epoch, not the last;
+        "statistics-kept", BatchNorm's running statistics are not rewound; "all-counted", `target` counts every weight,
+        head and normalisation too; "test-selected", the accuracy is that of the best epoch on the test set;
+        "cifar100-normalised", any data set is normalised with CIFAR-100's mean and standard deviation.
+    seed
+        Of everything: initialisation, splits, training.
+    scores
+        Sparsities to score: for each, the first round at or beyond it. Empty: every round. None: none.
+    score_on
+        The data set to score on; None is `dataset`, any other is transfer.
+    scoring
+        Another objective or head for scores, see `Scoring`; None: as in finding, with a fresh head.
+
+    The hash of all but `scores`, `score_on` and `scoring` (what is measured, not what is found) names the folder.
+    """
+
+    dataset: str = "cifar10-mini"
+    parts: int = Field(2, ge=1)
+    by: str = "class"
+    network: str = "conv3"
+    network_args: dict[str, Any] = {}
+    method: str = "colt"
+    recipe: Recipe = "mini"  # type: ignore[assignment]
+    rate: float = None  # type: ignore[assignment]
+    target: float = Field(0.991)
+    scope: str = "global"
+    rewind: int = Field(0, ge=0)
+    early_bird: EarlyBird | None = None
+    options: dict[str, Any] = {}
+    official: tuple[Choice, ...] | None = None
+    objective: Annotated[Described | None, BeforeValidator(_objective)] = None
+    seed: int = Field(0, ge=0)
+    scores: tuple[float, ...] | None = ()
+    score_on: str | None = None
+    scoring: Scoring | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        values = dict(values)
+        method = method_of(str(values.get("method", "colt")))
+        values["options"] = _options(method, values)
+        recipe = values.get("recipe", "mini")
+        values["recipe"] = Recipe.named(recipe) if isinstance(recipe, str) else recipe
+        values["rate"] = method.rate if values.get("rate") is None else values["rate"]
+        return values
+
+    @field_validator("network")
+    @classmethod
+    def _buildable(cls, value: str) -> str:
+        check_network(value)
+        return value
+
+    @field_validator("by", "scope")
+    @classmethod
+    def _known(cls, value: str, info: Any) -> str:
+        allowed: dict[str, Any] = {"by": datasets.PARTITIONINGS, "scope": ("global", "layer")}
+        if value not in allowed[info.field_name]:
+            raise ValueError(f"unknown {info.field_name} {value!r}; allowed: {', '.join(allowed[info.field_name])}")
+        return value
+
+    @field_validator("dataset", "score_on")
+    @classmethod
+    def _loadable(cls, value: str | None) -> str | None:
+        if value is not None:
+            datasets.check_name(value)
+        return value
+
+    @field_validator("rate", "target")
+    @classmethod
+    def _fraction(cls, value: float, info: Any) -> float:
+        check_fraction(info.field_name, value)
+        return value
+
+    @field_validator("scores")
+    @classmethod
+    def _fractions(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        for value in values or ():
+            check_fraction("scores", value)
+        return values
+
+    @field_validator("official")
+    @classmethod
+    def _each_once(cls, values: tuple[Choice, ...] | None) -> tuple[Choice, ...] | None:
+        return tuple(sorted(set(values))) if values else None
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hexadecimal digits of the SHA-256 over the canonical JSON."""
+        found_by = self.model_dump(mode="json", exclude=MEASURED | {"options"}) | {"format": FORMAT}
+        found_by = {k: v for k, v in found_by.items() if k not in OPTIONAL or v is not None}
+        # A method's options stand beside the fields: consensus's `pooling` was one.
+        return hashlib.sha256(json.dumps(found_by | self.options, sort_keys=True).encode()).hexdigest()[:16]
+
+    @classmethod
+    def from_description(cls, about: Mapping[str, Any]) -> Self:
+        """Return the experiment of a description as `experiment.json` has it, of this version or an older one."""
+        known = {name: value for name, value in about.items() if name not in ("format", "data")}
+        return cls(**known)
+
+    def reference(self) -> "Experiment | None":
+        """Return the experiment whose rounds this one follows, if its method does."""
+        follows = method_of(self.method).follows
+        if follows is None:
+            return None
+        if not isinstance(follows, str):
+            return follows(self)  # type: ignore[no-any-return]
+        return self.changed(method=follows, options={}, **dict.fromkeys(MEASURED))
+
+    def labels(self) -> dict[str, Any]:
+        """Return what identifies this experiment in every record."""
+        nested = {name: getattr(self, name) for name in NESTED}
+        nested |= {"recipe": self.recipe.model_dump(mode="json")}
+        nested |= {"early_bird": self.early_bird.model_dump() if self.early_bird else None}
+        told: dict[str, Any] = {"experiment": self.hash}
+        for name in SETTINGS:
+            if name in NESTED:
+                told[name] = json.dumps(nested[name], sort_keys=True) if nested[name] is not None else None
+            elif name == "official":
+                told[name] = " ".join(self.official) if self.official else None
+            elif name != "pooling":
+                told[name] = getattr(self, name)
+        later = ("options", "official", "objective")  # left out of records where there is nothing to tell
+        return {name: value for name, value in told.items() if name not in later or value not in (None, "{}")}
+
+
+def _options(method: Method, values: dict[str, Any]) -> dict[str, Any]:
+    """Take a method's own options out of an experiment's fields; return them validated, those at their default left out.
+
+    Raises
+    ------
+    ValueError
+        For an option that the method does not have, or one with the name of a field.
+    """
+    own = list(method.options.model_fields) if method.options else []
+    if clash := [name for name in own if name in Experiment.model_fields]:
+        raise ValueError(f"the option {clash[0]!r} of the method {method.name} has the name of a field of experiments")
+    known = {name: other for other in METHODS.values() if other.options for name in other.options.model_fields}
+    given = dict(values.pop("options", None) or {})
+    for name in [name for name in values if name in own or name in known]:
+        value = values.pop(name)
+        if name in own:
+            given[name] = value
+        elif value is not None:
+            raise ValueError(f"{name} is an option of {known[name].name}, not of {method.name}")
+    options = method.own_options(given)
+    return options.model_dump(mode="json", exclude_defaults=True) if options is not None else {}
+
+
+def settings_in(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a record or a description names: JSON opened, what is not set left out.
+
+    Whatever shows experiments (tables, cards, trackers) asks here, so that none of them leaves one out.
+    """
+    found: dict[str, Any] = {}
+    for name in SETTINGS:
+        value = about.get(name)
+        if value is None or value != value:  # NaN, in a data frame's row
+            continue
+        value = json.loads(value) if name in NESTED and isinstance(value, str) else value
+        if name == "options":
+            found |= value
+        elif value not in ({}, (), []):
+            found[name] = " ".join(value) if name == "official" and not isinstance(value, str) else value
+    return found

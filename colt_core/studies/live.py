@@ -1,0 +1,277 @@
+"""`Live`: one experiment carried out in a process beside this one, to be watched, paused, continued and stopped."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Generator
+from queue import SimpleQueue
+from threading import RLock, Thread
+from typing import Any, Literal
+from uuid import uuid4
+
+from ..compute.pool import Worker, cores
+from ..compute.store import open_store
+from ..files import scratch
+from ..seeding import choose_device
+from ..settings import first_line
+from ..tickets import Round
+from ..training import History
+from ..training.loop import PAUSE
+from .experiment import Experiment
+from .plan import remaining
+from .run import Place, carry_out, is_complete, is_scored, saved_rounds
+from .saved import checked_records
+
+State = Literal["ready", "running", "paused", "stopped", "done", "failed"]
+Curves = dict[tuple[int, int], tuple[int, list[dict[str, float]]]]
+BUSY = ("running", "paused")
+
+
+class Live:
+    """A run that goes on while this process does other things.
+
+    Its random state, thread counts and memory are another process's, so it finds the same tickets, bit for bit, as
+    `run`. Whatever ends it, finished rounds are in the store, and another `Live`, or `run`, goes on from there.
+
+    Attributes
+    ----------
+    state
+        "ready"; "running"; "paused" (between two optimiser steps, nothing is lost); "stopped" (the epoch under way is
+        lost); "done"; "failed" (`problem` says why, in one line).
+    running
+        The curves of the trainings under way, by round and copy: (epochs planned, one dict an epoch).
+    reference
+        The round under way of the COLT run that this one follows, while that comes first; else None.
+    listeners
+        Called, from a thread of the run's own, whenever there is news.
+    """
+
+    def __init__(self, experiment: Experiment, store: Place = None, device: str = "auto") -> None:
+        """Describe a run; nothing is started."""
+        self.experiment, self.store, self.device = experiment, open_store(store), str(choose_device(device))
+        self.listeners: list[Callable[[], None]] = []
+        self.running: Curves = {}
+        self.reference: int | None = None
+        self.problem = ""
+        self._worker: Worker | None = None
+        self._rounds: list[Round] = []
+        self._lock = RLock()
+        self._flag = scratch() / f"pause-{uuid4().hex}"
+        self._clock, self._pace = _Clock(), _Pace()
+        over = is_complete(experiment, self.store) and is_scored(experiment, self.store)
+        self.state: State = "done" if over else "stopped" if self.records else "ready"
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """What the store has of this run, a dict a record.
+
+        Raises
+        ------
+        ValueError
+            In one line, where it is damaged.
+        """
+        return checked_records(self.experiment.hash, self.store)
+
+    @property
+    def rounds(self) -> list[Round]:
+        """The rounds found so far, read from the store."""
+        found = sum(record["kind"] == "round" for record in self.records)
+        if found != len(self._rounds):
+            self._rounds = list(saved_rounds(self.experiment, self.store))
+        return self._rounds
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since it was started or continued here, pauses left out."""
+        return self._clock.seconds
+
+    def seconds_left(self) -> tuple[float, float] | None:
+        """Return the least and the most seconds still to go, at the pace so far; None before there is one."""
+        return self._pace.left(self.seconds) if self.state in BUSY else None
+
+    def start(self) -> None:
+        """Begin, or go on from what the store has; nothing happens while it runs or when it is done.
+
+        Raises
+        ------
+        ValueError
+            If no other process can see the store, or `$COLT_WORKERS` is no number.
+        """
+        with self._lock:
+            if self.state in (*BUSY, "done"):
+                return
+            if self.store.private:
+                raise ValueError(f"the process that trains cannot see {self.store.url}: use a folder or a bucket")
+            workers = cores()
+            self._flag.unlink(missing_ok=True)
+            self.problem, self.running, self.reference, self._pace = "", {}, None, _Pace()
+            self._worker = Worker()
+            call = self._worker.call(
+                "colt_core.studies.live:serve", experiment=self.experiment.model_dump(mode="json"), store=self.store.url,
+                device=self.device, flag=str(self._flag), workers=workers,
+            )  # fmt: skip
+            self.state, self._clock = "running", _Clock()
+            self._clock.go()
+            _RUNNING[self.store.url, self.experiment.hash] = self
+            Thread(target=self._follow, args=(self._worker, call), daemon=True).start()
+
+    def pause(self) -> None:
+        """Hold every training before its next step; the processes stay, and keep what they have."""
+        with self._lock:
+            if self.state == "running":
+                self._flag.touch()
+                self.state = "paused"
+                self._clock.halt()
+        self._tell()
+
+    def resume(self) -> None:
+        """Go on: from a pause at once, else from what the store has."""
+        with self._lock:
+            if self.state == "paused":
+                self._flag.unlink(missing_ok=True)
+                self.state = "running"
+                self._clock.go()
+            else:
+                self.start()
+        self._tell()
+
+    def stop(self) -> None:
+        """End the processes now. Finished rounds, and each training's last finished epoch, are in the store."""
+        with self._lock:
+            worker, self._worker = self._worker, None
+            if worker is None or self.state not in BUSY:
+                return
+            self.state = "stopped"
+            self._clock.halt()
+            worker.process.kill()
+            worker.process.wait()
+            self._flag.unlink(missing_ok=True)
+        self._tell()
+
+    def _follow(self, worker: Worker, call: Generator[Any, Any, Any]) -> None:
+        """Take up what the process tells until it ends, or until another has taken its place."""
+        ending: State = "done"
+        problem = ""
+        try:
+            for event in call:
+                with self._lock:
+                    if self._worker is not worker:
+                        break
+                    self._take(event)
+                self._tell()
+        except Exception as error:
+            problem, ending = first_line(error), "failed"
+        worker.stop()
+        with self._lock:
+            if self._worker is not worker:
+                return
+            self.problem, self.state, self.reference = problem, ending, None
+            self._worker = None
+            self._clock.halt()
+            self._flag.unlink(missing_ok=True)
+        self._tell()
+
+    def _take(self, event: dict[str, Any]) -> None:
+        self._pace.take(event)
+        if "curve" in event:
+            foreign = event["experiment"] != self.experiment.hash
+            self.reference = event["round"] if foreign else None
+            if not foreign:
+                self.running = self.running | {(event["round"], event["copy"]): (event["planned"], event["curve"])}
+        elif event.get("kind") == "round":
+            self.running = {key: value for key, value in self.running.items() if key[0] > event["round"]}
+
+    def _tell(self) -> None:
+        """Tell all listeners; what goes wrong there is not the run's business."""
+        for listener in list(self.listeners):
+            try:
+                listener()
+            except Exception:
+                logging.getLogger(__name__).exception("a view of the run could not be drawn")
+
+
+_RUNNING: dict[tuple[str, str], Live] = {}
+
+
+def attach(experiment: Experiment, store: Place = None, device: str = "auto") -> Live:
+    """Return the run of this experiment that goes on, or is paused, in this process, else a new one."""
+    key = open_store(store).url, experiment.hash
+    for other in [k for k, live in _RUNNING.items() if live.state not in BUSY]:
+        del _RUNNING[other]
+    return _RUNNING.get(key) or Live(experiment, store, device)
+
+
+class _Clock:
+    """Seconds that count only while it goes."""
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._since: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return self._before + (time.perf_counter() - self._since if self._since is not None else 0.0)
+
+    def go(self) -> None:
+        self._since = time.perf_counter()
+
+    def halt(self) -> None:
+        self._before, self._since = self.seconds, None
+
+
+class _Pace:
+    """How many images were trained on since the run went on here, and how many are left."""
+
+    def __init__(self) -> None:
+        self.trained = 0  # here: what was looked up, or trained before a stop, says nothing about the pace
+        self._left: tuple[float, float] | None = None
+        self._since = 0  # images of trainings since `_left` was told
+        self._seen: dict[tuple[str, int, int], int] = {}
+
+    def take(self, event: dict[str, Any]) -> None:
+        if "left" in event:
+            self._left, self._since = (event["left"][0], event["left"][1]), 0
+        if "curve" in event:
+            key = event["experiment"], event["round"], event["copy"]
+            fresh = event["images"] - self._seen.get(key, 0)
+            self._since += fresh
+            self.trained += fresh if key in self._seen or len(event["curve"]) == 1 else 0
+            self._seen[key] = event["images"]
+        self.trained += event.get("scored", 0)
+
+    def left(self, seconds: float) -> tuple[float, float] | None:
+        """Return the least and the most seconds that are left."""
+        if not self.trained or self._left is None:
+            return None
+        low, high = (max(0.0, images - self._since) * seconds / self.trained for images in self._left)
+        return low, high
+
+
+def serve(
+    experiment: dict[str, Any], store: str, device: str, flag: str, workers: int
+) -> Generator[dict[str, Any], None, None]:
+    """What the process does: carry the experiment out, and yield every epoch's curve and every record as they come."""
+    os.environ |= {PAUSE: flag, "COLT_WORKERS": str(workers)}  # it may start workers of its own, which can pause too
+    events, described = SimpleQueue[Any](), Experiment(**experiment)
+
+    def watch(name: str, number: int, copy: int, history: History) -> None:
+        about = {"experiment": name, "round": number, "copy": copy, "images": history.images}
+        events.put(about | {"planned": history.planned, "curve": [dict(epoch) for epoch in history.epochs]})
+
+    def tell(record: dict[str, Any]) -> None:
+        about = {"kind": record["kind"], "round": record["round"], "left": remaining(described, store)}
+        events.put(about | {"scored": record.get("score_image_epochs") or 0})
+
+    def work() -> None:
+        try:
+            events.put({"left": remaining(described, store)})
+            carry_out(described, open_store(store), device, 1, tell, watch)
+            events.put(None)
+        except Exception as problem:
+            events.put(problem)
+
+    Thread(target=work, daemon=True).start()
+    while (event := events.get()) is not None:
+        if isinstance(event, Exception):
+            raise event
+        yield event

@@ -1,0 +1,315 @@
+"""What a run will cost, before it starts: `plan()`; how far it is: `status()`."""
+
+import json
+import math
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from .. import masks, models
+from ..compute.pool import cores, lend
+from ..compute.store import Store, open_store
+from ..data import Images
+from ..methods import method_of
+from ..methods.cycles import share_counted
+from ..seeding import choose_device
+from ..training import Recipe, train
+from .experiment import Experiment
+from .run import Place, dataset_of, is_complete, is_scored, read_records, rounds_scored
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is still to be done. Pairs are the least and the most: how fast COLT's masks shrink is only known after.
+
+    Attributes
+    ----------
+    experiments, rounds, scores
+        How many are not in the store yet.
+    image_epochs
+        Training images to be seen, an image counted once an epoch.
+    flops
+        Of the dense network's training; masks save none.
+    seconds
+        On this device, at the speed that a half-second calibration has measured.
+    disk
+        Bytes that the tickets will take, at most.
+    speed
+        What was measured: training images a second of each worker, by network.
+    device, workers
+        Where, and how many trainings side by side.
+    """
+
+    experiments: int
+    rounds: Range
+    scores: Range
+    image_epochs: Range
+    flops: Range
+    seconds: Range
+    disk: int
+    speed: dict[str, float]
+    device: str
+    workers: int
+
+    def __str__(self) -> str:
+        if not self.experiments:
+            return "nothing left to do: every round and score is in the store"
+        speeds = ", ".join(f"{name} {value:,.0f} images/s" for name, value in self.speed.items())
+        beside = f"{self.workers} trainings side by side, each " if self.workers > 1 else ""
+        lines = {
+            "to do": f"{self.experiments} experiments: {between(self.rounds)} rounds, {between(self.scores)} scores",
+            "image-epochs": between(self.image_epochs),
+            "training FLOPs": between(self.flops, lambda value: f"{value:.2g}"),
+            "time": f"about {between(self.seconds, duration)} on {self.device} ({beside}{speeds})",
+            "disk": f"at most {self.disk / 1e6:,.1f} MB",
+        }
+        return "\n".join(f"{name + ':':16}{text}" for name, text in lines.items())
+
+    __repr__ = __str__
+
+
+def plan(
+    experiments: Experiment | Iterable[Experiment],
+    store: Place = None,
+    device: str = "auto",
+    workers: int | None = None,
+) -> Plan:
+    """Tell what a run, or a study of many, will cost: image-epochs, FLOPs, time on this device, disk.
+
+    Parameters
+    ----------
+    experiments
+        One (`run`) or many (`study`). What the store holds already is not counted.
+    store, device
+        As for `run`.
+    workers
+        Trainings side by side; by default one a core on a CPU, else one.
+
+    Raises
+    ------
+    ValueError
+        As `run`, for settings and data.
+    """
+    single = isinstance(experiments, Experiment)
+    given = [experiments] if isinstance(experiments, Experiment) else list(experiments)
+    wanted: dict[tuple[str, str | None], Experiment] = {}
+    for e in sorted(given, key=_scores_asked, reverse=True):
+        wanted.setdefault((e.hash, e.score_on), e)
+    found_once = {e.hash: key for key, e in reversed(wanted.items())}  # scored elsewhere, it is not found again
+    for reference in [e.reference() for e in wanted.values()]:
+        if reference is not None and reference.hash not in found_once:
+            wanted[reference.hash, None], found_once[reference.hash] = reference, (reference.hash, None)
+    where = choose_device(device)
+    beside = workers or (cores() if where.type == "cpu" else 1)
+    works = [_work(e, open_store(store), found_once[e.hash] == key) for key, e in wanted.items()]
+    works = [work for work in works if work.find[1] or work.judge[1]]
+    speed: dict[str, float] = {}
+    seconds = [0.0, 0.0]
+    for work in works:
+        e = work.experiment
+        apart = _together(e, beside) if single else beside
+        for name, images in ((e.dataset, work.find), (e.score_on or e.dataset, work.judge)):
+            if images[1]:
+                size = dataset_of(name).train.size
+                key = (e.network, json.dumps(e.network_args, sort_keys=True), size)
+                rate = _speed(*key, e.recipe, str(where), beside)
+                speed[f"{models.in_words(e.network, e.network_args)}, {size} pixels,"] = rate
+                seconds = [total + count / rate / apart for total, count in zip(seconds, images, strict=True)]
+
+    def add(name: str) -> Range:
+        low, high = (sum(getattr(work, name)[i] for work in works) for i in (0, 1))
+        return low, high
+
+    disk = sum(work.disk for work in works)
+    return Plan(
+        len(works), add("rounds"), add("scores"), add("image_epochs"), add("flops"), (seconds[0], seconds[1]),
+        disk, speed, str(where), beside,
+    )  # fmt: skip
+
+
+def remaining(experiment: Experiment, store: Place = None) -> Range:
+    """Return the least and the most training images that are still to be seen: rounds, and scores asked for.
+
+    Those of a COLT run that this one follows count too, while it is not complete.
+    """
+    place, reference = open_store(store), experiment.reference()
+    works = [_work(experiment, place)]
+    if reference is not None and not is_complete(reference, place):
+        works.append(_work(reference, place))
+    return sum(work.image_epochs[0] for work in works), sum(work.image_epochs[1] for work in works)
+
+
+def _copies(experiment: Experiment) -> int:
+    """Return how many copies train in each round."""
+    return experiment.parts if method_of(experiment.method).trains == "copies" else 1
+
+
+def _together(experiment: Experiment, beside: int) -> float:
+    """Return how many copies of one experiment train at a time, on average."""
+    copies = _copies(experiment)
+    return copies / math.ceil(copies / beside)
+
+
+def status(experiments: Iterable[Experiment], store: Place = None) -> "pd.DataFrame":
+    """Return how far each experiment is, a row each; computes nothing.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns dataset, network, method, parts, by, rate, seed, state ("done", "running", "begun", "waiting"),
+        rounds and scores in the store, sparsity (of the last round), by_whom (host and process that are at it),
+        experiment (the hash).
+    """
+    import pandas as pd
+
+    place, rows = open_store(store), []
+    for e in experiments:
+        records, holder = read_records(e, place), place.holder(f"{e.hash}/experiment")
+        found = [r for r in records if r["kind"] == "round"]
+        over = is_complete(e, place) and is_scored(e, place)
+        state = "done" if over else "running" if holder else "begun" if records else "waiting"
+        row = {name: getattr(e, name) for name in ("dataset", "network", "method", "parts", "by", "rate", "seed")}
+        row |= {"state": state, "rounds": len(found), "scores": len(records) - len(found)}
+        row |= {"sparsity": 1 - found[-1]["density"] if found else None}
+        row |= {"by_whom": f"{holder.get('host', '?')} {holder.get('pid', '?')}" if holder and not over else ""}
+        rows.append(row | {"experiment": e.hash})
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class _Work:
+    experiment: Experiment
+    rounds: Range
+    scores: Range
+    image_epochs: Range
+    find: Range  # image-epochs, and what looking at validation images takes beside them
+    judge: Range
+    flops: Range
+    disk: int
+
+
+def _scores_asked(e: Experiment) -> float:
+    return 0 if e.scores is None else len(e.scores) or math.inf
+
+
+def _work(e: Experiment, store: Store, finding: bool = True) -> _Work:
+    """Return what is missing of one experiment; without `finding` the scores alone."""
+    records, done = read_records(e, store), is_complete(e, store)
+    data, target = dataset_of(e.dataset), dataset_of(e.score_on or e.dataset)
+    network = models.build(e.network, len(data.classes), **e.network_args)
+    rounds_ = [r for r in records if r["kind"] == "round"]
+    found, density = len(rounds_), rounds_[-1]["density"] if rounds_ else 1.0
+    every = (found, found) if done else tuple(n + max(1, found) for n in _rounds(e, network, store, density, found))
+    scored = len(rounds_scored(e, records))
+    asked = 0 if e.scores is None else len(e.scores)
+    scores = [max(0, (n if e.scores == () else min(asked, n)) - scored) for n in every]
+    rounds = [max(0, n - found) if finding else 0 for n in every]
+    copies = _copies(e) if e.by == "order" else 1  # then every copy sees all images
+    training = len(data.train) * e.recipe.epochs * copies
+    trainings = [max(0, n - max(1, found)) if finding else 0 for n in every]  # the dense round needs none
+    most = {"never": 0, "once": 1}.get(method_of(e.method).trains, math.inf)
+    find = [min(n, most) * training for n in trainings]
+    judge = [n * len(target.train) * e.recipe.epochs for n in scores]
+    looking = 1 + len(data.validation) / len(data.train) / 3  # a forward pass is a third of a training step
+    flops = [3.0 * (f * models.forward_flops(network, data.train.size)) for f in find]
+    flops = [f + 3.0 * j * models.forward_flops(network, target.train.size) for f, j in zip(flops, judge, strict=True)]
+    kept = sum(masks.size({name: network.get_parameter(name)}) for name in models.prunable(network))
+    ticket = 4 * sum(value.numel() for value in network.state_dict().values()) + kept * (1 + e.parts)
+    return _Work(
+        e, (rounds[0], rounds[1]), (scores[0], scores[1]), (find[0] + judge[0], find[1] + judge[1]),
+        (find[0] * looking, find[1] * looking), (judge[0] * looking, judge[1] * looking),
+        (flops[0], flops[1]), rounds[1] * ticket,
+    )  # fmt: skip
+
+
+def _rounds(e: Experiment, network: nn.Module, store: Store, density: float, found: int) -> tuple[int, int]:
+    """Return the least and the most rounds still to come: exact for IMP, and where COLT's run is known."""
+    if e.method == "dense":
+        return 0, 0
+    reference = e.reference()
+    if reference is not None and is_complete(reference, store):
+        known = sum(r["kind"] == "round" for r in read_records(reference, store)) - max(1, found)
+        return known, known
+    slow = _rounds_at(1 - e.rate, e, network, density)
+    copies = e.parts if method_of(e.method).split else 1
+    return _rounds_at((1 - e.rate) ** copies, e, network, density), slow
+
+
+def _rounds_at(keep: float, e: Experiment, network: nn.Module, density: float) -> int:
+    prunable: dict[str, torch.Tensor] = {name: network.get_parameter(name) for name in models.prunable(network)}
+    size, share = masks.size(prunable), 1.0
+    if e.official and "all-counted" in e.official:
+        classes, copies = models.architecture(network)["classes"], _copies(e)
+        share = share_counted(prunable, network, math.ceil(classes / copies) if e.by == "class" else classes)
+    kept, count = round(density * size), 0
+    while (1 - kept / size) * share < e.target - 1e-12:
+        lost = round((1 - keep) * kept)
+        if not lost:
+            break
+        kept, count = kept - lost, count + 1
+    return count
+
+
+@lru_cache(maxsize=32)
+def _speed(network: str, arguments: str, size: int, recipe: Recipe, device: str, beside: int) -> float:
+    """Return the training images a second of one worker while all of them work."""
+    about: dict[str, Any] = {"network": network, "arguments": arguments, "size": size, "device": device}
+    about |= {"recipe": recipe.model_dump()}
+    if beside == 1 or device != "cpu":
+        return calibrate(**about)
+    with lend(beside) as workers, ThreadPoolExecutor(beside) as pool:
+        calls = [worker.call("colt_core.studies.plan:calibrate", **about) for worker in workers]
+        return sum(pool.map(_answer, calls)) / beside
+
+
+def _answer(call: Any) -> float:
+    try:
+        next(call)
+    except StopIteration as end:
+        return float(end.value)
+    raise RuntimeError("a calibration yields nothing")
+
+
+def calibrate(network: str, arguments: str, size: int, recipe: dict[str, Any], device: str) -> float:
+    """Train on noise for about half a second, after a first go that does not count; return images a second."""
+    chosen = models.build(network, 10, **json.loads(arguments))
+    noise = torch.randint(0, 256, (256, 3, size, size), dtype=torch.uint8)
+    images = Images(noise, torch.arange(256) % 10, tuple(map(str, range(10))))
+    how, count, warm = Recipe(**recipe).changed(epochs=1, warmup=0, learning_rate=1e-6), 16, False
+    while True:
+        some = images.take(torch.arange(count) % 256)
+        begun = time.perf_counter()
+        train(chosen, some, how.changed(batch_size=min(how.batch_size, count // 2)), device=device, progress=False)
+        passed = time.perf_counter() - begun
+        if not warm:  # the very first training also loads what it needs
+            warm = True
+            continue
+        if passed > 0.25:
+            return count / passed
+        count *= max(2, min(8, int(0.4 / passed)))
+
+
+def between(values: Range, text: Any = lambda value: f"{value:,.0f}") -> str:
+    """Write a range, or one value where both ends read alike."""
+    low, high = map(text, values)
+    return low if low == high else f"{low} to {high}"
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as people say them."""
+    for size, name in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {name}" if seconds < 10 * size else f"{seconds / size:.0f} {name}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,306 @@
+"""`Study`: a grid of experiments, read from a file; `study()` runs many experiments, resumed, shared, never twice."""
+
+import math
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field, field_validator
+from tqdm import tqdm
+
+from .. import data as datasets
+from ..compute.pool import cores
+from ..compute.store import Store, open_store
+from ..methods import METHODS, method_of
+from ..seeding import choose_device
+from ..settings import Settings
+from .cluster import work_off_on
+from .experiment import Experiment
+from .queue import work_off
+from .run import Place, check, is_complete, is_scored, read_records
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+STUDIES = Path(__file__).parent / "ready"
+
+CARRIED = ("colt", "random", "reinit")  # what is carried over: tickets, and two controls made of each
+
+
+class Transfer(Settings):
+    """The transfer matrix of a study: tickets of every source trained on every target.
+
+    Attributes
+    ----------
+    among
+        Data sets; each is source and target. None: the two halves of the study's classes.
+    scores
+        Sparsities at which tickets are scored. None: the study's `levels`.
+    target
+        Sparsity at which finding stops. None: the study's own.
+    seeds
+        None: the study's.
+    """
+
+    among: tuple[str, ...] | None = None
+    scores: tuple[float, ...] | None = Field(None, min_length=1)
+    target: float | None = None
+    seeds: tuple[int, ...] | None = Field(None, min_length=1)
+
+    @field_validator("among")
+    @classmethod
+    def _several(cls, values: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if values is not None and (len(values) < 2 or len(set(values)) < len(values)):
+            raise ValueError(f"transfer needs at least two different data sets, not {', '.join(values) or 'none'}")
+        return values
+
+
+class Study(Settings):
+    """A preset: the experiments behind the notebooks, read from a YAML file.
+
+    Attributes
+    ----------
+    name, title
+        The file's stem; one line on what it is and how long it takes.
+    base
+        The fields of `Experiment` that all share.
+    methods
+        For each method name, the fields that differ from `base`. Another name makes a second arm of a method, which it
+        then gives: `smallest: {method: consensus, pooling: smallest}`.
+    grid
+        Fields of `Experiment` with a list of values each: every combination, for every method and seed. Fields that a
+        method sets itself stay; dense and imp know no partitions. Twice the same experiment is one.
+    seeds
+        One run each.
+    transfer
+        See `Transfer`; `transfers()` gives its experiments. None: they are no part of the study (notebook 04 then takes
+        the two halves of its classes).
+    pieces
+        Studies in the order in which they are to be run, each with a `name` and what it changes of `title`, `base`,
+        `methods`, `grid`, `seeds` and `transfer`; see `each`.
+    cell_timeout
+        Seconds that one notebook cell may take in a headless run.
+    """
+
+    name: str
+    title: str
+    base: dict[str, Any]
+    methods: dict[str, dict[str, Any]]
+    grid: dict[str, list[Any]] = {}
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    transfer: Transfer | None = None
+    pieces: tuple[dict[str, Any], ...] = ()
+    cell_timeout: int = Field(3600, ge=1)
+
+    @classmethod
+    def named(cls, name: str, dataset: str = "") -> Self:
+        """Read a ready study (a preset), or a YAML or JSON file; `dataset` puts it, without its pieces, on another set.
+
+        Raises
+        ------
+        ValueError
+            For an unknown preset or mistakes in the file.
+        """
+        import yaml  # not at the top: the core also runs on a bare GPU machine
+
+        ready = sorted(path.stem for path in STUDIES.glob("*.yaml"))
+        path = STUDIES / f"{name}.yaml" if name in ready else Path(name)
+        if path.suffix not in (".yaml", ".yml", ".json") or not path.is_file():
+            raise ValueError(f"unknown preset {name!r}; allowed: {', '.join(ready)}, or a YAML or JSON file")
+        try:
+            content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as problem:
+            raise ValueError(f"{path} is no YAML: {' '.join(str(problem).split())}") from None
+        if not isinstance(content, dict):
+            raise ValueError(f"{path} holds no study; its keys are {', '.join(cls.model_fields)}")
+        if dataset and isinstance(content.get("base"), dict):
+            content["base"] |= {"dataset": dataset}
+            content["grid"] = {k: v for k, v in (content.get("grid") or {}).items() if k != "dataset"}
+            content["pieces"] = []
+            if isinstance(content.get("transfer"), dict):
+                content["transfer"] = content["transfer"] | {"among": None}
+        study = cls(**{"name": path.stem, **content})
+        for piece in study.each():
+            piece.experiments()
+        return study
+
+    @field_validator("pieces")
+    @classmethod
+    def _named_pieces(cls, values: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        names = [piece.get("name") for piece in values]
+        if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+            raise ValueError("every piece needs a name of its own")
+        return values
+
+    @field_validator("grid")
+    @classmethod
+    def _of_fields(cls, value: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        options = [name for method in METHODS.values() if method.options for name in method.options.model_fields]
+        allowed = [*(name for name in Experiment.model_fields if name not in ("method", "seed")), *options]
+        if unknown := [name for name in value if name not in allowed]:
+            raise ValueError(f"unknown key {unknown[0]!r}; allowed: {', '.join(allowed)}")
+        if empty := [name for name, values in value.items() if not values]:
+            raise ValueError(f"{empty[0]} has no values")
+        return value
+
+    @field_validator("methods")
+    @classmethod
+    def _some(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if not value:
+            raise ValueError(f"at least one is needed, of {', '.join(METHODS)}")
+        return value
+
+    @property
+    def levels(self) -> list[float]:
+        """The sparsities of the tables: those that are scored, or 80, 90, 95 % and the target where every round is."""
+        fields = [self.experiment(method) for method in self.methods]
+        asked = {level for e in fields for level in e.scores or ()}
+        return sorted(asked or {0.8, 0.9, 0.95, *(e.target for e in fields if e.method == "colt")})
+
+    @property
+    def dataset(self) -> str:
+        """The data set that all experiments share."""
+        return str(self.base.get("dataset", Experiment.model_fields["dataset"].default))
+
+    def each(self) -> "list[Study]":
+        """Return the study's pieces as studies, in order; a study without pieces is its own only one.
+
+        Raises
+        ------
+        ValueError
+            For mistakes in a piece.
+        """
+        whole = {name: getattr(self, name) for name in type(self).model_fields if name != "pieces"}
+        pieces = [dict(piece) for piece in self.pieces]
+        for piece in pieces:
+            piece["name"] = f"{self.name}/{piece['name']}"
+            piece["base"] = self.base | (piece.get("base") or {})
+            piece.setdefault("transfer", None)
+        return [type(self)(**(whole | piece)) for piece in pieces] or [self]
+
+    def carried_among(self) -> tuple[str, ...]:
+        """Return the data sets of the transfer matrix.
+
+        Raises
+        ------
+        ValueError
+            If there are too few classes to be halved.
+        """
+        return (self.transfer and self.transfer.among) or datasets.halves(self.dataset)
+
+    def transfers(self, seeds: tuple[int, ...] | list[int] | None = None) -> "list[Experiment]":
+        """Return the experiments of the transfer matrix, for the given seeds or the transfer's own.
+
+        For every source its COLT tickets, random ones with their layer densities, and their masks over a re-drawn
+        initialisation, each scored on every data set, the source itself among them; and every dense network.
+        """
+        names, found, how = self.carried_among(), [], self.transfer or Transfer()
+        chosen = how.seeds or self.seeds if seeds is None else seeds
+        base: dict[str, Any] = {"scores": self.carried_scores}
+        base |= {"target": how.target} if how.target else {}
+        for seed, source in product(chosen, names):
+            found.append(self.experiment("dense", seed, **base | {"dataset": source, "scores": ()}))
+            ticket = self.experiment("colt", seed, **base | {"dataset": source})
+            for method, target in product(CARRIED, names):
+                found.append(ticket.changed(method=method, score_on=None if target == source else target))
+        return found
+
+    @property
+    def carried_scores(self) -> list[float]:
+        """The sparsities of the transfer matrix."""
+        return sorted((self.transfer and self.transfer.scores) or self.levels)
+
+    def experiment(self, method: str, seed: int = 0, **fields: Any) -> Experiment:
+        """Return the study's experiment for one method and seed, some fields changed."""
+        own = {"method": method} | (self.methods.get(method) or {})
+        return Experiment(**(self.base | own | {"seed": seed} | fields))
+
+    def experiments(self, seeds: tuple[int, ...] | list[int] | None = None) -> list[Experiment]:
+        """Return all of them, for the given seeds or the study's own."""
+        found: dict[tuple[Any, ...], Experiment] = {}
+        for values in product(*self.grid.values()):
+            point = dict(zip(self.grid, values, strict=True))
+            for seed in self.seeds if seeds is None else seeds:
+                for method, own in self.methods.items():
+                    fields = {k: v for k, v in point.items() if k not in (own or {}) and self._matters(k, method, own)}
+                    one = self.experiment(method, seed, **fields)
+                    found.setdefault((one.hash, one.scores, one.score_on, str(one.scoring)), one)
+        return list(found.values())
+
+    @staticmethod
+    def _matters(field: str, name: str, own: dict[str, Any] | None) -> bool:
+        """Tell whether a method knows a field of the grid: some know no partitions, most no other method's options."""
+        method = method_of((own or {}).get("method", name))
+        if field in ("parts", "by"):
+            return method.split
+        return field in Experiment.model_fields or bool(method.options and field in method.options.model_fields)
+
+
+def study(
+    experiments: list[Experiment],
+    store: Place = None,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: bool | None = None,
+    cluster: str | None = None,
+) -> "pd.DataFrame":
+    """Run many experiments and return all their records, a row each.
+
+    Parameters
+    ----------
+    experiments
+        In any order; one that follows a COLT run waits for it.
+    workers
+        Processes side by side; by default one a CPU core, or a single one on a GPU. Results do not depend on it.
+    progress
+        A bar; by default only on a terminal.
+    cluster
+        None: worker processes of this machine. "local": a dask LocalCluster. An address, "tcp://host:8786": that
+        scheduler (see `cluster`).
+
+    Raises
+    ------
+    RuntimeError, ValueError
+        The first experiment's error; what others finished is kept.
+    """
+    import pandas as pd
+
+    where, place = str(choose_device(device)) if cluster in (None, "local") else device, open_store(store)
+    jobs = to_do(experiments, place)
+    hidden = None if progress is None else not progress
+    alike = {(same.hash, same.score_on): job for job in jobs for same in [job.changed(seed=0)]}
+    for job in alike.values():  # all mistakes before any training; and a data set is prepared once, not by every worker
+        check(job, "cpu" if cluster else where)
+    if cluster:
+        done = work_off_on(cluster, jobs, place, where, workers)
+    else:
+        beside = 1 if place.private else workers or (cores() if where == "cpu" else 1)
+        done = work_off(jobs, place, where, beside)
+    with tqdm(total=len(jobs), disable=hidden, unit="experiment", leave=False) as bar:
+        left = {(job.hash, job.score_on, job.scores): job.hash for job in jobs}
+        for job in done:
+            bar.update()
+            left.pop((job.hash, job.score_on, job.scores), None)
+            if not bar.disable:
+                running = sum(place.holder(f"{name}/experiment") is not None for name in left.values())
+                bar.set_postfix_str(f"{bar.n} done, {running} running, {len(left) - running} waiting")
+    names = dict.fromkeys(e.hash for e in experiments)
+    return pd.DataFrame([record for name in names for record in read_records(name, place)])
+
+
+def to_do(experiments: list[Experiment], store: Store) -> list[Experiment]:
+    """Return those that are not finished, and the COLT runs that they follow; the longest first."""
+    references = [e.reference() for e in experiments]
+    known = {e.hash for e in experiments}
+    jobs = [*experiments, *{r.hash: r for r in references if r and r.hash not in known}.values()]
+    jobs = [job for job in jobs if not (is_complete(job, store) and is_scored(job, store))]
+    return sorted(jobs, key=_size, reverse=True)
+
+
+def _size(experiment: Experiment) -> float:
+    """Guess the work of finding, to start the longest first: rounds, or next to nothing where none is trained."""
+    method = method_of(experiment.method)
+    keep = (1 - experiment.rate) ** (experiment.parts if method.split else 1)
+    share = {"never": 0.1 if method.split else 0.0, "once": 0.2}.get(method.trains, 1.0)
+    return share * math.log(1 - experiment.target) / math.log(keep)

@@ -1,0 +1,7 @@
+"""A ticket (initial weights and a mask), the round that found it, and its score."""
+
+from .round import Cost, Round
+from .score import Score, evaluate
+from .ticket import Ticket, read_ticket
+
+__all__ = ["Cost", "Round", "Score", "Ticket", "evaluate", "read_ticket"]

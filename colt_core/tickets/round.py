@@ -1,0 +1,133 @@
+"""What a finder yields: `Round`, its ticket and how it was found, and what that cost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..masks import Mask, Overlap
+from .ticket import Ticket, read_ticket
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What was spent: training images seen (once an epoch each), dense floating-point operations, seconds.
+
+    FLOPs count a forward and a backward pass (three forwards) of the dense network: unstructured masks save none.
+    """
+
+    images: int = 0
+    flops: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.images + other.images, self.flops + other.flops, self.seconds + other.seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """What a finder yields.
+
+    Attributes
+    ----------
+    number
+        How many times its ticket has been pruned; 0 is the dense network.
+    ticket
+        theta0 with this round's mask.
+    partition_masks
+        Each copy's own mask, before they were combined (empty where there is one copy, or none was trained).
+    overlap
+        How far those masks agree, beside chance; None where there is one copy.
+    accuracies
+        The validation metric (accuracy, in [0, 1]) of each copy whose training decided this mask: trained at the density *before*
+        this round's pruning, each on its own partition's classes. Empty without validation images.
+    curves
+        For each of those copies, the epochs of its `training.History`.
+    cost
+        Every training that took place before this mask existed.
+    epochs_saved
+        For each of those copies, the epochs of the recipe that early-bird stopping spared.
+    own
+        The mask that the finder goes on with, where it has given the ticket a reshaped one; None: the ticket's.
+    """
+
+    number: int
+    ticket: Ticket
+    partition_masks: list[Mask] = field(default_factory=list)
+    overlap: Overlap | None = None
+    accuracies: list[float] = field(default_factory=list)
+    curves: list[list[dict[str, float]]] = field(default_factory=list)
+    cost: Cost = Cost()
+    epochs_saved: list[int] = field(default_factory=list)
+    own: Mask | None = None
+
+    @property
+    def density(self) -> float:
+        """Kept / prunable weights."""
+        return self.ticket.density
+
+    @property
+    def sparsity(self) -> float:
+        """1 - density."""
+        return 1 - self.ticket.density
+
+    @property
+    def density_all(self) -> float:
+        """Kept / all weights."""
+        return self.ticket.density_all
+
+    @property
+    def image_epochs(self) -> int:
+        """Training images seen so far, an image counted once an epoch."""
+        return self.cost.images
+
+    @property
+    def flops(self) -> float:
+        """Dense training FLOPs so far."""
+        return self.cost.flops
+
+    @property
+    def seconds(self) -> float:
+        """Training seconds so far."""
+        return self.cost.seconds
+
+    def record(self) -> dict[str, Any]:
+        """Return everything but tensors as plain Python objects."""
+        return {
+            "round": self.number,
+            "pruned": list(self.ticket.mask),
+            "density": self.density,
+            "density_all": self.density_all,
+            "image_epochs": self.cost.images,
+            "flops": self.cost.flops,
+            "seconds": self.cost.seconds,
+            "accuracies": self.accuracies,
+            "curves": self.curves,
+            "epochs_saved": self.epochs_saved,
+            "overlap": self.overlap.as_dict() if self.overlap else None,
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write the ticket's file with the other masks beside it: `partition/<i>/<name>`, and `own/<name>`."""
+        extra = {f"partition/{i}/{n}": kept for i, m in enumerate(self.partition_masks) for n, kept in m.items()}
+        extra |= {f"own/{n}": kept for n, kept in (self.own or {}).items()}
+        return self.ticket.save(path, extra)
+
+    @classmethod
+    def load(cls, path: str | Path, record: Mapping[str, Any]) -> "Round":
+        """Read a round from its file and its record."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"the records name a round whose file is missing: {path}")
+        ticket, tensors = read_ticket(Path(path))
+        count = 1 + max((int(k.split("/")[1]) for k in tensors if k.startswith("partition/")), default=-1)
+        return cls(
+            number=record["round"],
+            ticket=ticket,
+            partition_masks=[{n: tensors[f"partition/{i}/{n}"] for n in ticket.mask} for i in range(count)],
+            overlap=Overlap(**record["overlap"]) if record["overlap"] else None,
+            accuracies=record["accuracies"],
+            curves=record["curves"],
+            cost=Cost(record["image_epochs"], record["flops"], record["seconds"]),
+            epochs_saved=record.get("epochs_saved", []),
+            own={n: tensors[f"own/{n}"] for n in ticket.mask} if any(k.startswith("own/") for k in tensors) else None,
+        )

@@ -1,0 +1,30 @@
+"""How one network is trained: `Recipe`, `Objective`, `train()`."""
+
+from .early_bird import EarlyBird, Settling
+from .loop import Drive, History, Trainer, Training, epochs, train
+from .memory import keeping_memory
+from .objective import CROSS_ENTROPY, OBJECTIVES, CrossEntropy, Objective, accuracy, described, objective_of
+from .optimizer import Optimizer
+from .recipe import RECIPES, Recipe
+
+__all__ = [
+    "CROSS_ENTROPY",
+    "OBJECTIVES",
+    "RECIPES",
+    "CrossEntropy",
+    "Drive",
+    "EarlyBird",
+    "History",
+    "Objective",
+    "Optimizer",
+    "Recipe",
+    "Settling",
+    "Trainer",
+    "Training",
+    "accuracy",
+    "described",
+    "epochs",
+    "keeping_memory",
+    "objective_of",
+    "train",
+]

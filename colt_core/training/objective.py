@@ -1,0 +1,148 @@
+"""What a network learns and how it is scored: `Objective`; cross-entropy and accuracy unless another is given."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from ..data import Images
+from ..data.augmentation import normalise
+from ..files import Tensors
+from ..models import architecture
+from ..settings import imported
+
+
+class Objective(ABC):
+    """What is learnt: a loss, a metric that tells how well, and whether the network and the images fit.
+
+    A subclass may stand in any module that can be imported: it travels to worker processes and into experiments by its
+    name, "package.module:Class", its `settings()` and its `tensors()`, and is made anew from them by `rebuilt`.
+
+    Attributes
+    ----------
+    metric
+        The metric's name: it names the columns of records and tables.
+    higher_is_better
+        The metric's direction.
+    """
+
+    metric: str = "accuracy"
+    higher_is_better: bool = True
+
+    def check(self, network: nn.Module, images: Images) -> None:
+        """Raise a `ValueError` in one line, before any training, where network and images do not fit."""
+
+    @abstractmethod
+    def loss(self, network: nn.Module, pixels: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the mean loss of a batch, which is minimised, and the metric summed over the batch.
+
+        Parameters
+        ----------
+        network
+            In training mode; calls it.
+        pixels, labels
+            Normalised float [B, 3, H, W] and int64 [B], on the network's device.
+        """
+
+    def pull(self, network: nn.Module, step: int) -> None:
+        """Change the gradients before the optimiser takes this step of the schedule; nothing by default."""
+
+    @abstractmethod
+    def score(self, network: nn.Module, images: Images) -> float:
+        """Return the metric's mean over some images, without augmentation, the network in evaluation mode."""
+
+    def chance(self, images: Images) -> float | None:
+        """Return the metric of a network that has learnt nothing; None where nobody can say."""
+        return None
+
+    def settings(self) -> dict[str, Any]:
+        """Return what it was made with, as JSON can hold it: it joins hashes and keys."""
+        return {}
+
+    def tensors(self) -> Tensors:
+        """Return the tensors that a worker process must be sent, a teacher's weights for example."""
+        return {}
+
+    @classmethod
+    def rebuilt(cls, settings: Mapping[str, Any], tensors: Tensors) -> Self:
+        """Make it anew from its settings and tensors."""
+        return cls(**settings)
+
+
+class CrossEntropy(Objective):
+    """Classify images: the mean cross-entropy of a batch; scored by accuracy."""
+
+    def check(self, network: nn.Module, images: Images) -> None:
+        """Raise a `ValueError` unless the network has an output for each class."""
+        outputs = architecture(network)["classes"]
+        if outputs != len(images.classes):
+            raise ValueError(f"the head has {outputs} outputs but the images have {len(images.classes)} classes")
+
+    def loss(self, network: nn.Module, pixels: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the mean cross-entropy and the number of correct answers."""
+        scores = network(pixels)
+        return nn.functional.cross_entropy(scores, labels), (scores.detach().argmax(1) == labels).sum()
+
+    def score(self, network: nn.Module, images: Images) -> float:
+        """Return the accuracy."""
+        return accuracy(network, images)
+
+    def chance(self, images: Images) -> float:
+        """Return the accuracy of guessing: one over the number of classes."""
+        return 1 / len(images.classes)
+
+
+CROSS_ENTROPY = CrossEntropy()
+OBJECTIVES: dict[str, type[Objective]] = {"cross-entropy": CrossEntropy}
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, images: Images, batch: int | None = None) -> float:
+    """Return the share of images classified correctly, in [0, 1]; no augmentation, BatchNorm in eval mode."""
+    device = next(network.parameters()).device
+    batch = batch or (256 if device.type == "cpu" else 2000)  # on a CPU larger ones only take memory
+    network.eval()
+    correct = 0
+    for index in torch.arange(len(images)).split(batch):
+        index = index.to(images.labels.device)
+        pixels = images.batch(index).to(device)
+        scores = network(normalise(pixels, images.mean, images.std))
+        correct += int((scores.argmax(1) == images.labels[index].to(device)).sum())
+    return correct / len(images)
+
+
+# --- objectives as text ------------------------------------------------------------------------------------------
+
+
+def described(objective: Objective) -> dict[str, Any] | None:
+    """Return an objective as JSON can hold it, {"name", ...its settings}; None for plain cross-entropy."""
+    if type(objective) is CrossEntropy:
+        return None
+    kind = type(objective)
+    known = {ready: name for name, ready in OBJECTIVES.items()}
+    return {"name": known.get(kind, f"{kind.__module__}:{kind.__qualname__}"), **objective.settings()}
+
+
+def objective_of(about: str | Mapping[str, Any] | None, tensors: Tensors | None = None) -> Objective:
+    """Return the objective of a description: a name of `OBJECTIVES` or "package.module:Class", or {"name", settings}.
+
+    Raises
+    ------
+    ValueError
+        In one line: an unknown name, or settings that it does not take.
+    """
+    if about is None:
+        return CROSS_ENTROPY
+    settings = {"name": about} if isinstance(about, str) else dict(about)
+    name = str(settings.pop("name", ""))
+    if name not in OBJECTIVES and ":" not in name:
+        raise ValueError(f"unknown objective {name!r}; allowed: {', '.join(OBJECTIVES)}, or package.module:Class")
+    kind = OBJECTIVES.get(name) or imported(name, "the objective")
+    if not (isinstance(kind, type) and issubclass(kind, Objective)):
+        raise ValueError(f"{name} must be a subclass of colt_core.Objective")
+    try:
+        return kind.rebuilt(settings, tensors or {})
+    except TypeError:
+        raise ValueError(f"the objective {name} does not take the settings {sorted(settings)}") from None
