@@ -21,7 +21,10 @@ from .data import Dataset, Images, load, partition
 from .methods import METHODS, Look, Method, colt, consensus, grasp, imp, oneshot, random, reinit, snip, synflow
 from .models import NETWORKS, build, prunable, with_head
 from .seeding import choose_device
-from .studies import Experiment, Plan, Scoring, Study, plan, rounds, run, status, store_folder, study
+from .studies.experiment import Experiment, Scoring
+from .studies.plan import Plan, plan, status
+from .studies.run import rounds, run, store_folder
+from .studies.study import Study, study
 from .tickets import Round, Score, Ticket, evaluate
 from .training import EarlyBird, Objective, Recipe, accuracy, train
 from .version import __version__

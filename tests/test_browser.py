@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 import colt_core as cc
+from colt_core.studies.run import read_records
 from colt_core.studies.saved import runs_in
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

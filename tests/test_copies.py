@@ -11,6 +11,8 @@ import torch
 
 import colt_core as cc
 from colt_core.compute import copies, pool
+from colt_core.compute.copies import train_side_by_side
+from colt_core.training import Training
 
 
 def same(a, b):
@@ -31,19 +33,22 @@ def test_side_by_side_gives_the_bytes_of_one_after_the_other(parts, recipe, held
     networks = fresh(parts)
     dense = cc.masks.dense(dict(networks[0].named_parameters()), cc.prunable(networks[0]))
     mask = cc.masks.random_like(cc.masks.magnitude(dict(networks[0].named_parameters()), dense, 0.5), torch.Generator())
-    how = {"masks": [mask, dense], "seeds": [7, 8], "validation": held_out, "device": "cpu"}
     longer = recipe.changed(epochs=3)
-    beside = cc.train_copies(networks, parts, longer, workers=2, **how)
-    after = cc.train_copies(fresh(parts), parts, longer, workers=1, **how)
-    for a, b in zip(beside, after, strict=True):
+    trainings = [
+        Training(part, longer, kept, validation=out, seed=seed)
+        for part, kept, out, seed in zip(parts, [mask, dense], held_out, [7, 8], strict=True)
+    ]
+    beside = train_side_by_side(networks, trainings, workers=2, device="cpu")
+    after = train_side_by_side(fresh(parts), trainings, workers=1, device="cpu")
+    for one, other in zip(beside, after, strict=True):
+        a, b, left, right = one.network, other.network, one.history, other.history
         assert same(a, b)
-        left, right = history_of(a), history_of(b)
         assert left.epochs == right.epochs and left.best_epoch == right.best_epoch and left.images == right.images
         assert all(torch.equal(v, right.best_state[k]) for k, v in left.best_state.items())
         assert [p.is_contiguous(memory_format=torch.channels_last) for p in a.parameters()] == [
             p.is_contiguous(memory_format=torch.channels_last) for p in b.parameters()
         ]
-    assert not beside[0].conv2.weight.detach()[~mask["conv2.weight"]].any()
+    assert not beside[0].network.conv2.weight.detach()[~mask["conv2.weight"]].any()
 
 
 def test_dropout_and_more_copies_than_workers(few, recipe):
@@ -58,14 +63,14 @@ def test_dropout_and_more_copies_than_workers(few, recipe):
 def test_workers_are_kept_and_share_the_pixels(parts, recipe):
     cc.train_copies(fresh(parts), parts, recipe, workers=2, device="cpu")
     first = {one.process.pid for one in pool._idle}
-    path = vars(parts[0].pixels)["lies_in"][0]
+    path = parts[0].source.path
     cc.train_copies(fresh(parts), parts, recipe, workers=2, device="cpu")
     assert first <= {one.process.pid for one in pool._idle}
-    assert parts[0].pixels is parts[1].pixels and vars(parts[0].pixels)["lies_in"][0] == path
+    assert parts[0].pixels is parts[1].pixels and parts[0].source.path == parts[1].source.path == path is not None
 
 
 def test_networks_that_build_did_not_make_are_trained_here(parts, recipe, monkeypatch):
-    monkeypatch.setattr(copies, "_beside", lambda *_: pytest.fail("a worker could not rebuild these"))
+    monkeypatch.setattr(copies, "_in_workers", lambda *_: pytest.fail("a worker could not rebuild these"))
     changed = fresh(parts)
     changed[0].average = torch.nn.AdaptiveMaxPool2d(1)
     assert copies._can_be_rebuilt(fresh(parts)[0]) and not copies._can_be_rebuilt(changed[0])
@@ -123,7 +128,7 @@ def test_colt_workers_limits_the_processes_and_is_checked(monkeypatch, parts, re
     from colt_core.compute.pool import cores
 
     monkeypatch.setenv("COLT_WORKERS", "1")
-    monkeypatch.setattr(copies, "_beside", lambda *_: pytest.fail("one process was asked for"))
+    monkeypatch.setattr(copies, "_in_workers", lambda *_: pytest.fail("one process was asked for"))
     assert cores() == 1
     cc.train_copies(fresh(parts), parts, recipe, device="cpu")
     monkeypatch.setenv("COLT_WORKERS", "many")
@@ -140,8 +145,9 @@ def test_a_copy_that_has_settled_ends_and_the_other_goes_on(parts, recipe, worke
         return [len(seen) == 2, False]
 
     longer = recipe.changed(epochs=4)
-    trained = cc.train_copies(fresh(parts), parts, longer, seeds=[1, 2], settled=settled, workers=workers, device="cpu")
-    assert [history_of(network).saved for network in trained] == [2, 0]
-    assert not torch.equal(seen[0][0], seen[1][0]) and torch.equal(seen[1][0], trained[0].conv1.weight)
+    trainings = [Training(part, longer, seed=seed) for part, seed in zip(parts, [1, 2], strict=True)]
+    trained = train_side_by_side(fresh(parts), trainings, settled=settled, workers=workers, device="cpu")
+    assert [copy.history.saved for copy in trained] == [2, 0]
+    assert not torch.equal(seen[0][0], seen[1][0]) and torch.equal(seen[1][0], trained[0].network.conv1.weight)
     whole = cc.train_copies(fresh(parts), parts, longer, seeds=[1, 2], workers=1, device="cpu")
-    assert same(trained[1], whole[1]), "watching a training must not change it"
+    assert same(trained[1].network, whole[1]), "watching a training must not change it"

@@ -13,6 +13,7 @@ import tarfile
 import textwrap
 import threading
 import zipfile
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,9 @@ from safetensors.torch import load_file, save_file
 
 import colt_core as cc
 from colt_core import data as datasets
+from colt_core.files import sha256_of
+
+loading = import_module("colt_core.data.load")  # the package shows the function of that name
 
 
 def numbered(n, classes, seed=0):
@@ -44,7 +48,7 @@ def numbers(images):
 
 
 def test_the_embedded_set_is_balanced_and_has_the_official_classes(mini):
-    assert mini.classes == datasets._embedded()[1] and mini.classes[0] == "airplane" and mini.classes[-1] == "truck"
+    assert mini.classes == loading._embedded()[1] and mini.classes[0] == "airplane" and mini.classes[-1] == "truck"
     assert (len(mini.train), len(mini.validation), len(mini.test)) == (2700, 300, 2000)
     assert (
         mini.train.counts() == [270] * 10 and mini.validation.counts() == [30] * 10 and mini.test.counts() == [200] * 10
@@ -56,7 +60,7 @@ def test_the_embedded_pixels_are_cifar10s_own(mini):
     if not path.exists():
         pytest.skip("the full CIFAR-10 is not at hand: set COLT_DATA to compare")
     index = json.loads((datasets.ASSETS / "cifar10-mini.json").read_text())["index"]
-    full, (embedded, _) = load_file(path), datasets._embedded()
+    full, (embedded, _) = load_file(path), loading._embedded()
     for part in ("train", "test"):
         assert torch.equal(full[f"{part}_images"][index[part]], embedded[f"{part}_images"])
         assert torch.equal(full[f"{part}_labels"][index[part]], embedded[f"{part}_labels"])
@@ -241,7 +245,7 @@ def test_a_prepared_file_is_read_and_memory_mapped(prepared):
     data = cc.load("cifar10")
     assert torch.equal(data.test.images, tensors["test_images"])
     assert len(data.train) + len(data.validation) == len(tensors["train_labels"])
-    held = datasets._read_prepared("cifar10")
+    held = datasets.read_prepared("cifar10")
     if Path("/proc/self/maps").exists():
         assert str(path) in Path("/proc/self/maps").read_text(), "the file is not memory-mapped"
     del held
@@ -420,7 +424,7 @@ WHOLE_TINY = """
     from pathlib import Path
     import torch
     import colt_core as cc
-    from colt_core import training
+    from colt_core.training import loop
 
     shapes = {"train_images": [100_000, 3, 64, 64], "train_labels": [100_000], "test_images": [10_000, 3, 64, 64]}
     shapes["test_labels"] = [10_000]
@@ -455,7 +459,7 @@ WHOLE_TINY = """
     parts = cc.partition(data.train, 2)
     assert [len(part) for part in parts] == [45_000, 45_000] and len(data.validation) == 10_000
     recipe = cc.Recipe.named("small")
-    for number, (batch, _) in enumerate(training._batches(parts[1], recipe, 0, 0)):
+    for number, (batch, _) in enumerate(loop._batches(parts[1], recipe, 0, 0)):
         if number == 20:
             break
     over.set()
@@ -489,7 +493,7 @@ def test_prepared_pixels_are_mapped_and_not_read_into_memory(mini, tmp_path, mon
     tensors |= {f"{name}_labels": part.labels for name, part in (("train", mini.train), ("test", mini.test))}
     about = {
         "classes": json.dumps(mini.classes),
-        "sha256": datasets._sha256(tensors["train_images"], tensors["test_images"]),
+        "sha256": sha256_of(tensors["train_images"], tensors["test_images"]),
     }
     save_file(tensors, tmp_path / "cifar10.safetensors", about)
     parts = cc.partition(cc.load("cifar10").train, 2)

@@ -9,8 +9,10 @@ import yaml
 
 import colt_core as cc
 from colt_core import methods
-from colt_core.studies import Experiment, Study, read_records
 from colt_core.studies import run as runs
+from colt_core.studies.experiment import Experiment
+from colt_core.studies.run import read_records
+from colt_core.studies.study import Study
 
 
 @pytest.fixture
@@ -121,7 +123,7 @@ def test_what_is_there_is_not_computed_again(make, tmp_path, monkeypatch):
 
 def test_more_scores_are_added_without_finding_again(make, tmp_path, monkeypatch):
     cc.run(make(), tmp_path)
-    monkeypatch.setattr("colt_core.methods.cycles.train_copies", lambda *_, **__: pytest.fail("found again"))
+    monkeypatch.setattr("colt_core.methods.cycles.train_side_by_side", lambda *_, **__: pytest.fail("found again"))
     frame = cc.run(make(scores=()), tmp_path)
     assert frame[frame["kind"] == "score"]["round"].nunique() == frame["round"].nunique()
 
@@ -214,7 +216,7 @@ def test_data_that_changed_under_a_run_is_noticed(make, tmp_path, folder):
     next(finder)
     finder.close()
     shutil.copy(folder / "ant" / "00.png", tmp_path / "pictures" / "bee" / "99.png")
-    runs._data.cache_clear()
+    runs.dataset_of.cache_clear()
     runs._prints.cache_clear()
     with pytest.raises(ValueError, match="has changed since"):
         cc.run(experiment, tmp_path / "store")

@@ -5,8 +5,8 @@ import time
 import pytest
 
 import colt_core as cc
-from colt_core.studies import read_records
 from colt_core.studies.live import Live, attach
+from colt_core.studies.run import read_records
 
 
 @pytest.fixture

@@ -250,7 +250,7 @@ def test_overlap_statistics_come_with_chance_and_per_layer(colt_rounds):
     ],
 )
 def test_colt_refuses_bad_input_before_any_training(network, parts, recipe, monkeypatch, arguments, message):
-    monkeypatch.setattr(loop, "train_copies", lambda *_, **__: pytest.fail("a training was begun"))
+    monkeypatch.setattr(loop, "train_side_by_side", lambda *_, **__: pytest.fail("a training was begun"))
     with pytest.raises(ValueError, match=message) as caught:
         cc.colt(**({"network": network, "parts": parts, "recipe": recipe} | arguments))  # not even asked for a round
     assert "\n" not in str(caught.value)

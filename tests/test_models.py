@@ -3,6 +3,7 @@ import torch
 
 import colt_core as cc
 from colt_core import models
+from colt_core.models import zoo
 
 
 @pytest.mark.parametrize(("name", "weights"), [("conv3", 370_368), ("resnet18", 11_159_232)], ids=["conv3", "resnet18"])
@@ -116,7 +117,7 @@ def test_bad_networks_are_refused(name, arguments, message):
 def test_pooling_before_normalising_is_pytorchs_norm_pool_and_relu(negative):
     """Values, all three gradients, and the running statistics."""
     torch.manual_seed(0)
-    ours = models._NormPoolReLU(5)
+    ours = zoo._NormPoolReLU(5)
     reference = torch.nn.Sequential(torch.nn.BatchNorm2d(5), torch.nn.MaxPool2d(2), torch.nn.ReLU())
     with torch.no_grad():
         ours.weight.uniform_(0.5, 2.0)

@@ -5,11 +5,13 @@ import torch
 from torch.nn.utils import prune
 
 import colt_core as cc
+from colt_core.compute.copies import train_side_by_side
 from colt_core.data import CIFAR100_STATISTICS
-from colt_core.methods.cycles import Options, first_round, share_of, train_round
+from colt_core.methods.cycles import begin, first_round, share_counted, train_round
 from colt_core.seeding import derive
-from colt_core.studies import read_records
 from colt_core.studies import run as runs
+from colt_core.studies.run import read_records
+from colt_core.training import Training, epochs
 
 
 @pytest.fixture
@@ -39,14 +41,16 @@ def test_best_epoch_prunes_the_best_weights_in_the_first_round_alone(few, parts)
     how = {"validation": held_out, "device": "cpu", "seed": 3}
     found = list(cc.colt(network, parts, recipe, 0.3, 0.6, best_epoch=True, **how))
     plain = list(cc.colt(network, parts, recipe, 0.3, 0.6, **how))
-    copies = [cc.with_head(network, 5, 3) for _ in parts]
+    networks = [cc.with_head(network, 5, 3) for _ in parts]
     seeds = [derive(3, "train", 1, i) for i in range(2)]
-    cc.train_copies(copies, parts, recipe, seeds=seeds, validation=held_out, device="cpu")
-    best = [history_of(copy).best_epoch for copy in copies]
+    how = zip(parts, held_out, seeds, strict=True)
+    trainings = [Training(part, recipe, validation=out, seed=seed) for part, out, seed in how]
+    copies = train_side_by_side(networks, trainings, device="cpu")
+    best = [copy.history.best_epoch for copy in copies]
     assert any(epoch < 5 for epoch in best), "the best epoch is the last: nothing is tested"
     for copy, mask in zip(copies, found[1].partition_masks, strict=True):
-        copy.to(memory_format=torch.contiguous_format).load_state_dict(history_of(copy).best_state)
-        modules = [(getattr(copy, name.removesuffix(".weight")), "weight") for name in mask]
+        copy.network.to(memory_format=torch.contiguous_format).load_state_dict(copy.history.best_state)
+        modules = [(getattr(copy.network, name.removesuffix(".weight")), "weight") for name in mask]
         prune.global_unstructured(modules, prune.L1Unstructured, amount=round(0.3 * cc.masks.size(mask)))
         for (module, _), kept in zip(modules, mask.values(), strict=True):
             assert torch.equal(module.weight_mask.bool(), kept)
@@ -57,13 +61,15 @@ def test_best_epoch_prunes_the_best_weights_in_the_first_round_alone(few, parts)
 
 def test_kept_statistics_go_on_and_change_no_mask(few, parts, recipe):
     network = cc.build("conv3", 10, seed=0, width=4)
-    options = Options(keep_statistics=True, device="cpu", workers=1)
-    ticket = first_round(network, recipe, options).ticket
+    how = {"device": "cpu", "workers": 1}
+    plain = begin(network, parts, recipe, 0.3, 0.6, None, how)
+    search = begin(network, parts, recipe, 0.3, 0.6, None, how | {"keep_statistics": True})
+    ticket = first_round(search).ticket
     steps, choose = recipe.steps(len(parts[0])), lambda *_: None
-    first, _ = train_round(ticket, parts, recipe, options, 1, choose)
-    kept, _ = train_round(ticket, parts, recipe, options, 2, choose, first)
-    reset, _ = train_round(ticket, parts, recipe, Options(device="cpu", workers=1), 2, choose, first)
-    for old, one, other in zip(first, kept, reset, strict=True):
+    first, _ = train_round(search, ticket, 1, choose)
+    kept, _ = train_round(search, ticket, 2, choose, first)
+    reset, _ = train_round(plain, ticket, 2, choose, first)
+    for old, one, other in zip(*([copy.network for copy in copies] for copies in (first, kept, reset)), strict=True):
         assert old.norm1.num_batches_tracked == other.norm1.num_batches_tracked == steps
         assert one.norm1.num_batches_tracked == 2 * steps
         assert not torch.equal(one.norm1.running_mean, other.norm1.running_mean)
@@ -92,14 +98,13 @@ def test_all_counted_stops_by_the_sparsity_of_the_whole_network(make, tmp_path):
     assert whole[2] < target <= whole[3]
     with pytest.raises(ValueError, match=r"target sparsity 0\.97 cannot be reached: .* ends at 0\.9"):
         cc.run(make("all-counted", target=0.97), tmp_path)
-    cc.runs.check(make(target=0.97))
+    runs.check(make(target=0.97))
 
 
 def test_the_official_conv3_cannot_pass_96_55_percent_on_half_of_cifar100():
     network = cc.build("conv3", 100)
     dense = cc.masks.dense(dict(network.named_parameters()), cc.prunable(network))
-    images = cc.Images(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64), ("c",) * 50)
-    share = share_of(dense, network, Options(count_all=True), [images, images])
+    share = share_counted(dense, network, 50)
     assert share == pytest.approx(370_368 / (370_368 + 448 + 256 * 50)) and round(100 * share, 2) == 96.55
 
 
@@ -125,7 +130,7 @@ def test_best_epoch_goes_on_from_the_epoch_it_was_killed_in(make, tmp_path, monk
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        runs._finish(experiment, cc.open_store(tmp_path), "cpu", 1, watch=stop_after_two)
+        runs.carry_out(experiment, cc.open_store(tmp_path), "cpu", 1, watch=stop_after_two)
     assert list((tmp_path / "trainings").glob("*.epoch-0001")), "the first epoch's state is kept"
     cc.run(experiment, tmp_path, device="cpu")
     assert not list((tmp_path / "trainings").glob("*.epoch*"))
@@ -141,7 +146,7 @@ def test_test_selected_reports_the_best_epoch_on_the_test_set_of_the_same_traini
     )
     network, accuracies = ticket.model(len(data.classes), 0), []
     mask = ticket.mask_for(network, fresh_head=True)
-    for _ in cc.training.epochs(network, data.train, experiments[0].recipe, mask=mask, seed=0, device="cpu"):
+    for _ in epochs(network, Training(data.train, experiments[0].recipe, mask), "cpu"):
         accuracies.append(cc.accuracy(network, data.test))
     assert plain["accuracy"] == accuracies[-1] and chosen["accuracy"] == max(accuracies)
     assert [t.hash for t in tickets(experiments[0], tmp_path).values()] == [
@@ -150,7 +155,7 @@ def test_test_selected_reports_the_best_epoch_on_the_test_set_of_the_same_traini
 
 
 def test_another_sets_statistics_normalise_every_part_and_nothing_else(make):
-    plain = runs._data(make().dataset)
+    plain = runs.dataset_of(make().dataset)
     seen = runs._as_seen(make().dataset, ("cifar100-normalised",))
     for part in ("train", "validation", "test"):
         assert (getattr(seen, part).mean, getattr(seen, part).std) == CIFAR100_STATISTICS

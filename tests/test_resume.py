@@ -6,14 +6,15 @@ import random
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 import torch
-from colt_core.trainings import Checkpoint, kept, key_of
 
 import colt_core as cc
-from colt_core.studies import read_records
-from colt_core.training import epochs
+from colt_core.compute.checkpoints import Checkpoint, kept
+from colt_core.studies.run import read_records
+from colt_core.training import Training, epochs
 
 TIMES = ("seconds", "score_seconds")
 
@@ -105,12 +106,12 @@ def test_killed_twenty_times_a_run_ends_with_the_same_bytes(make, tmp_path):
 STEPS = """
     import json, sys
     import colt_core as cc
-    from colt_core import training
-    steps, real = [0], training._step
+    from colt_core.training import Trainer
+    steps, real = [0], Trainer._step
     def step(*arguments):
         steps[0] += 1
         return real(*arguments)
-    training._step = step
+    Trainer._step = step
     for job in json.loads(sys.argv[2]):
         cc.run(cc.Experiment(**job), sys.argv[1], device="cpu")
     print(steps[0])
@@ -168,11 +169,11 @@ def test_a_finished_training_is_looked_up_with_the_very_weights(few, tmp_path, m
     recipe = cc.Recipe.named("mini").changed(epochs=2, batch_size=24)
     first, second = (cc.build("conv3", 10, seed=0, width=4) for _ in range(2))
     mask = cc.masks.magnitude(dict(first.named_parameters()), cc.Ticket.of(first).mask, 0.5)
-    key = key_of(first, few.train, recipe, mask=mask, seed=1)
-    place = Checkpoint(str(tmp_path), key)
-    done = list(kept(first, few.train, recipe, place, mask, device="cpu", seed=1))[-1]
+    training = Training(few.train, recipe, mask, seed=1)
+    place = Checkpoint(str(tmp_path), training.key(first))
+    done = list(kept(first, training, "cpu", place))[-1]
     monkeypatch.setattr("colt_core.training.loop.Trainer._step", lambda *_: pytest.fail("trained again"))
-    again = list(kept(second, few.train, recipe, place, mask, device="cpu", seed=1))[-1]
+    again = list(kept(second, training, "cpu", place))[-1]
     assert again.epochs == done.epochs
     assert all(
         torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
@@ -182,8 +183,9 @@ def test_a_finished_training_is_looked_up_with_the_very_weights(few, tmp_path, m
 def test_a_store_changes_nothing_of_what_is_trained(few, tmp_path):
     recipe = cc.Recipe.named("mini").changed(epochs=3, batch_size=24)
     with_store, without = (cc.build("conv3", 10, seed=0, width=4) for _ in range(2))
-    plain = list(epochs(without, few.train, recipe, device="cpu", seed=1))[-1]
-    done = list(kept(with_store, few.train, recipe, Checkpoint(str(tmp_path), "x"), device="cpu", seed=1))
+    training = Training(few.train, recipe, seed=1)
+    plain = list(epochs(without, training, "cpu"))[-1]
+    done = list(kept(with_store, training, "cpu", Checkpoint(str(tmp_path), "x")))
     assert len(done) == 3 and done[-1].epochs == plain.epochs and done[-1].images == plain.images
     assert all(
         torch.equal(a, b) for a, b in zip(with_store.state_dict().values(), without.state_dict().values(), strict=True)
@@ -194,15 +196,16 @@ def test_a_store_changes_nothing_of_what_is_trained(few, tmp_path):
 def test_every_cause_of_another_result_gives_another_key(few):
     recipe, network = cc.Recipe.named("mini"), cc.build("conv3", 10, seed=0, width=4)
     mask = cc.Ticket.of(network).mask
-    how = {"mask": mask, "validation": few.validation, "seed": 0, "threads": 1, "first_step": 0}
-    keys = [key_of(network, few.train, recipe, **(how | change)) for change in
-            ({}, {"seed": 1}, {"threads": 2}, {"first_step": 1}, {"validation": None},
-             {"mask": cc.masks.magnitude(dict(network.named_parameters()), mask, 0.1)})]  # fmt: skip
-    keys.append(key_of(network, few.train.take(torch.arange(50)), recipe, **how))
-    keys.append(key_of(network, few.train, recipe.changed(epochs=3), **how))
-    keys.append(key_of(cc.build("conv3", 10, seed=1, width=4), few.train, recipe, **how))
+    plain = Training(few.train, recipe, mask, few.validation)
+    fewer = cc.masks.magnitude(dict(network.named_parameters()), mask, 0.1)
+    changes = [
+        {"seed": 1}, {"threads": 2}, {"first_step": 1}, {"steps": 3}, {"validation": None}, {"mask": fewer},
+        {"images": few.train.take(torch.arange(50))}, {"recipe": recipe.changed(epochs=3)},
+    ]  # fmt: skip
+    keys = [plain.key(network), *(replace(plain, **change).key(network) for change in changes)]
+    keys.append(plain.key(cc.build("conv3", 10, seed=1, width=4)))
     assert len(set(keys)) == len(keys)
-    assert key_of(cc.build("conv3", 10, seed=0, width=4), few.train, recipe, **how) == keys[0]
+    assert plain.key(cc.build("conv3", 10, seed=0, width=4)) == keys[0]
 
 
 def test_a_damaged_checkpoint_or_training_is_done_again(make, tmp_path):

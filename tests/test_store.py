@@ -9,7 +9,7 @@ import pytest
 
 import colt_core as cc
 from colt_core.compute.store import Store
-from colt_core.studies import read_records
+from colt_core.studies.run import read_records
 
 PLACES = ["folder", "memory"]
 

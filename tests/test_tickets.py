@@ -110,7 +110,7 @@ def test_a_full_disk_keeps_the_old_file_whole(ticket, tmp_path, monkeypatch):
         part.write_bytes(b"half a file")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("safetensors.torch.save_file", full)
+    monkeypatch.setattr("colt_core.files.save_file", full)
     with pytest.raises(OSError, match="No space left on device"):
         ticket.redraw(1).save(path)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["t.safetensors"]

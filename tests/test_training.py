@@ -8,7 +8,7 @@ from torchvision.transforms import functional as tv
 import colt_core as cc
 from colt_core import masks, training
 from colt_core.data.augmentation import augment, epoch_order, normalise
-from colt_core.training import Recipe
+from colt_core.training import Recipe, loop
 
 
 def same(a, b):
@@ -48,7 +48,7 @@ def test_a_masked_weight_is_exactly_zero_at_every_forward_pass(network, few, rec
 def test_a_mask_that_comes_late_is_not_undone_by_stale_momentum(network, few, recipe):
     """Momentum gathered while a weight was alive must not bring it back once it is masked."""
     sgd = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
-    masked = training._MaskedWeights(network, half_mask(network))
+    masked = loop._MaskedWeights(network, half_mask(network))
     pixels, labels = normalise(few.train.images, few.mean, few.std), few.train.labels
     for step in range(6):
         sgd.zero_grad()
@@ -152,7 +152,7 @@ def test_training_in_two_pieces_ends_where_one_does(few, recipe):
 def test_an_epoch_sees_every_image_once_in_even_batches(few, batch):
     recipe = Recipe(batch_size=batch, crop=0, flip=False, rotation=0)
     order, _ = epoch_order(few.train, seed=0, epoch=3)
-    batches = list(training._batches(few.train, recipe, seed=0, epoch=3))
+    batches = list(loop._batches(few.train, recipe, seed=0, epoch=3))
     assert sorted(order.tolist()) == list(range(120))
     sizes = [len(labels) for _, labels in batches]
     assert len(sizes) == math.ceil(120 / batch) and max(sizes) <= batch and max(sizes) - min(sizes) <= 1
@@ -164,9 +164,9 @@ def test_an_epoch_sees_every_image_once_in_even_batches(few, batch):
 
 def test_a_piece_of_an_epoch_is_that_piece_of_its_batches(few):
     recipe = Recipe(batch_size=7)
-    whole = list(training._batches(few.train, recipe, seed=1, epoch=2))
+    whole = list(loop._batches(few.train, recipe, seed=1, epoch=2))
     steps = recipe.steps(120)
-    piece = list(training._batches(few.train, recipe, 1, 2, first=2 * steps + 3, end=2 * steps + 8))
+    piece = list(loop._batches(few.train, recipe, 1, 2, first=2 * steps + 3, end=2 * steps + 8))
     assert len(piece) == 5
     assert all(torch.equal(a, b) for p, w in zip(piece, whole[3:8], strict=True) for a, b in zip(p, w, strict=True))
 

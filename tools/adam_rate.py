@@ -7,7 +7,7 @@ import torch
 
 import colt_core as cc
 
-tensors, _ = _read_prepared("cifar10")
+tensors, *_ = read_prepared("cifar10")
 mini = cc.load("cifar10-mini").train
 order = torch.randperm(50_000, generator=torch.Generator().manual_seed(0))
 part = lambda index: cc.Images(  # noqa: E731

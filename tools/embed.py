@@ -11,7 +11,7 @@ from PIL import Image
 
 from colt_core.data import ASSETS
 
-tensors, classes = _read_prepared("cifar10")
+tensors, classes, _ = read_prepared("cifar10")
 rng = np.random.default_rng(2212_12770)
 about, pixels = {"classes": classes, "index": {}}, []
 for part, of_each, columns in (("train", 300, 60), ("test", 200, 50)):

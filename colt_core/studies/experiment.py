@@ -229,7 +229,7 @@ def _options(method: Method, values: dict[str, Any]) -> dict[str, Any]:
         if name in own:
             given[name] = value
         elif value is not None:
-            raise ValueError(f"{name} is an option of {known[name].name}, not of {method.name}")
+            raise ValueError(f"{name} belongs to the method {known[name].name} alone, not to {method.name}")
     options = method.own_options(given)
     return options.model_dump(mode="json", exclude_defaults=True) if options is not None else {}
 

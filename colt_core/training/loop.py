@@ -343,7 +343,7 @@ class _MaskedWeights:
 
 
 def _batches(
-    images: Images, recipe: Recipe, seed: int, epoch: int, first: int, end: int
+    images: Images, recipe: Recipe, seed: int, epoch: int, first: int = 0, end: int = sys.maxsize
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield an epoch's batches, normalised pixels and labels, from step `first` to `end` of the whole schedule.
 
