@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 import colt_core as cc
-from colt_core.studies import cluster, read_records
+from colt_core.studies import cluster
+from colt_core.studies.run import read_records
 
 distributed = pytest.importorskip("distributed", reason='needs pip install "dask[distributed]"')
 

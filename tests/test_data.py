@@ -353,8 +353,9 @@ def tiny_archive(root, address, mini, monkeypatch):
         archive.writestr("tiny-imagenet-200/val/val_annotations.txt", "\n".join(lines) + "\n")
         for i in range(4):
             archive.writestr(f"tiny-imagenet-200/val/images/val_{i}.JPEG", jpeg())
-    monkeypatch.setattr(datasets, "TINY_URL", f"{address}/{path.name}")
-    monkeypatch.setattr(datasets, "TINY_MD5", md5(path.read_bytes()))
+    preparing = import_module("colt_core.data.prepare")
+    monkeypatch.setattr(preparing, "TINY_URL", f"{address}/{path.name}")
+    monkeypatch.setattr(preparing, "TINY_MD5", md5(path.read_bytes()))
     return path, None, [1, 0, 2, 1]
 
 
@@ -411,11 +412,11 @@ def test_an_interrupted_preparation_leaves_no_half_file(official, monkeypatch):
         real(dict(list(tensors.items())[:1]), path)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("safetensors.torch.save_file", full_disk)
+    monkeypatch.setattr("colt_core.files.save_file", full_disk)
     with pytest.raises(OSError, match="No space left"):
         cc.load(name)
     assert not list(datasets.data_folder().glob(f"{name}.safetensors"))
-    monkeypatch.setattr("safetensors.torch.save_file", real)
+    monkeypatch.setattr("colt_core.files.save_file", real)
     assert cc.load(name).test.labels.tolist() == labels
 
 
@@ -499,4 +500,4 @@ def test_prepared_pixels_are_mapped_and_not_read_into_memory(mini, tmp_path, mon
     parts = cc.partition(cc.load("cifar10").train, 2)
     if Path("/proc/self/maps").exists():
         assert "cifar10.safetensors" in Path("/proc/self/maps").read_text()
-    assert all(vars(part.pixels)["lies_in"][0] == str(tmp_path / "cifar10.safetensors") for part in parts)
+    assert all(part.source.path == str(tmp_path / "cifar10.safetensors") for part in parts)

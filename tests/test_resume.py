@@ -151,13 +151,13 @@ def test_a_training_goes_on_from_its_last_epoch_bit_for_bit(few, tmp_path, optim
     recipe = cc.Recipe.named("mini").changed(epochs=4, batch_size=24, optimizer=optimizer, learning_rate=0.01)
     networks = [cc.build("resnet20", 10, seed=0) for _ in range(2)]
     checkpoint = Checkpoint(str(tmp_path), "x")
-    how = {"validation": few.validation, "device": "cpu", "seed": 3}
-    whole = list(epochs(networks[0], few.train, recipe, **how))[-1]
-    broken = epochs(cc.build("resnet20", 10, seed=0), few.train, recipe, checkpoint=checkpoint, **how)
+    training = Training(few.train, recipe, validation=few.validation, seed=3)
+    whole = list(epochs(networks[0], training, "cpu"))[-1]
+    broken = epochs(cc.build("resnet20", 10, seed=0), training, "cpu", checkpoint.drive)
     next(broken)
     next(broken)
     broken.close()
-    resumed = list(epochs(networks[1], few.train, recipe, checkpoint=checkpoint, **how))
+    resumed = list(epochs(networks[1], training, "cpu", checkpoint.drive))
     assert len(resumed) == 2, "two epochs were over"
     assert resumed[-1].epochs == whole.epochs and resumed[-1].best_epoch == whole.best_epoch
     assert resumed[-1].images == whole.images and resumed[-1].steps == whole.steps

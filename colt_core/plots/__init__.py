@@ -12,7 +12,7 @@ from .cycles import (
     trajectories,
     what_if,
 )
-from .frame import COLOURS, KEPT, MARKERS, NAMES, STYLE, arm_name, canvas, places, png, save
+from .frame import COLOURS, KEPT, MARKERS, STYLE, arm_name, canvas, places, png, save
 from .similar import layer_densities, order_of, similarity, tickets
 from .tables import accuracy_sparsity, comparisons, costs, countings, overlaps, transfer
 
@@ -20,7 +20,6 @@ __all__ = [
     "COLOURS",
     "KEPT",
     "MARKERS",
-    "NAMES",
     "STYLE",
     "accuracy_sparsity",
     "against_chance",

@@ -14,33 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from .. import methods
 from ..files import write_text, write_whole
+from ..methods import METHODS, Look
 
-# Okabe and Ito's colours, told apart with every kind of colour vision.
-COLOURS = {
-    "dense": "#000000",
-    "colt": "#D55E00",
-    "imp": "#0072B2",
-    "matched": "#56B4E9",
-    "random": "#999999",
-    "reinit": "#CC79A7",
-    "union": "#009E73",
-    "vote": "#E69F00",
-    "oneshot": "#F0E442",
-    # Beyond their eight, told apart by markers too.
-    "consensus": "#882255",
-    "snip": "#8C6D31",
-    "grasp": "#44AA99",
-    "synflow": "#332288",
-}
-NAMES = {
-    "colt": "COLT",
-    "imp": "IMP",
-    "matched": "IMP at COLT's rate",
-    "random": "random, same layers",
-    "own": "target's own",
-}
-MARKERS = dict(zip(COLOURS, "hosDvPX^*p<>d", strict=True))
+# Methods say how they look; theirs are Okabe and Ito's colours, told apart with every kind of colour vision, and beyond
+# their eight by markers too.
+COLOURS = {name: method.look.colour for name, method in METHODS.items()}
+MARKERS = {name: method.look.marker for name, method in METHODS.items()}
 STROKES = ("-", "--", ":", "-.")  # of several arms of one method
 COPIES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # a copy each
 MARKS = "osD^vPX"
@@ -94,10 +75,10 @@ def save(figure: Figure, name: str, numbers: pd.DataFrame, folder: str | Path | 
     return figure
 
 
-def arm_name(method: str) -> str:
+def arm_name(arm: str) -> str:
     """Return a method's name as figures write it, or an arm's (`report.arms`): what is in its brackets stays."""
-    plain = method_of(method)
-    return NAMES.get(plain, plain) + method[len(plain) :]
+    plain = method_of(arm)
+    return look_of(plain).name + arm[len(plain) :]
 
 
 def method_of(arm: str) -> str:
@@ -105,12 +86,22 @@ def method_of(arm: str) -> str:
     return arm.split(" ")[0]
 
 
-def line_look(method: str) -> dict[str, Any]:
-    """Return a method's colour and marker, as options of `Axes.plot`."""
-    plain = method_of(method)
-    look = {"color": COLOURS.get(plain, "#666666"), "marker": MARKERS.get(plain, "."), "markersize": 5}
-    # Matched IMP lies on COLT wherever the two are equal by design: dashed and hollow, so that both are seen.
-    return look | ({"linestyle": "--", "markerfacecolor": "none", "markersize": 9} if plain == "matched" else {})
+def look_of(name: str) -> Look:
+    """Return how a method looks; records may name one that this process does not know."""
+    if name == "own":
+        return Look("target's own")
+    try:
+        return methods.method_of(name).look
+    except ValueError:
+        return Look(name, "#666666", ".")
+
+
+def line_look(arm: str) -> dict[str, Any]:
+    """Return an arm's colour and marker, as options of `Axes.plot`."""
+    look = look_of(method_of(arm))
+    drawn = {"color": look.colour, "marker": look.marker, "markersize": 5}
+    # What lies on another line by design (matched IMP on COLT) is dashed and hollow, so that both are seen.
+    return drawn | ({"linestyle": "--", "markerfacecolor": "none", "markersize": 9} if look.hollow else {})
 
 
 def looks_of(methods: Iterable[str]) -> dict[str, dict[str, Any]]:

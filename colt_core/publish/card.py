@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import masks
 from ..files import write_text, write_whole
+from ..studies.experiment import method_in_words, settings_in
 from ..studies.run import read_records
 from ..tickets import Ticket
 
@@ -24,13 +25,7 @@ if TYPE_CHECKING:
 FILE = "ticket.safetensors"  # its name where it is published
 PAPER = "https://arxiv.org/abs/2212.12770"
 Records = Iterable[dict[str, Any]]
-_SCORE = ("accuracy", "validation_accuracy", "chance", "train_images", "test_images", "image_epochs")
 _COUNTS = ("train_images", "test_images", "image_epochs", "threads")
-_HEADINGS = ("test accuracy", "validation accuracy", "chance", "training images", "test images", "image-epochs")
-_SETTINGS = [
-    *("dataset", "parts", "by", "network", "network_args", "method", "recipe", "rate", "target", "scope"),
-    *("rewind", "early_bird", "pooling", "seed"),
-]
 
 
 def card(
@@ -165,12 +160,8 @@ def _settings(path: Path | None, own: list[dict[str, Any]]) -> tuple[dict[str, A
     description = path.with_name("experiment.json") if path else None
     if description and description.is_file():
         about = json.loads(description.read_text())
-        return {name: about.get(name) for name in _SETTINGS}, about.get("data", [])
-    if not own:
-        return {}, []
-    settings = {name: own[0].get(name) for name in _SETTINGS}
-    texts = {k: v for k, v in settings.items() if k in ("recipe", "network_args", "early_bird") and isinstance(v, str)}
-    return settings | {name: json.loads(text) for name, text in texts.items()}, []
+        return settings_in(about), about.get("data", [])
+    return (settings_in(own[0]) if own else {}), []
 
 
 # --- sections ----------------------------------------------------------------------------------------------------
@@ -179,7 +170,7 @@ def _settings(path: Path | None, own: list[dict[str, Any]]) -> tuple[dict[str, A
 def _head(ticket: Ticket, settings: dict[str, Any]) -> str:
     about, arch = ticket.provenance, ticket.architecture
     data = settings.get("dataset") or "unknown data"
-    method = settings.get("method") or about.get("method") or "an unknown method"
+    method = method_in_words(settings) if "method" in settings else about.get("method") or "an unknown method"
     rows: list[tuple[str, Any]] = [
         ("network", f"{arch['name']}, {arch['classes']} classes {arch['arguments'] or ''}".strip()),
         ("data set", data),
@@ -210,12 +201,25 @@ def _scores(own: list[dict[str, Any]]) -> str:
     scores = [record for record in own if record["kind"] == "score"]
     if not scores:
         return "## Scores\n\nIt has not been scored."
-    rows = [(r.get("scored_on") or r["dataset"], *(_plain(r.get(name)) for name in _SCORE)) for r in scores]
+    metric = scores[0].get("metric") or "accuracy"
+    columns = {
+        f"test {metric}": metric,
+        f"validation {metric}": f"validation_{metric}",
+        "chance": "chance",
+        "training images": "train_images",
+        "test images": "test_images",
+        "image-epochs": "image_epochs",
+    }
+    rows = [
+        (r.get("scored_on") or r["dataset"], *(_plain(r.get(name)) for name in columns.values()))
+        for r in scores
+        if (r.get("metric") or "accuracy") == metric
+    ]
     note = (
         "Trained from theta0 with the mask and a fresh head, then tested once: last epoch, test set. Image-epochs are "
         "what finding the ticket cost, an image counted once an epoch."
     )
-    return f"## Scores\n\n{note}\n\n{_table(('scored on', *_HEADINGS), rows)}"
+    return f"## Scores\n\n{note}\n\n{_table(('scored on', *columns), rows)}"
 
 
 def _layers(ticket: Ticket) -> str:

@@ -10,12 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-SCALARS = ("accuracy", "validation_accuracy", "density", "density_all", "image_epochs")
+from ..studies.experiment import method_in_words, settings_in
+
+SCALARS = ("density", "density_all", "image_epochs")
 OVERLAP = ("jaccard", "chance")
-SETTINGS = [
-    *("experiment", "dataset", "network", "network_args", "method", "parts", "by", "recipe", "rate", "target"),
-    *("scope", "rewind", "early_bird", "pooling", "seed"),
-]
 
 
 class Tracker:
@@ -45,7 +43,7 @@ class Tracker:
         """Report one record."""
         if self._run is None or record["experiment"] != self._experiment:
             self.close()
-            self._run = self._begin(run_name(record), {k: record[k] for k in SETTINGS if record.get(k) is not None})
+            self._run = self._begin(run_name(record), {"experiment": record["experiment"], **settings_in(record)})
             self._experiment = record["experiment"]
         self._write(self._run, record)
 
@@ -67,15 +65,16 @@ class Tracker:
 def run_name(record: dict[str, Any]) -> str:
     """Return "<dataset>/<network>/<method>/seed <n>"; of a folder of your own, its last name."""
     dataset = Path(record["dataset"]).name
-    return f"{dataset}/{record['network']}/{record['method']}/seed {record['seed']}"
+    return f"{dataset}/{record['network']}/{method_in_words(settings_in(record))}/seed {record['seed']}"
 
 
 def scalars(record: dict[str, Any]) -> dict[str, float]:
     """Return a record's numbers by name; what was scored on other data is named after it."""
     away = record.get("scored_on") not in (None, record["dataset"])
     suffix = f" on {Path(record['scored_on']).name}" if away else ""
-    scored = ("accuracy", "validation_accuracy")
-    numbers = {f"{name}{suffix}" if name in scored else name: record.get(name) for name in SCALARS}
+    metric = record.get("metric") or "accuracy"
+    numbers = {f"{name}{suffix}": record.get(name) for name in (metric, f"validation_{metric}")}
+    numbers |= {name: record.get(name) for name in SCALARS}
     numbers |= {f"overlap/{name}": (record.get("overlap") or {}).get(name) for name in OVERLAP}
     return {name: value for name, value in numbers.items() if value is not None}
 

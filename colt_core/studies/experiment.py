@@ -250,3 +250,12 @@ def settings_in(about: Mapping[str, Any]) -> dict[str, Any]:
         elif value not in ({}, (), []):
             found[name] = " ".join(value) if name == "official" and not isinstance(value, str) else value
     return found
+
+
+def method_in_words(settings: Mapping[str, Any]) -> str:
+    """Return the method that settings name, and the authors' choices under which it ran: "colt (official: best-epoch)".
+
+    `settings` is what `settings_in` returned.
+    """
+    official = settings.get("official")
+    return f"{settings['method']} (official: {official})" if official else str(settings["method"])

@@ -12,7 +12,7 @@ from ..masks import Mask
 from ..methods import method_of
 from ..models import in_words
 from ..settings import first_line
-from .experiment import Experiment
+from .experiment import Experiment, method_in_words, settings_in
 from .run import Place, read_records, ticket_name
 
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OSError)
@@ -39,7 +39,13 @@ class Saved:
     def label(self) -> str:
         """What tells it from others at a glance."""
         split = [f"{self.about['parts']} by {self.about['by']}"] if method_of(self.about["method"]).split else []
-        told = [self.about["method"], *split, self.about["dataset"], self.network, f"seed {self.about['seed']}"]
+        told = [
+            method_in_words(settings_in(self.about)),
+            *split,
+            self.about["dataset"],
+            self.network,
+            f"seed {self.about['seed']}",
+        ]
         return ", ".join(told)
 
     @property
