@@ -5,6 +5,7 @@ import argparse
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,10 +164,18 @@ def _study(chosen: argparse.Namespace) -> None:
     choose_device(chosen.device)
     with _at_most(chosen.minutes):
         for name, experiments in pieces:
+            planned, begun = plan(experiments, chosen.store, _here(chosen), chosen.workers), time.perf_counter()
             records = study(experiments, chosen.store, chosen.device, chosen.workers, cluster=chosen.cluster)
             rounds = int((records["kind"] == "round").sum()) if len(records) else 0
             done = f"{len(experiments)} experiments done: {rounds} rounds, {len(records) - rounds} scores"
             print(f"{name}: {done} in {open_store(chosen.store).url}", flush=True)
+            if told := planned.against(time.perf_counter() - begun):
+                print(f"{name}: {told}", flush=True)
+
+
+def _here(chosen: argparse.Namespace) -> str:
+    """Return the device that a plan is made for: a cluster's workers have their own, which this machine may lack."""
+    return "cpu" if chosen.cluster else str(chosen.device)
 
 
 @contextmanager
@@ -219,11 +228,17 @@ def _table(chosen: argparse.Namespace) -> None:
     from . import report
     from .studies.run import read_records
 
-    records = None
     if chosen.study:
-        names = dict.fromkeys(e.hash for e in _experiments(chosen))
-        records = pd.DataFrame([r for name in names for r in read_records(name, chosen.store)])
-    tables = report.tables(chosen.store, records, chosen.out)
+        pieces = Study.named(chosen.study, chosen.data).each()
+        levels = {piece.name.rpartition("/")[2]: piece.levels for piece in pieces}  # one family of tests a pair
+        found = []
+        for name, experiments in _pieces(chosen):
+            hashes = dict.fromkeys(e.hash for e in experiments)
+            records = pd.DataFrame([r for one in hashes for r in read_records(one, chosen.store)])
+            found.append(report.tables(records=records, sparsities=levels[name]))
+        tables = report.joined(found, chosen.out)
+    else:
+        tables = report.tables(chosen.store, out=chosen.out)
     if not tables:
         raise ValueError(f"there are no scores in {open_store(chosen.store).url}")
     writers: dict[str, Any] = {

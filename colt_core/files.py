@@ -1,4 +1,4 @@
-"""Files are written whole or not at all: beside their place as `.part`, then renamed into it. And the one tensor format.
+"""Files are written whole or not at all: beside their place as `.part`, then renamed into it. The one tensor format.
 
 Tensors lie in safetensors files; names before a slash group them (`weight/conv1.weight`, `mask/conv1.weight`).
 """

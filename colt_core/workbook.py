@@ -15,7 +15,7 @@ from typing import Any
 from .compute.store import open_store
 from .data import check_name, is_built_in
 from .files import scratch, write_text
-from .studies.plan import plan
+from .studies.plan import Plan, plan
 from .studies.run import check
 from .studies.study import STUDIES, Study
 
@@ -77,7 +77,8 @@ def run(preset: str, seeds: list[int], data: list[str], notebooks: Path, out: Pa
     for study in studies.values():
         for experiment in study.experiments(seeds[:1]):
             check(experiment)
-    print(f"{plan([e for study in studies.values() for e in study.experiments(seeds)])}\n", flush=True)
+    planned = plan([e for study in studies.values() for e in study.experiments(seeds)])
+    print(f"{planned}\n", flush=True)
     os.environ.pop("MPLBACKEND", None)  # with another backend than its own a notebook shows no figures
     written: list[Path] = []
     begin = time.time()
@@ -100,7 +101,7 @@ def run(preset: str, seeds: list[int], data: list[str], notebooks: Path, out: Pa
                 print(f"{notebook}: {problem}\nThe notebook up to there: {_short(target)}", file=sys.stderr)
                 return 1
         written += sorted(path for path in folder.iterdir() if path.is_file() and path.stat().st_mtime >= begin)
-    _summary(list(studies.values()), seeds, written, out, time.perf_counter() - started)
+    _summary(list(studies.values()), seeds, written, out, planned, time.perf_counter() - started)
     return 0
 
 
@@ -113,7 +114,9 @@ def _no_transfer(study: Study) -> str:
     return ""
 
 
-def _summary(studies: list[Study], seeds: list[int], written: list[Path], folder: Path, seconds: float) -> None:
+def _summary(
+    studies: list[Study], seeds: list[int], written: list[Path], folder: Path, planned: Plan, seconds: float
+) -> None:
     import pandas as pd
 
     from . import report
@@ -131,7 +134,8 @@ def _summary(studies: list[Study], seeds: list[int], written: list[Path], folder
     print(f"\nTest accuracy in %, mean over seeds {seeds}, with 95 % intervals from three seeds on;", end=" ")
     print("in brackets the sparsity reached:\n")
     print(table.to_markdown(index=False))
-    print(f"\nAll in {seconds:.0f} s. The tickets and records are in {open_store().url}.")
+    study = f" (its study alone was {planned.against(seconds)})" if planned.experiments else ""
+    print(f"\nAll in {seconds:.0f} s{study}. The tickets and records are in {open_store().url}.")
 
 
 def _absolute(name: str) -> str:

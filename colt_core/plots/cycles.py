@@ -165,7 +165,7 @@ def progress(epochs: pd.DataFrame, rounds: pd.DataFrame, rate: float, parts: int
 
 
 def what_if(table: pd.DataFrame, target: float) -> Figure:
-    """Draw the density over rounds that arithmetic gives each method; `table` is `arithmetic.what_if`'s trajectories."""
+    """Draw the density over rounds that arithmetic gives each method; `table` is of `arithmetic.what_if`."""
     names = {"colt": "COLT", "imp": "IMP at its own rate", "matched": "IMP at COLT's rate"}
     with canvas(size=(8.4, 3.6), dpi=100) as (figure, axis):
         for method, rows in table.groupby("method", sort=False):

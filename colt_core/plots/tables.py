@@ -25,83 +25,99 @@ from .frame import (
 )
 
 
-def accuracy_sparsity(table: pd.DataFrame, title: str = "Accuracy of tickets, trained on everything") -> Figure:
+def accuracy_sparsity(table: pd.DataFrame, title: str = "") -> Figure:
     """Draw test accuracy against density reached (logarithmic), a line a method; intervals from three seeds on.
 
-    `table` is `report.accuracy_table`. Methods of equal density are drawn side by side, 1.5 % of it apart, so that no
-    bar hides another.
+    `table` is `report.accuracy_table`, of accuracy or another metric. Methods of equal density are drawn side by side,
+    1.5 % of it apart, so that no bar hides another.
     """
-    looks, most = looks_of(table["method"]), table["seeds"].max()
+    looks, most, (metric, _) = looks_of(table["method"]), table["seeds"].max(), report.metric_of(table)
+    title = title or f"{'Accuracy' if metric == 'accuracy' else metric} of tickets, trained on everything"
     with canvas(size=(8.4, 4.8)) as (figure, axis):
         for method, rows in table.groupby("method", sort=False):
             name, count = str(method), rows["seeds"].max()
             fewer = "" if count == most else f", {report.count_seeds(count)}"
             half = rows["half_width"].fillna(0)
             if method_of(name) == "dense":
-                level, spread = float(rows["accuracy"].iloc[0]), float(half.iloc[0])
+                level, spread = float(rows[metric].iloc[0]), float(half.iloc[0])
                 axis.axhline(level, color=COLOURS["dense"], linestyle="--", label=name + fewer)
                 axis.axhspan(level - spread, level + spread, color=COLOURS["dense"], alpha=0.08)
             else:
                 look = looks[name] | {"label": arm_name(name) + fewer}
                 aside = 1.015 ** ((len(looks) - 1) / 2 - list(looks).index(name))
-                axis.errorbar(aside * (1 - rows["sparsity"]), rows["accuracy"], half, capsize=3, **look)
-        axis.set(xscale="log", xlabel="density (kept / prunable weights)", ylabel="test accuracy", title=title)
+                axis.errorbar(aside * (1 - rows["sparsity"]), rows[metric], half, capsize=3, **look)
+        axis.set(xscale="log", xlabel="density (kept / prunable weights)", ylabel=f"test {metric}", title=title)
         axis.invert_xaxis()
         ticks = sorted({round(d, 3) for d in 1 - table[table["at"] > 0]["at"]})
         axis.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
         axis.minorticks_off()
-        percent_axis(axis)
-        chance, lowest = float(table["chance"].iloc[0]), (table["accuracy"] - table["half_width"].fillna(0)).min()
         enough = table["half_width"].notna().any()
         drawn = "bars: 95 % interval over seeds" if enough else "points: too few seeds for bars"
-        if lowest < 2 * chance:
-            guessing(axis, chance)
-            axis.set_ylim(0.7 * chance)
-        else:
-            axis.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))  # whole percents
-            drawn += f"\n(guessing: {100 * chance:.3g} %)"
+        if metric == "accuracy":
+            drawn += _mark_chance(axis, table)
         figure.legend(title=drawn, fontsize=9, title_fontsize=8, loc="outside right upper")
     return figure
+
+
+def _mark_chance(axis: Axes, table: pd.DataFrame) -> str:
+    """Write accuracies in percent; draw guessing where it is near, else return a line that says where it is."""
+    percent_axis(axis)
+    chance, lowest = float(table["chance"].iloc[0]), (table["accuracy"] - table["half_width"].fillna(0)).min()
+    if lowest < 2 * chance:
+        guessing(axis, chance)
+        axis.set_ylim(0.7 * chance)
+        return ""
+    axis.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))  # whole percents
+    return "" if np.isnan(chance) else f"\n(guessing: {100 * chance:.3g} %)"
 
 
 def transfer(table: pd.DataFrame, gains: pd.DataFrame, title: str = "Tickets carried over") -> Figure:
     """Draw source by target as heatmaps, a row of them a sparsity: accuracy, then what a ticket gains on each control.
 
     `table` is `report.transfers`, `gains` `report.transfer_gains`. Every column of panels shares its colours; what is
-    written in a cell is mean and half-width of the 95 % interval (from three seeds on), in percent or points.
+    written in a cell is mean and half-width of the 95 % interval (from three seeds on), in percent or points; of
+    another metric than accuracy as it is.
     """
-    tickets = table[table["method"].map(method_of) == "colt"]
+    tickets, (metric, _) = table[table["method"].map(method_of) == "colt"], report.metric_of(table)
     if len(arms := tickets[["network", "method"]].drop_duplicates()) != 1:
         told = ", ".join(f"{m} with {n}" for n, m in arms.itertuples(index=False)) or "none"
         raise ValueError(f"the figure shows the tickets of one arm; here are {told}")
-    classes = dict(zip(tickets["target"], 1 / tickets["chance"], strict=True))
-    names = sorted(dict.fromkeys([*tickets["target"], *tickets["source"]]), key=lambda name: classes.get(name, 0))
-    levels = sorted(set(tickets["at"]))
+    named = _data_sets(tickets)
+    names, levels = list(named), sorted(set(tickets["at"]))
     against = [kind for kind in report.AGAINST if kind in set(gains["against"])]
-    bound = max(1.0, 100 * float(gains["difference"].abs().max()))
-    images = tickets[["target", "train_images"]].set_index("target")["train_images"].to_dict()
-    images |= tickets[["source", "source_images"]].set_index("source")["source_images"].to_dict()
-    named = [f"{name}\n{images[name]:,.0f} images" for name in names]
+    bound, top, points = float(gains["difference"].abs().max()), float(tickets[metric].max()), "difference"
+    if metric == "accuracy":
+        bound, top, points = max(0.01, bound), 1.0, "points"
     size = (0.6 + 0.72 * len(names), 0.75 + 0.5 * len(names) + 1.6 / len(levels))  # names below the last row alone
     with canvas(1 + len(against), len(levels), size, squeeze=False, sharey=True) as (figure, axes):
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
         for row, at in zip(axes, levels, strict=True):
-            _cells(row[0], names, tickets[tickets["at"] == at], "accuracy", cmap="Greys", vmin=0, vmax=1)
-            row[0].set_title(f"accuracy in %,\n{report.level(at)}", fontsize=9)
+            _cells(row[0], names, tickets[tickets["at"] == at], metric, cmap="Greys", vmin=0, vmax=top)
+            unit = "accuracy in %" if metric == "accuracy" else metric
+            row[0].set_title(f"{unit},\n{report.level(at)}", fontsize=9)
             row[0].set_ylabel("source")
             for axis, kind in zip(row[1:], against, strict=True):
                 found = gains[(gains["at"] == at) & (gains["against"] == kind) & (gains["source"] != "all")]
                 _cells(axis, names, found, "difference", cmap="vlag", vmin=-bound, vmax=bound)
-                axis.set_title(f"points against\n{WORDS[kind]}", fontsize=9)
-            row[0].set_yticks(row[0].get_yticks(), named)
+                axis.set_title(f"{points} against\n{WORDS[kind]}", fontsize=9)
+            row[0].set_yticks(row[0].get_yticks(), list(named.values()))
             for axis in row[1:]:
                 axis.tick_params(axis="y", length=0)
             for axis in row if at < levels[-1] else []:
                 axis.tick_params(axis="x", labelbottom=False)
         for axis in axes[-1]:
-            axis.set_xticks(axis.get_xticks(), named)
+            axis.set_xticks(axis.get_xticks(), list(named.values()))
             axis.set_xlabel("target")
     return figure
+
+
+def _data_sets(tickets: pd.DataFrame) -> dict[str, str]:
+    """Return the data sets from few classes to many (as their guessing tells), each with the text beside its cells."""
+    classes = dict(zip(tickets["target"], 1 / tickets["chance"].astype(float).fillna(1), strict=True))
+    names = sorted(dict.fromkeys([*tickets["target"], *tickets["source"]]), key=lambda name: classes.get(name, 0))
+    images = dict(zip(tickets["target"], tickets["train_images"], strict=True))
+    images |= dict(zip(tickets["source"], tickets["source_images"], strict=True))
+    return {name: f"{name}\n{images[name]:,.0f} images" for name in names}
 
 
 WORDS = {"own": "the target's own", "random": "random, same layers", "reinit": "re-drawn weights", "dense": "dense"}
@@ -110,14 +126,12 @@ WORDS = {"own": "the target's own", "random": "random, same layers", "reinit": "
 def _cells(axis: Axes, names: list[str], rows: pd.DataFrame, column: str, **colours: Any) -> None:
     """Draw one heatmap of source by target; cells without a value stay empty."""
     mean = rows.pivot_table(index="source", columns="target", values=column).reindex(index=names, columns=names)
-    text = {(r.source, r.target): report.percent(getattr(r, column), r.half_width) for r in rows.itertuples()}
-    signed = {
-        key: value if column == "accuracy" or value.startswith("-") else f"+{value}" for key, value in text.items()
-    }
-    written = [[signed.get((source, target), "").replace(" ± ", "\n± ") for target in names] for source in names]
-    scale = 1 if column == "accuracy" else 100
+    metric, _ = report.metric_of(rows)
+    write = report.spread if column == "difference" else report.written
+    text = {(r.source, r.target): write(getattr(r, column), r.half_width, metric) for r in rows.itertuples()}
+    written = [[text.get((source, target), "").replace(" ± ", "\n± ") for target in names] for source in names]
     sns.heatmap(
-        scale * mean.astype(float), ax=axis, annot=np.array(written), fmt="", cbar=False, square=False,
+        mean.astype(float), ax=axis, annot=np.array(written), fmt="", cbar=False, square=False,
         linewidths=1, annot_kws={"fontsize": 8}, **colours,
     )  # fmt: skip
     axis.set(xlabel="", ylabel="")

@@ -212,7 +212,7 @@ class Experiment(Settings):
 
 
 def _options(method: Method, values: dict[str, Any]) -> dict[str, Any]:
-    """Take a method's own options out of an experiment's fields; return them validated, those at their default left out.
+    """Take a method's own options out of an experiment's fields; return them validated, without those at a default.
 
     Raises
     ------
@@ -247,7 +247,7 @@ def settings_in(about: Mapping[str, Any]) -> dict[str, Any]:
         value = json.loads(value) if name in NESTED and isinstance(value, str) else value
         if name == "options":
             found |= value
-        elif value not in ({}, (), []):
+        elif not (isinstance(value, dict | list | tuple) and not value):
             found[name] = " ".join(value) if name == "official" and not isinstance(value, str) else value
     return found
 

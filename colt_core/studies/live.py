@@ -107,8 +107,8 @@ class Live:
             self.problem, self.running, self.reference, self._pace = "", {}, None, _Pace()
             self._worker = Worker()
             call = self._worker.call(
-                "colt_core.studies.live:serve", experiment=self.experiment.model_dump(mode="json"), store=self.store.url,
-                device=self.device, flag=str(self._flag), workers=workers,
+                "colt_core.studies.live:serve", experiment=self.experiment.model_dump(mode="json"),
+                store=self.store.url, device=self.device, flag=str(self._flag), workers=workers,
             )  # fmt: skip
             self.state, self._clock = "running", _Clock()
             self._clock.go()

@@ -1,27 +1,22 @@
 """What a run will cost, before it starts: `plan()`; how far it is: `status()`."""
 
-import json
 import math
-import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from .. import masks, models
-from ..compute.pool import cores, lend
+from ..compute.pool import cores
 from ..compute.store import Store, open_store
-from ..data import Images
 from ..methods import method_of
 from ..methods.cycles import share_counted
 from ..seeding import choose_device
-from ..training import Recipe, train
 from .experiment import Experiment
 from .run import Place, dataset_of, is_complete, is_scored, read_records, rounds_scored
+from .speed import check_line, finished, speed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,13 +38,15 @@ class Plan:
     flops
         Of the dense network's training; masks save none.
     seconds
-        On this device, at the speed that a half-second calibration has measured.
+        On this device, at the speed that a calibration of a second has measured.
     disk
         Bytes that the tickets will take, at most.
     speed
         What was measured: training images a second of each worker, by network.
     device, workers
         Where, and how many trainings side by side.
+    checks
+        What the store's finished trainings say of that speed, a sentence each.
     """
 
     experiments: int
@@ -62,6 +59,7 @@ class Plan:
     speed: dict[str, float]
     device: str
     workers: int
+    checks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if not self.experiments:
@@ -75,7 +73,12 @@ class Plan:
             "time": f"about {between(self.seconds, duration)} on {self.device} ({beside}{speeds})",
             "disk": f"at most {self.disk / 1e6:,.1f} MB",
         }
+        lines |= {"check": "; ".join(self.checks)} if self.checks else {}
         return "\n".join(f"{name + ':':16}{text}" for name, text in lines.items())
+
+    def against(self, seconds: float) -> str:
+        """Say in a line what was planned and how long it took."""
+        return f"planned {between(self.seconds, duration)}, took {duration(seconds)}" if self.experiments else ""
 
     __repr__ = __str__
 
@@ -104,6 +107,36 @@ def plan(
     """
     single = isinstance(experiments, Experiment)
     given = [experiments] if isinstance(experiments, Experiment) else list(experiments)
+    where, place = choose_device(device), open_store(store)
+    beside = workers or (cores() if where.type == "cpu" else 1)
+    works = _open_works(given, place)
+    known = finished(given, place, str(where))
+    speeds: dict[str, float] = {}
+    checks: dict[str, None] = {}
+    seconds = [0.0, 0.0]
+    for work in works:
+        e = work.experiment
+        apart = _together(e, beside) if single else beside
+        for name, images in ((e.dataset, work.find), (e.score_on or e.dataset, work.judge)):
+            if images[1]:
+                data = dataset_of(name)
+                rate = speed(e, len(data.classes), data.train.size, str(where), beside)
+                speeds[f"{models.in_words(e.network, e.network_args)}, {data.train.size} pixels,"] = rate
+                checks[check_line(e, rate, known)] = None
+                seconds = [total + count / rate / apart for total, count in zip(seconds, images, strict=True)]
+
+    def add(name: str) -> Range:
+        low, high = (sum(getattr(work, name)[i] for work in works) for i in (0, 1))
+        return low, high
+
+    return Plan(
+        len(works), add("rounds"), add("scores"), add("image_epochs"), add("flops"), (seconds[0], seconds[1]),
+        sum(work.disk for work in works), speeds, str(where), beside, tuple(filter(None, checks)),
+    )  # fmt: skip
+
+
+def _open_works(given: list[Experiment], store: Store) -> list["_Work"]:
+    """Return what is missing of some experiments and of those they follow, each found once."""
     wanted: dict[tuple[str, str | None], Experiment] = {}
     for e in sorted(given, key=_scores_asked, reverse=True):
         wanted.setdefault((e.hash, e.score_on), e)
@@ -111,32 +144,8 @@ def plan(
     for reference in [e.reference() for e in wanted.values()]:
         if reference is not None and reference.hash not in found_once:
             wanted[reference.hash, None], found_once[reference.hash] = reference, (reference.hash, None)
-    where = choose_device(device)
-    beside = workers or (cores() if where.type == "cpu" else 1)
-    works = [_work(e, open_store(store), found_once[e.hash] == key) for key, e in wanted.items()]
-    works = [work for work in works if work.find[1] or work.judge[1]]
-    speed: dict[str, float] = {}
-    seconds = [0.0, 0.0]
-    for work in works:
-        e = work.experiment
-        apart = _together(e, beside) if single else beside
-        for name, images in ((e.dataset, work.find), (e.score_on or e.dataset, work.judge)):
-            if images[1]:
-                size = dataset_of(name).train.size
-                key = (e.network, json.dumps(e.network_args, sort_keys=True), size)
-                rate = _speed(*key, e.recipe, str(where), beside)
-                speed[f"{models.in_words(e.network, e.network_args)}, {size} pixels,"] = rate
-                seconds = [total + count / rate / apart for total, count in zip(seconds, images, strict=True)]
-
-    def add(name: str) -> Range:
-        low, high = (sum(getattr(work, name)[i] for work in works) for i in (0, 1))
-        return low, high
-
-    disk = sum(work.disk for work in works)
-    return Plan(
-        len(works), add("rounds"), add("scores"), add("image_epochs"), add("flops"), (seconds[0], seconds[1]),
-        disk, speed, str(where), beside,
-    )  # fmt: skip
+    works = [_work(e, store, found_once[e.hash] == key) for key, e in wanted.items()]
+    return [work for work in works if work.find[1] or work.judge[1]]
 
 
 def remaining(experiment: Experiment, store: Place = None) -> Range:
@@ -215,6 +224,8 @@ def _work(e: Experiment, store: Store, finding: bool = True) -> _Work:
     scored = len(rounds_scored(e, records))
     asked = 0 if e.scores is None else len(e.scores)
     scores = [max(0, (n if e.scores == () else min(asked, n)) - scored) for n in every]
+    if done and is_scored(e, store):  # fewer where no round reaches a sparsity that was asked for
+        scores = [0, 0]
     rounds = [max(0, n - found) if finding else 0 for n in every]
     copies = _copies(e) if e.by == "order" else 1  # then every copy sees all images
     training = len(data.train) * e.recipe.epochs * copies
@@ -260,45 +271,6 @@ def _rounds_at(keep: float, e: Experiment, network: nn.Module, density: float) -
             break
         kept, count = kept - lost, count + 1
     return count
-
-
-@lru_cache(maxsize=32)
-def _speed(network: str, arguments: str, size: int, recipe: Recipe, device: str, beside: int) -> float:
-    """Return the training images a second of one worker while all of them work."""
-    about: dict[str, Any] = {"network": network, "arguments": arguments, "size": size, "device": device}
-    about |= {"recipe": recipe.model_dump()}
-    if beside == 1 or device != "cpu":
-        return calibrate(**about)
-    with lend(beside) as workers, ThreadPoolExecutor(beside) as pool:
-        calls = [worker.call("colt_core.studies.plan:calibrate", **about) for worker in workers]
-        return sum(pool.map(_answer, calls)) / beside
-
-
-def _answer(call: Any) -> float:
-    try:
-        next(call)
-    except StopIteration as end:
-        return float(end.value)
-    raise RuntimeError("a calibration yields nothing")
-
-
-def calibrate(network: str, arguments: str, size: int, recipe: dict[str, Any], device: str) -> float:
-    """Train on noise for about half a second, after a first go that does not count; return images a second."""
-    chosen = models.build(network, 10, **json.loads(arguments))
-    noise = torch.randint(0, 256, (256, 3, size, size), dtype=torch.uint8)
-    images = Images(noise, torch.arange(256) % 10, tuple(map(str, range(10))))
-    how, count, warm = Recipe(**recipe).changed(epochs=1, warmup=0, learning_rate=1e-6), 16, False
-    while True:
-        some = images.take(torch.arange(count) % 256)
-        begun = time.perf_counter()
-        train(chosen, some, how.changed(batch_size=min(how.batch_size, count // 2)), device=device, progress=False)
-        passed = time.perf_counter() - begun
-        if not warm:  # the very first training also loads what it needs
-            warm = True
-            continue
-        if passed > 0.25:
-            return count / passed
-        count *= max(2, min(8, int(0.4 / passed)))
 
 
 def between(values: Range, text: Any = lambda value: f"{value:,.0f}") -> str:

@@ -39,8 +39,8 @@ class Round:
     overlap
         How far those masks agree, beside chance; None where there is one copy.
     accuracies
-        The validation metric (accuracy, in [0, 1]) of each copy whose training decided this mask: trained at the density *before*
-        this round's pruning, each on its own partition's classes. Empty without validation images.
+        The validation metric (accuracy, in [0, 1]) of each copy whose training decided this mask: trained at the
+        density *before* this round's pruning, each on its own partition's classes. Empty without validation images.
     curves
         For each of those copies, the epochs of its `training.History`.
     cost

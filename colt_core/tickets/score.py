@@ -19,10 +19,10 @@ Head = Literal["fresh", "own"]
 def _by_name(value: str) -> property:
     """Return a property that gives one of a score's values by accuracy's name, where that is its metric."""
 
-    def get(score: "Score") -> float:
+    def get(score: "Score") -> Any:
         if score.metric != "accuracy":
             raise AttributeError(f"this score is of {score.metric}, not of accuracy: see {value}")
-        return float(getattr(score, value))
+        return getattr(score, value)
 
     return property(get, doc=f"`{value}`, where the metric is accuracy.")
 

@@ -122,9 +122,9 @@ class Ticket:
         **about
             Joins its provenance, over what stands there.
         """
-        parent = about["parent"] if "parent" in about else self.hash
+        about = about if "parent" in about else about | {"parent": self.hash}  # a hash of all weights takes its time
         kept, weights = self.mask if mask is None else mask, self.theta0 if theta0 is None else theta0
-        return Ticket(self.architecture, weights, kept, self.provenance | about | {"parent": parent})
+        return Ticket(self.architecture, weights, kept, self.provenance | about)
 
     def redraw(self, seed: int, **about: Any) -> "Ticket":
         """Return the same mask over another random initialisation: the control for theta0; `about` as for `derived`."""

@@ -31,7 +31,7 @@ class Objective(ABC):
     metric: str = "accuracy"
     higher_is_better: bool = True
 
-    def check(self, network: nn.Module, images: Images) -> None:
+    def check(self, network: nn.Module, images: Images) -> None:  # noqa: B027 (nothing to refuse, unless it says so)
         """Raise a `ValueError` in one line, before any training, where network and images do not fit."""
 
     @abstractmethod
@@ -46,7 +46,7 @@ class Objective(ABC):
             Normalised float [B, 3, H, W] and int64 [B], on the network's device.
         """
 
-    def pull(self, network: nn.Module, step: int) -> None:
+    def pull(self, network: nn.Module, step: int) -> None:  # noqa: B027 (most do not pull)
         """Change the gradients before the optimiser takes this step of the schedule; nothing by default."""
 
     @abstractmethod

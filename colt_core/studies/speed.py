@@ -1,0 +1,129 @@
+"""How fast this machine trains: measured on noise before a run, and read off the trainings a store has finished."""
+
+import json
+import math
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from .. import models
+from ..compute.pool import lend
+from ..compute.store import Store
+from ..data import Images
+from ..training import Recipe, objective_of, train
+from .experiment import Experiment
+from .run import read_records
+
+LONG = 1.0  # seconds that are timed: what begins and ends a training then weighs little
+Kind = tuple[str, str, str]  # network, its arguments, recipe: trainings of one kind should be of one speed
+
+
+def speed(experiment: Experiment, classes: int, size: int, device: str, beside: int) -> float:
+    """Return the training images a second of one worker while `beside` of them train what an experiment trains.
+
+    Parameters
+    ----------
+    experiment
+        Its network, recipe and objective count.
+    classes, size
+        Of the images; pixels.
+    device, beside
+        Where, and how many trainings side by side.
+    """
+    network, arguments, recipe = _kind(experiment)
+    objective = json.dumps(experiment.objective, sort_keys=True)
+    return _speed(network, arguments, classes, size, recipe, objective, device, beside)
+
+
+def _kind(experiment: Experiment) -> Kind:
+    labels = experiment.labels()
+    return experiment.network, labels["network_args"], labels["recipe"]
+
+
+@lru_cache(maxsize=32)
+def _speed(
+    network: str, arguments: str, classes: int, size: int, recipe: str, objective: str, device: str, beside: int
+) -> float:
+    about: dict[str, Any] = {"network": network, "arguments": json.loads(arguments), "classes": classes, "size": size}
+    about |= {"recipe": json.loads(recipe), "objective": json.loads(objective), "device": device}
+    if beside == 1 or device != "cpu":
+        return calibrate(**about)
+    with lend(beside) as workers, ThreadPoolExecutor(beside) as pool:
+        calls = [worker.call("colt_core.studies.speed:calibrate", **about) for worker in workers]
+        return sum(pool.map(_answer, calls)) / beside
+
+
+def _answer(call: Any) -> float:
+    try:
+        next(call)
+    except StopIteration as end:
+        return float(end.value)
+    raise RuntimeError("a calibration yields nothing")
+
+
+def calibrate(
+    network: str,
+    arguments: dict[str, Any],
+    classes: int,
+    size: int,
+    recipe: dict[str, Any],
+    objective: dict[str, Any] | None = None,
+    device: str = "cpu",
+) -> float:
+    """Train on noise for a second, in the recipe's own batches; return images a second.
+
+    A first step, which also loads what it needs, does not count.
+    """
+    chosen, how = models.build(network, classes, **arguments), Recipe(**recipe)
+    how = how.changed(epochs=1, warmup=0, learning_rate=1e-6)
+    noise = torch.randint(0, 256, (how.batch_size, 3, size, size), dtype=torch.uint8)
+    images = Images(noise, torch.arange(how.batch_size) % classes, tuple(map(str, range(classes))))
+
+    def seconds(steps: int) -> float:
+        some = images.take(torch.arange(steps * how.batch_size) % how.batch_size)
+        begun = time.perf_counter()
+        train(chosen, some, how, device=device, progress=False, objective=objective_of(objective))
+        return time.perf_counter() - begun
+
+    seconds(1)
+    steps, passed = 1, seconds(1)
+    while passed < LONG:
+        steps = math.ceil(steps * min(16.0, max(2.0, 1.2 * LONG / passed)))
+        passed = seconds(steps)
+    return steps * how.batch_size / passed
+
+
+def finished(experiments: Iterable[Experiment], store: Store, device: str) -> dict[Kind, tuple[int, float]]:
+    """Return, by kind of training, how many the store's records tell of, and their images a second all together.
+
+    Of each experiment its scores, and the trainings between two rounds.
+    """
+    spent: dict[Kind, list[tuple[int, float]]] = {}
+    for experiment in experiments:
+        before = {"image_epochs": 0, "seconds": 0.0}
+        for record in read_records(experiment, store):
+            if record.get("device") != device:
+                continue
+            if record["kind"] == "score":
+                images, seconds = record.get("score_image_epochs") or 0, record.get("score_seconds") or 0.0
+            else:
+                images = record["image_epochs"] - before["image_epochs"]
+                seconds, before = record["seconds"] - before["seconds"], record
+            if images and seconds:
+                spent.setdefault(_kind(experiment), []).append((images, seconds))
+    totals = {kind: (len(rows), sum(i for i, _ in rows), sum(s for _, s in rows)) for kind, rows in spent.items()}
+    return {kind: (count, images / seconds) for kind, (count, images, seconds) in totals.items()}
+
+
+def check_line(experiment: Experiment, calibrated: float, known: dict[Kind, tuple[int, float]]) -> str:
+    """Say how fast the finished trainings of this kind were; nothing where there are none."""
+    if _kind(experiment) not in known:
+        return ""
+    count, rate = known[_kind(experiment)]
+    name = models.in_words(experiment.network, experiment.network_args)
+    off = f", {calibrated / rate:.2f} times that by calibration" if rate else ""
+    return f"{name}: {count} trainings in the store ran at {rate:,.0f} images/s{off}"

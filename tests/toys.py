@@ -1,0 +1,89 @@
+"""A method, an objective and networks of a user's own: nothing in the package knows of them."""
+
+import torch
+from torch import nn
+
+import colt_core as cc
+from colt_core.data.augmentation import normalise
+from colt_core.methods.cycles import begin, cycles, magnitude_masks, rate_to
+from colt_core.settings import Settings
+
+
+class FilterOptions(Settings):
+    """How many weights of a filter must be kept, that the whole filter is."""
+
+    least: int = 1
+
+
+def filters(network, images, recipe, densities, least, **options):
+    """IMP at another method's densities; what it yields are whole filters, while it goes on with single weights."""
+    search = begin(network, [images], recipe, 0.5, 0.5, densities, {"whole": images} | options)
+
+    def choose(copies, mask, number):
+        kept = magnitude_masks(copies, mask, rate_to(densities[number - 1], mask), "global")
+        return kept, kept[0]
+
+    def whole(ticket, copies):
+        full = {n: m.flatten(1).sum(1) >= least for n, m in ticket.mask.items()}
+        return {n: full[n].view(-1, *[1] * (m.ndim - 1)).expand_as(m).clone() for n, m in ticket.mask.items()}
+
+    return cycles(search, choose, whole)
+
+
+FILTERS = cc.Method(
+    name="toys:FILTERS",
+    about="whole filters of IMP's masks",
+    find=lambda s: s.over_everything(filters, s.trajectory(), s.own.least),
+    look=cc.Look("whole filters", "#AA3377", "H"),
+    follows="imp",
+    options=FilterOptions,
+)
+
+
+class SquaredError(cc.Objective):
+    """Mean squared error between outputs and one-hot labels, times a scale; scored by itself, lower is better."""
+
+    metric, higher_is_better = "mse", False
+
+    def __init__(self, scale=1.0):
+        self.scale = scale
+
+    def loss(self, network, pixels, labels):
+        wrong = self._wrong(network(pixels), labels)
+        return self.scale * wrong.mean(), wrong.detach().mean(1).sum()
+
+    @torch.no_grad()
+    def score(self, network, images):
+        network.eval()
+        pixels = normalise(images.images.to(next(network.parameters()).device), images.mean, images.std)
+        return float(self._wrong(network(pixels), images.labels.to(pixels.device)).mean())
+
+    def chance(self, images):
+        return 1 / len(images.classes)  # of outputs that are zero
+
+    def settings(self):
+        return {"scale": self.scale}
+
+    @staticmethod
+    def _wrong(outputs, labels):
+        return (outputs - nn.functional.one_hot(labels, outputs.shape[1])).square()
+
+
+class Headless(nn.Module):
+    """All convolutions: the last has a channel a class, averaged over its pixels. It says that it has no head."""
+
+    anatomy = {"head": None, "prunable": ["body*.weight"]}
+
+    def __init__(self, classes, width):
+        super().__init__()
+        self.body1 = nn.Conv2d(3, width, 3, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.body2 = nn.Conv2d(width, width, 3, stride=2, bias=False)
+        self.last = nn.Conv2d(width, classes, 1)
+
+    def forward(self, x):
+        return self.last(self.body2(self.norm(self.body1(x)).relu()).relu()).mean((2, 3))
+
+
+def headless(classes, width=6):
+    return Headless(classes, width)
