@@ -61,7 +61,7 @@ def hold(store: Files, name: str, until: Callable[[], bool] | None = None) -> It
         Whether it is held. Where a file system has no exclusive create, two may hold it: the work is done twice,
         with the same bytes.
     """
-    token = uuid4().hex
+    token = uuid4().hex  # tells this holder from an earlier one of the same process
     held = _take(store, name, token)
     while not held and until is not None and not until():
         time.sleep(0.1)
@@ -70,6 +70,7 @@ def hold(store: Files, name: str, until: Callable[[], bool] | None = None) -> It
         yield False
         return
     ended = threading.Event()
+    # Signs of life come from a thread of their own: a training may hold this one for minutes.
     beating = threading.Thread(target=_beat, args=(store, name, token, ended), daemon=True)
     beating.start()
     try:
@@ -140,6 +141,7 @@ def _void(store: Files, name: str, claim: dict[str, Any]) -> bool:
     own = _who()
     if claim.get("host") == own["host"] and not is_alive(str(claim.get("pid"))):
         return True
+    # Clocks of two machines may differ, so what counts is how long its beat has not changed by ours.
     heard = (claim.get("token"), claim.get("beat"))
     last, since = _HEARD.get((store.url, name), (None, 0.0))
     if last != heard:
@@ -153,6 +155,7 @@ def _clear(store: Files, name: str, claim: dict[str, Any]) -> None:
     if not store.local:
         store.remove(f"{name}.claim")
         return
+    # Renaming is atomic: of two that find it void, one alone moves it away.
     aside = store.local / f"{name}.{uuid4().hex[:8]}.claim-void"
     with suppress(FileNotFoundError):
         (store.local / f"{name}.claim").rename(aside)

@@ -155,7 +155,7 @@ def train_side_by_side(
         copy.checkpoint = Checkpoint(store.url, copy.training.key(copy.network, where), every=watched)
     threads = max((training.threads for training in trainings), default=1)
     beside = min(len(copies), workers or max(1, cores() // threads))
-    if store is not None and store.private:  # no other process can see it
+    if store is not None and store.private:  # memory://: no other process can see it
         beside = 1
     with tqdm(disable=not sys.stderr.isatty() if progress is None else not progress, leave=False) as bar:
         tell = [_teller(i, bar, watch) for i in range(len(copies))]
@@ -228,6 +228,7 @@ def _next(run: Run, answer: bool | None) -> bool:
 def _in_workers(copies: list[Copy], settled: Settled | None, count: int, tell: Sequence[Tell]) -> None:
     """Train the copies in `count` worker processes."""
     with lend(count) as workers, ThreadPoolExecutor(count) as pool:
+        # More copies than workers: each takes whichever is free, and gives it back.
         free = SimpleQueue[Worker]()
         for worker in workers:
             free.put(worker)
@@ -254,6 +255,7 @@ def _in_workers(copies: list[Copy], settled: Settled | None, count: int, tell: S
 
 def _there(worker: Worker, copy: Copy, follow: bool, tell: Tell) -> Run:
     """A training in a worker process, an epoch at a time; `follow`: the network has its weights after every epoch."""
+    # Tensors go through files that both sides map; only JSON goes through the pipe.
     job, result = (scratch() / f"{uuid4().hex}.safetensors" for _ in range(2))
     training = copy.training
     sets = {"images": training.images}
@@ -358,6 +360,7 @@ def _mapped(path: str, key: str, written: int) -> torch.Tensor:
 def _can_be_rebuilt(network: nn.Module) -> bool:
     """Tell whether a worker process can make this network from its name: nothing was added to it or frozen."""
     about = models.architecture(network)
+    # A hook or a frozen weight is in no name: such a network trains here, where it is.
     hooked = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in network.modules())
     frozen = not all(parameter.requires_grad for parameter in network.parameters())
     return not (hooked or frozen) and str(network) == _printed(json.dumps(about, sort_keys=True))

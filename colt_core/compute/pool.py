@@ -59,6 +59,7 @@ class Worker:
         RuntimeError
             If the process dies. An error of the function is raised here with its own type, if that is a built-in one.
         """
+        # A strict exchange, one line each way, so that neither side ever waits for the other with its pipe full.
         answer = self._ask({"call": function, "arguments": arguments})
         while "yield" in answer:
             answer = self._ask({"send": (yield answer["yield"])})
@@ -92,6 +93,7 @@ _lock = Lock()
 def lend(count: int) -> Iterator[list[Worker]]:
     """Lend out workers: idle ones, and new ones for the rest. After an error those lent are stopped, not kept."""
     with _lock:
+        # One that was started elsewhere, or with other settings, would compute with those.
         mine = [worker for worker in _idle if worker.process.poll() is None and worker.place == _place()][:count]
         _idle[:] = [worker for worker in _idle if worker not in mine]
     mine += [Worker() for _ in range(count - len(mine))]

@@ -152,7 +152,7 @@ class Store:
             with open(path, "ab+") as file, locked(file):
                 file.seek(0)
                 content = file.read()
-                whole = content[: content.rfind(b"\n") + 1]
+                whole = content[: content.rfind(b"\n") + 1]  # what a killed process left half written goes
                 known = (json.loads(old) for old in whole.splitlines())
                 if any(all(old.get(k) == record.get(k) for k in key) for old in known):
                     return

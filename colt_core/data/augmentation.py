@@ -60,6 +60,7 @@ def augment(pixels: torch.Tensor, shifts: Shifts, moves: bool = True, rotates: b
     if not (moves or rotates):
         return pixels
     batch, channels, height, width = pixels.shape
+    # A pixel is one word of four bytes, so that a single gather moves all its channels; the last word is black.
     words = torch.empty(batch * height * width + 1, 4, dtype=torch.uint8, device=pixels.device)
     words[-1] = 0
     words[:-1, :channels].view(batch, height, width, channels).copy_(pixels.permute(0, 2, 3, 1))
@@ -74,6 +75,7 @@ def _sources(height: int, width: int, shifts: Shifts, moves: bool, rotates: bool
     batch = len(shifts["angle"])
     column = torch.arange(width, device=device, dtype=torch.float32) - (width - 1) / 2
     row = torch.arange(height, device=device, dtype=torch.float32)[:, None] - (height - 1) / 2
+    # From output to source, backwards through the movements: turn, then flip, then shift.
     dx, dy, sign = torch.zeros(3, batch, 1, 1, device=device)
     sign = sign + 1.0
     if moves:
@@ -96,6 +98,7 @@ def _sources(height: int, width: int, shifts: Shifts, moves: bool, rotates: bool
 
 def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """Return (pixels / 255 - mean) / std per channel: float32 [B, C, H, W] in channels_last memory."""
+    # One multiplication and one addition a value: a division would cost as much as both.
     scale, shift = _line(tuple(mean), tuple(std), pixels.shape[2], pixels.shape[3], pixels.device)
     rows = pixels.permute(0, 2, 3, 1).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
     return rows.mul_(scale).add_(shift).permute(0, 3, 1, 2)

@@ -54,9 +54,12 @@ def _prune(scores: Weights, mask: Mask, rate: float, scope: str, measure: Measur
     if scope not in ("global", "layer"):
         raise ValueError(f"unknown scope {scope!r}; allowed: global, layer")
     kept: Mask = {}
-    for names in [list(mask)] if scope == "global" else [[name] for name in mask]:
+    pools = [list(mask)] if scope == "global" else [[name] for name in mask]
+    for names in pools:
         pool = torch.cat([scores[name].flatten() for name in names])
-        stay = _drop(measure(pool) if measure else pool, torch.cat([mask[name].flatten() for name in names]), rate)
+        alive = torch.cat([mask[name].flatten() for name in names])
+        # `cat` has made a copy, so the measure may work in place: of eleven million weights a second copy costs.
+        stay = _drop(measure(pool) if measure else pool, alive, rate)
         pieces = stay.split([mask[name].numel() for name in names])
         kept |= {name: piece.view_as(mask[name]).clone() for name, piece in zip(names, pieces, strict=True)}
     return kept
@@ -69,13 +72,14 @@ def _drop(scores: torch.Tensor, kept: torch.Tensor, rate: float) -> torch.Tensor
     low, high = pool.aminmax()  # one pass, and NaN shows in both; only where it fails are dead weights left out
     if not (math.isfinite(low) and math.isfinite(high)) and not pool[kept].isfinite().all():
         raise ValueError("the weights are not finite: this training diverged, so nothing can be pruned by magnitude")
-    lost = round(rate * alive)
+    lost = round(rate * alive)  # as torch.nn.utils.prune counts, so that the two can be compared weight by weight
     if not lost:
         return kept.clone()
     if alive < len(pool):
         pool = torch.where(kept, pool, math.inf)  # what is gone lies above every threshold, and is never lost again
     threshold = _smallest(pool, lost)
     stay = (pool > threshold) & kept
+    # Of several weights equal to the threshold too many are gone now: the last of them in order stay.
     if missing := alive - lost - int(stay.count_nonzero()):
         stay[(pool == threshold).nonzero().flatten()[-missing:]] = True
     return stay
@@ -90,6 +94,7 @@ def _smallest(pool: torch.Tensor, rank: int) -> float:
 
 def reachable(mask: Mask, rate: float, scope: str = "global") -> float:
     """Return the highest sparsity that repeated pruning at `rate` can reach before `round(rate * kept)` becomes 0."""
+    # `round(rate * n)` is 0 for every n up to about half a weight over the rate: there pruning stands still.
     stuck = next(n for n in range(math.ceil(0.5 / rate) + 1, -1, -1) if round(rate * n) == 0)
     sizes = [m.numel() for m in mask.values()]
     pools = sizes if scope == "layer" else [sum(sizes)]
@@ -100,6 +105,7 @@ def random_like(mask: Mask, generator: torch.Generator) -> Mask:
     """Return a random mask that keeps, in each layer, as many weights as `mask` does (the control for its layout)."""
     shuffled = {}
     for name, kept in mask.items():
+        # Drawn on the CPU whatever the device, so that a seed means the same mask everywhere.
         order = torch.randperm(kept.numel(), generator=generator).to(kept.device)
         shuffled[name] = kept.flatten()[order].view_as(kept)
     return shuffled

@@ -166,6 +166,7 @@ def synflow_mask(network: nn.Module, mask: Mask, density: float, size: int, scop
             elif tensor.is_floating_point():
                 tensor.fill_(1.0 if name.endswith(("weight", "running_var")) else 0.0)
     weights = [copy.get_parameter(name) for name in mask]
+    # Exponential steps: each keeps the same share, so that no layer is cut off at once (their section 5).
     start, ones = masks.density(mask), torch.ones(1, 3, size, size, dtype=torch.float64)
     for step in range(1, STEPS + 1):
         masks.apply(mask, copy)

@@ -84,6 +84,7 @@ def _to_density(
         kept = magnitude_masks(copies, mask, lost / alive, scope)
         return kept, masks.combine(kept, combine)
 
+    # The combined mask shrinks with every weight that each copy loses, so the count can be halved in on.
     low, high = 0, alive  # losing `low` leaves too many, losing `high` at most what is wanted
     while high - low > 1:
         middle = (low + high) // 2

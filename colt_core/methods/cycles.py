@@ -192,7 +192,7 @@ def cycles(search: Search, choose: Choose, reshape: Reshape | None = None) -> It
         networks = [copy.network for copy in copies]
         kept, combined = choose(networks, mask, number)
         ticket = before.derived(mask=combined, parent=last.ticket.hash, **_provenance(options, number))
-        several = len(kept) > 1
+        several = len(kept) > 1  # of a single copy there is nothing to compare
         last = Round(
             number,
             ticket if reshape is None else ticket.derived(mask=reshape(ticket, networks), parent=last.ticket.hash),
@@ -238,7 +238,7 @@ def straight(search: Search, densities: list[float], prepare: Callable[[Round], 
 def first_round(search: Search) -> Round:
     """Return round 0: the dense ticket at the rewind point, and what getting there cost."""
     options, where = search.options, search.where
-    start, cost = deepcopy(search.network), Cost()
+    start, cost = deepcopy(search.network), Cost()  # the caller's network is never changed
     if options.rewind and options.whole is not None:
         training = Training(
             options.whole, search.recipe, seed=derive(options.seed, "rewind"), steps=options.rewind,
@@ -261,7 +261,7 @@ def train_round(
     """
     options, where = search.options, search.where
     heads = _heads(search.network, search.parts)
-    networks = [ticket.model(classes, options.seed) for classes in heads]
+    networks = [ticket.model(classes, options.seed) for classes in heads]  # the rewind: theta0 under the mask
     for network, old in zip(networks, before or [] if options.keep_statistics else [], strict=False):
         network.load_state_dict(dict(old.network.named_buffers()), strict=False)
     trainings = [
@@ -270,6 +270,7 @@ def train_round(
             search.recipe,
             mask=ticket.mask_for(network, fresh_head=classes is not None),
             validation=options.validation[i] if options.validation else None,
+            # Of its round and its part alone: no training depends on which others ran before it.
             seed=derive(options.seed, "train", number, i),
             threads=where.threads,
             first_step=_first_step(part, search.recipe, options),
@@ -283,7 +284,7 @@ def train_round(
         networks, trainings, settled=settled, keep_best=best, device=where.device, workers=where.workers,
         store=where.store, watch=partial(where.watch, number) if where.watch else None,
     )  # fmt: skip
-    for copy in copies if best else []:
+    for copy in copies if best else []:  # the authors' code prunes the best epoch's weights, in the first round
         copy.network.load_state_dict(copy.history.best_state or {})
     return copies, sum(map(cost_of, copies), Cost())
 

@@ -117,6 +117,7 @@ def replace_head(copy: nn.Module, classes: int, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "head", classes))
         new = nn.Linear(old.in_features, classes, bias=old.bias is not None).to(old.weight.device)
+    # Drawn on the CPU, from the seed and the classes alone: two tickets that are compared get the very same head.
     parent, _, leaf = name.rpartition(".")
     setattr(copy.get_submodule(parent), leaf, new)
     vars(copy)["architecture"] = architecture(copy) | {"classes": classes}

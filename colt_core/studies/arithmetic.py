@@ -36,6 +36,28 @@ def rounds_to(target: float, keep: float) -> int:
     return math.ceil(math.log(1 - target) / math.log(keep) - 1e-9)
 
 
+def kept_by_round(weights: int, rate: float, target: float, kept: int | None = None, share: float = 1.0) -> list[int]:
+    """Return how many weights are left after every round in which exactly `round(rate * kept)` of them go.
+
+    Parameters
+    ----------
+    weights
+        How many there are.
+    rate
+        The fraction of what is left that a round removes.
+    target
+        The sparsity at which it ends; it ends too where a round would remove nothing.
+    kept
+        How many are left at the beginning, the list's first number; by default all.
+    share
+        The share of the weights that the target counts which these are, where it counts others too.
+    """
+    counts = [weights if kept is None else kept]
+    while (1 - counts[-1] / weights) * share < target - 1e-12 and (lost := round(rate * counts[-1])):
+        counts.append(counts[-1] - lost)
+    return counts
+
+
 def what_if(rate: float, parts: int, overlap: float, imp_rate: float, target: float) -> "pd.DataFrame":
     """Return the densities that arithmetic gives COLT, IMP at its own rate and IMP at COLT's, to a target sparsity.
 

@@ -14,6 +14,7 @@ from ..compute.store import Store, open_store
 from ..methods import method_of
 from ..methods.cycles import share_counted
 from ..seeding import choose_device
+from .arithmetic import kept_by_round
 from .experiment import Experiment
 from .run import Place, dataset_of, is_complete, is_scored, read_records, rounds_scored
 from .speed import check_line, finished, speed
@@ -264,13 +265,7 @@ def _rounds_at(keep: float, e: Experiment, network: nn.Module, density: float) -
     if e.official and "all-counted" in e.official:
         classes, copies = models.architecture(network)["classes"], _copies(e)
         share = share_counted(prunable, network, math.ceil(classes / copies) if e.by == "class" else classes)
-    kept, count = round(density * size), 0
-    while (1 - kept / size) * share < e.target - 1e-12:
-        lost = round((1 - keep) * kept)
-        if not lost:
-            break
-        kept, count = kept - lost, count + 1
-    return count
+    return len(kept_by_round(size, 1 - keep, e.target, round(density * size), share)) - 1
 
 
 def between(values: Range, text: Any = lambda value: f"{value:,.0f}") -> str:

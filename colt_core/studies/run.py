@@ -117,6 +117,7 @@ def carry_out(
     scored = rounds_scored(experiment, known)
     told = {r["round"] for r in known if r["kind"] == "round"}
     open_scores = sorted(experiment.scores or ())
+    # This claim only informs (status, queues): the work itself is claimed training by training.
     with store.claim(f"{experiment.hash}/experiment"):
         for found in _rounds(experiment, store, device, threads, watch):
             if callback and found.number not in told:
@@ -184,7 +185,7 @@ def _rounds(
     finder = method_of(experiment.method).find(_setting(experiment, store, device, threads, last, watch))
     _start(store, experiment)  # only now: what the method refuses leaves no folder behind
     for found in finder:
-        store.save(ticket_name(experiment, found.number), found.save)
+        store.save(ticket_name(experiment, found.number), found.save)  # first: a record without its file is damage
         images = {"train_images": len(dataset_of(experiment.dataset).train), "device": device, "threads": threads}
         _append(store, experiment, "round", found.record() | images | {"accuracy": None})
         yield found

@@ -148,6 +148,7 @@ def evaluate(
     with reproducible(where, seed, threads):
         last = objective.score(network, data.test)
     assert history.best_state is not None and history.best_epoch is not None
+    # The test set is looked at twice only where the best epoch is not the last; no choice rests on either.
     if (best := history.best_epoch) != len(history.epochs) - 1:
         network.load_state_dict(history.best_state)
         with reproducible(where, seed, threads):

@@ -62,7 +62,7 @@ class Ticket:
     def hash(self) -> str:
         """SHA-256 over architecture, theta0 and mask: the ticket's identity, whoever found it."""
         digest = hashlib.sha256(json.dumps(self.architecture, sort_keys=True).encode())
-        for name, tensor in sorted(self._tensors().items()):
+        for name, tensor in sorted(self._tensors().items()):  # sorted: a file gives them back in another order
             digest.update(name.encode())
             hash_into(digest, tensor.reshape(-1))
         return digest.hexdigest()
