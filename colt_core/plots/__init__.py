@@ -1,6 +1,8 @@
 """Every figure of notebooks and views: functions return a matplotlib `Figure`; `save` writes it with its numbers."""
 
-from .agreement import against_chance, filters, overlap_by_layer, overlap_over_cycles, weight_history
+from .accuracy import accuracy_sparsity, costs, countings, tickets
+from .agreement import overlap_by_layer, overlap_over_cycles, overlaps
+from .compare import comparisons
 from .cycles import (
     class_counts,
     counts_table,
@@ -12,9 +14,10 @@ from .cycles import (
     trajectories,
     what_if,
 )
+from .filters import against_chance, filters, weight_history
 from .frame import COLOURS, KEPT, MARKERS, STYLE, arm_name, canvas, places, png, save
-from .similar import layer_densities, order_of, similarity, tickets
-from .tables import accuracy_sparsity, comparisons, costs, countings, overlaps, transfer
+from .similarity import layer_densities, order_of, similarity
+from .transfer import transfer
 
 __all__ = [
     "COLOURS",

@@ -1,66 +1,18 @@
-"""Figures of single tickets: every score, how alike masks are, where they keep their weights."""
-
-import math
+"""Figures of how alike tickets are, and where in the network they keep their weights."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from scipy.cluster import hierarchy
 from scipy.spatial import distance
 
-from ..report import metric_of
 from .frame import (
     STYLE,
-    arm_name,
     canvas,
-    guessing,
-    looks_of,
     percent_axis,
 )
-
-
-def tickets(table: pd.DataFrame, title: str = "Every scored ticket") -> Figure:
-    """Draw test accuracy against density for any scores: a point a ticket, a line a run, a colour an arm.
-
-    `table` has columns arm, experiment, density, accuracy, chance; of another metric its own column and `metric`.
-    """
-    looks, (metric, _) = looks_of(table["arm"]), metric_of(table)
-    with canvas(size=(8.6, 4.4), dpi=100) as (figure, axis):
-        named: set[str] = set()
-        for (arm, _), rows in table.groupby(["arm", "experiment"], sort=False):
-            rows, name = rows.sort_values("density"), str(arm)
-            label = arm_name(name) if name not in named else None
-            named.add(name)
-            look = {"linestyle": "-"} | looks[name]
-            axis.plot(rows["density"], rows[metric], label=label, alpha=0.8, linewidth=1, **look)
-        axis.set(xscale="log", xlabel="density (kept / prunable weights)", ylabel=f"test {metric}", title=title)
-        axis.invert_xaxis()
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
-        axis.xaxis.set_minor_locator(NullLocator())
-        if metric == "accuracy":
-            _mark_chances(axis, table)
-        if max(map(len, named)) <= 24:
-            figure.legend(fontsize=9, loc="outside right upper")
-        else:  # long names would leave no room beside them
-            figure.set_figheight(4.4 + 0.2 * math.ceil(len(named) / 2))
-            figure.legend(fontsize=8, loc="outside lower left", ncols=2)
-    return figure
-
-
-def _mark_chances(axis: Axes, table: pd.DataFrame) -> None:
-    """Write accuracies in percent; draw guessing where it is near, and name it where it is far off."""
-    percent_axis(axis)
-    chances, lowest = sorted({float(chance) for chance in table["chance"].dropna()}), table["accuracy"].min()
-    far = [f"{chance:.1%}" for chance in chances if lowest >= 2 * chance]
-    if far:
-        axis.set_ylabel(f"test accuracy (guessing: {', '.join(far)})")
-    for chance in (chance for chance in chances if lowest < 2 * chance):
-        guessing(axis, chance, f"guessing ({chance:.1%})")
 
 
 def similarity(matrix: pd.DataFrame, measure: str = "Jaccard index", centre: bool = False) -> Figure:

@@ -1,0 +1,140 @@
+"""Figures of scores: accuracy over density, every scored ticket, what a sparsity costs, two ways of counting."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from .. import report
+from ..report import metric_of
+from .frame import (
+    COLOURS,
+    arm_name,
+    canvas,
+    guessing,
+    line_look,
+    looks_of,
+    method_of,
+    percent_axis,
+    whole_numbers,
+)
+
+
+def accuracy_sparsity(table: pd.DataFrame, title: str = "") -> Figure:
+    """Draw test accuracy against density reached (logarithmic), a line a method; intervals from three seeds on.
+
+    `table` is `report.accuracy_table`, of accuracy or another metric. Methods of equal density are drawn side by side,
+    1.5 % of it apart, so that no bar hides another.
+    """
+    looks, most, (metric, _) = looks_of(table["method"]), table["seeds"].max(), report.metric_of(table)
+    title = title or f"{'Accuracy' if metric == 'accuracy' else metric} of tickets, trained on everything"
+    with canvas(size=(8.4, 4.8)) as (figure, axis):
+        for method, rows in table.groupby("method", sort=False):
+            name, count = str(method), rows["seeds"].max()
+            fewer = "" if count == most else f", {report.count_seeds(count)}"
+            half = rows["half_width"].fillna(0)
+            if method_of(name) == "dense":
+                level, spread = float(rows[metric].iloc[0]), float(half.iloc[0])
+                axis.axhline(level, color=COLOURS["dense"], linestyle="--", label=name + fewer)
+                axis.axhspan(level - spread, level + spread, color=COLOURS["dense"], alpha=0.08)
+            else:
+                look = looks[name] | {"label": arm_name(name) + fewer}
+                aside = 1.015 ** ((len(looks) - 1) / 2 - list(looks).index(name))
+                axis.errorbar(aside * (1 - rows["sparsity"]), rows[metric], half, capsize=3, **look)
+        axis.set(xscale="log", xlabel="density (kept / prunable weights)", ylabel=f"test {metric}", title=title)
+        axis.invert_xaxis()
+        ticks = sorted({round(d, 3) for d in 1 - table[table["at"] > 0]["at"]})
+        axis.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
+        axis.minorticks_off()
+        enough = table["half_width"].notna().any()
+        drawn = "bars: 95 % interval over seeds" if enough else "points: too few seeds for bars"
+        if metric == "accuracy":
+            drawn += _mark_chance(axis, table)
+        figure.legend(title=drawn, fontsize=9, title_fontsize=8, loc="outside right upper")
+    return figure
+
+
+def _mark_chance(axis: Axes, table: pd.DataFrame) -> str:
+    """Write accuracies in percent; draw guessing where it is near, else return a line that says where it is."""
+    percent_axis(axis)
+    chance, lowest = float(table["chance"].iloc[0]), (table["accuracy"] - table["half_width"].fillna(0)).min()
+    if lowest < 2 * chance:
+        guessing(axis, chance)
+        axis.set_ylim(0.7 * chance)
+        return ""
+    axis.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))  # whole percents
+    return "" if np.isnan(chance) else f"\n(guessing: {100 * chance:.3g} %)"
+
+
+def tickets(table: pd.DataFrame, title: str = "Every scored ticket") -> Figure:
+    """Draw test accuracy against density for any scores: a point a ticket, a line a run, a colour an arm.
+
+    `table` has columns arm, experiment, density, accuracy, chance; of another metric its own column and `metric`.
+    """
+    looks, (metric, _) = looks_of(table["arm"]), metric_of(table)
+    with canvas(size=(8.6, 4.4), dpi=100) as (figure, axis):
+        named: set[str] = set()
+        for (arm, _), rows in table.groupby(["arm", "experiment"], sort=False):
+            rows, name = rows.sort_values("density"), str(arm)
+            label = arm_name(name) if name not in named else None
+            named.add(name)
+            look = {"linestyle": "-"} | looks[name]
+            axis.plot(rows["density"], rows[metric], label=label, alpha=0.8, linewidth=1, **look)
+        axis.set(xscale="log", xlabel="density (kept / prunable weights)", ylabel=f"test {metric}", title=title)
+        axis.invert_xaxis()
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
+        axis.xaxis.set_minor_locator(NullLocator())
+        if metric == "accuracy":
+            _mark_chances(axis, table)
+        if max(map(len, named)) <= 24:
+            figure.legend(fontsize=9, loc="outside right upper")
+        else:  # long names would leave no room beside them
+            figure.set_figheight(4.4 + 0.2 * math.ceil(len(named) / 2))
+            figure.legend(fontsize=8, loc="outside lower left", ncols=2)
+    return figure
+
+
+def _mark_chances(axis: Axes, table: pd.DataFrame) -> None:
+    """Write accuracies in percent; draw guessing where it is near, and name it where it is far off."""
+    percent_axis(axis)
+    chances, lowest = sorted({float(chance) for chance in table["chance"].dropna()}), table["accuracy"].min()
+    far = [f"{chance:.1%}" for chance in chances if lowest >= 2 * chance]
+    if far:
+        axis.set_ylabel(f"test accuracy (guessing: {', '.join(far)})")
+    for chance in (chance for chance in chances if lowest < 2 * chance):
+        guessing(axis, chance, f"guessing ({chance:.1%})")
+
+
+def costs(table: pd.DataFrame) -> Figure:
+    """Draw rounds and training-image passes needed to reach each sparsity; `table` is `report.rounds_table`."""
+    looks = looks_of(table["method"])
+    with canvas(2) as (figure, axes):
+        for axis, column, title in zip(
+            axes, ("rounds", "image_epochs"), ("Rounds", "Training images seen"), strict=True
+        ):
+            for method, rows in table.groupby("method", sort=False):
+                axis.plot(rows["at"], rows[column], label=arm_name(str(method)), **looks[str(method)])
+            axis.set(title=f"{title} to reach a sparsity", xlabel="sparsity", ylabel=title.lower())
+            axis.set_ylim(0)
+            axis.set_xticks(sorted(set(table["at"])), [f"{100 * at:.4g}%" for at in sorted(set(table["at"]))])
+        axes[0].legend(fontsize=9)
+    return figure
+
+
+def countings(table: pd.DataFrame) -> Figure:
+    """Draw sparsity over the rounds as two ways of counting give it; `table` has round, density and density_all."""
+    looks = {"density": line_look("colt"), "density_all": line_look("imp")}
+    words = {"density": "of prunable weights", "density_all": "of all weights, head and normalisation too"}
+    with canvas(size=(7.2, 3.6)) as (figure, axis):
+        for name, look in looks.items():
+            axis.plot(table["round"], 1 - table[name], label=words[name], **look)
+        axis.set(xlabel="round", ylabel="sparsity", title="The same tickets, two ways of counting")
+        axis.set_ylim(0, 1)
+        whole_numbers(axis)
+        percent_axis(axis)
+        axis.legend(fontsize=9, loc="lower right")
+    return figure
