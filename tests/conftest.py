@@ -2,8 +2,14 @@
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
+from waiting import Held
 
 import colt_core as cc
+
+# How long an example takes, or is thought out, says how busy the machine is and nothing of the code.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +57,17 @@ def folder(tmp_path_factory, mini):
             picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
             (picture.convert("L") if name == "bee" and i == 0 else picture).save(root / name / f"{i:02d}.png")
     return root
+
+
+@pytest.fixture
+def hold():
+    """Claim a training or a score of a store, so that nobody does it until it is let go; at the end all are."""
+    held = []
+
+    def claim(store, name):
+        held.append(Held(store, name))
+        return held[-1]
+
+    yield claim
+    for one in held:
+        one.let_go()

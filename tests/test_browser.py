@@ -18,6 +18,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from waiting import PATIENCE, trainings, wait_for
 
 import colt_core as cc
 from colt_core.studies.run import read_records
@@ -36,14 +37,13 @@ FLAGS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usa
 VIEWS = {"02_cycles": 2, "03_mask_overlap": 1, "05_tables": 1, "06_controls": 1, "app": 4}
 EXPLORED = "03_mask_overlap"
 SESSION = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session"
-PATIENCE = 1000 * int(os.environ.get("COLT_BROWSER_SECONDS", "120"))  # milliseconds
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A working folder: the notebooks without outputs on a small study, that study's store, JupyterLab's settings."""
     root = tmp_path_factory.mktemp("browser")
-    content = yaml.safe_load((Path(cc.__file__).parent / "studies" / "mini.yaml").read_text())
+    content = yaml.safe_load((Path(cc.__file__).parent / "studies" / "ready" / "mini.yaml").read_text())
     content["base"] |= {"dataset": "cifar10-mini:0-5", "target": 0.6, "scores": [0.5]}
     content["base"]["recipe"] = cc.Recipe.named("mini").changed(epochs=1).model_dump()
     content["transfer"] = {"among": ["cifar10-mini:0-2", "cifar10-mini:5-7"], "scores": [0.5]}
@@ -89,15 +89,9 @@ def served(place, command):
     with open(place / "server.log", "wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=place)
     try:
-        address = f"http://127.0.0.1:{port}"
-        for _ in range(600):
-            assert server.poll() is None, (place / "server.log").read_text()[-2000:]
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=30).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield address, token
+        wait_for(lambda: server.poll() is not None or answers(port))
+        assert server.poll() is None, (place / "server.log").read_text()[-2000:]
+        yield f"http://127.0.0.1:{port}", token
     finally:
         server.terminate()
         try:
@@ -105,6 +99,14 @@ def served(place, command):
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def answers(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=30).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +130,7 @@ def chromium():
 @pytest.fixture
 def page(chromium, request):
     found = chromium.new_page(viewport=SIZES["small"])
-    found.set_default_timeout(PATIENCE)
+    found.set_default_timeout(1000 * PATIENCE)
     yield found
     found.screenshot(path=SHOTS / f"last_{re.sub(r'[^a-z0-9]+', '_', request.node.name)}.png")
     found.close()
@@ -179,6 +181,19 @@ def says(view, text):
     view.locator(".colt-says", has_text=text).first.wait_for()
 
 
+def wait_until(page, what, told=str):
+    """Wait until something is so, while the page goes on."""
+    until = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < until, told()
+        page.wait_for_timeout(50)
+
+
+def wait_for_views(page, count):
+    """Wait until all views of a notebook are in the page: they come after their cells have run."""
+    page.wait_for_function("count => document.querySelectorAll('.colt-view').length === count", arg=count)
+
+
 def control(view, name):
     """Return a labelled control: a menu, a field, or the handle of a slider."""
     label = view.locator(f'.widget-label:text-is("{name}")').first
@@ -192,8 +207,7 @@ def control(view, name):
 def test_every_notebook_runs_in_jupyterlab_without_an_error(page, lab, name):
     open_notebook(page, lab, name)
     assert run_all(page) == ""
-    assert page.locator(".colt-view").count() == VIEWS.get(name, 0)
-    page.wait_for_timeout(500)
+    wait_for_views(page, VIEWS.get(name, 0))
     shoot(page, name)
 
 
@@ -215,27 +229,31 @@ def test_the_explorer_follows_sliders_table_and_keys(page, lab, place):
 
     open_notebook(page, lab, EXPLORED)
     assert run_all(page) == ""
-    assert page.locator(".colt-view").count() == VIEWS[EXPLORED]
+    wait_for_views(page, VIEWS[EXPLORED])
     shoot(page, EXPLORED)
     seen = view(page, "Mask explorer")
     pixels = lambda: seen.locator(".colt-picture img").first.evaluate("image => image.src")
     cell = lambda: seen.locator('.colt-table tr[aria-selected="true"] td').all_inner_texts()
+
+    def shows(number, layer):
+        count = f"{both(number, layer)[0]:,}"
+        wait_until(page, lambda: [cell()[i : i + 1] for i in (0, 4)] == [[layer], [count]], lambda: (count, cell()))
+        wait_until(page, lambda: alt(seen).startswith(layer) and f"in common {count}" in alt(seen), lambda: alt(seen))
+
     says(seen, "Round 1:")
-    assert cell()[0] == "conv1" and cell()[4] == f"{both(1, 'conv1')[0]:,}"
+    shows(1, "conv1")
     before = pixels()
     control(seen, "Layer").focus()
     page.keyboard.press("ArrowRight")
-    seen.locator('.colt-table tr[aria-selected="true"]', has_text="conv2").wait_for()
-    page.wait_for_function("old => document.querySelector('.colt-picture img').src !== old", arg=before)
-    assert cell()[4] == f"{both(1, 'conv2')[0]:,}" and f"in common {both(1, 'conv2')[0]:,}" in alt(seen)
+    shows(1, "conv2")
+    wait_until(page, lambda: pixels() != before)
     control(seen, "Round").focus()
     for number in range(2, last + 1):
         page.keyboard.press("ArrowRight")
         says(seen, f"Round {number}:")
-        assert cell()[4] == f"{both(number, 'conv2')[0]:,}"
+        shows(number, "conv2")
     seen.locator(".colt-table td", has_text="conv3").click()
-    page.wait_for_function("text => document.querySelector('.colt-picture img').alt.includes(text)", arg="conv3")
-    assert f"in common {both(last, 'conv3')[0]:,}" in alt(seen)
+    shows(last, "conv3")
     # A weight, by a click into the picture's middle, then by keys to the first row's second column.
     picture = seen.locator(".colt-picture").first
     picture.click()
@@ -243,8 +261,11 @@ def test_the_explorer_follows_sliders_table_and_keys(page, lab, place):
     page.wait_for_function("document.querySelectorAll('.colt-picture img')[1].alt.includes('theta0')")
     for _ in range(64):
         picture.press("ArrowUp")
-    picture.press("Home")
-    assert "conv3[0, " in _settled(history)
+    told = lambda: history.get_attribute("alt")
+    wait_until(page, lambda: "conv3[0, " in told(), told)
+    first = told()
+    picture.press("ArrowRight")
+    wait_until(page, lambda: "conv3[0, " in told() and told() != first, told)
     shoot(page, "explorer")
 
 
@@ -252,79 +273,77 @@ def alt(view):
     return view.locator(".colt-picture img").first.get_attribute("alt")
 
 
-def _settled(image):
-    """Return a picture's description when it has stopped changing."""
-    old = None
-    while (new := image.get_attribute("alt")) != old:
-        old = new
-        image.page.wait_for_timeout(700)
-    return new
-
-
 # --- the cockpit ---
 
 
-def test_the_cockpit_starts_pauses_continues_stops_and_is_found_again_after_a_restart(page, lab, place):
-    fields = {"network_args": {"width": 16}, "rate": 0.3, "target": 0.9, "seed": 5, "scores": None}
-    hash_ = cc.Experiment(**fields).hash
+def test_the_cockpit_starts_pauses_continues_stops_and_is_found_again_after_a_restart(page, lab, place, hold):
+    """The run comes to trainings that are held in the store, so that it is where the test looks, at any speed."""
+    recipe = cc.Recipe.named("mini").changed(epochs=1)
+    fields = {"dataset": "cifar10-mini:0-3", "network_args": {"width": 4}, "rate": 0.3, "target": 0.9, "seed": 5}
+    fields |= {"recipe": recipe.model_dump(), "scores": None}
+    experiment, store = cc.Experiment(**fields), place / "store"
+    found = trainings(experiment, place / "alone")
+    assert len(found) > 5, "there is no fifth round: make it longer"
+    second, fourth = (hold(store, found[number][0]) for number in (2, 4))
     # Its copies train in processes of their own, which pause and end with it.
     lines = ["import os", "import colt_core as cc", "os.environ['COLT_WORKERS'] = '2'"]
     code = "\n".join([*lines, f"cockpit = cc.widgets.cockpit(cc.Experiment(**{fields!r}))", "cockpit"])
     cells = [nbformat.v4.new_code_cell(code), nbformat.v4.new_code_cell('print("rounds", len(cockpit.rounds))')]
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), place / "notebooks" / "cockpit.ipynb")
-    records = lambda: [r for r in read_records(hash_, place / "store") if r["kind"] == "round"]
+    records = lambda: [r for r in read_records(experiment, store) if r["kind"] == "round"]
     open_notebook(page, lab, "cockpit")
     assert run_all(page) == ""
     seen = view(page, "Cycle cockpit")
     button = lambda name: seen.get_by_role("button", name=name)
+    disabled = lambda *names: wait_until(page, lambda: all(button(name).is_disabled() for name in names))
     says(seen, "Ready: nothing of this run is in the store.")
-    assert button("Pause").is_disabled() and button("Continue").is_disabled() and not records()
+    disabled("Pause", "Continue")
+    assert not records()
     button("Start").click()
     says(seen, "Running.")
     says(seen, "Round 1:")  # found and shown while it runs
+    disabled("Start", "Continue")
     button("Pause").press("Enter")
     says(seen, "Paused between two steps")
-    page.wait_for_timeout(500)
-    held = len(records())
-    page.wait_for_timeout(3000)
-    assert len(records()) == held >= 2
-    assert run_cell(page, 1) == f"rounds {held}"  # the kernel is free, and sees them
+    second.let_go()
+    wait_until(page, lambda: second.taken)  # it goes on to this training, and before its first step it is held
+    page.wait_for_timeout(1000)  # whatever is not held goes on meanwhile
+    assert second.taken and len(records()) == 2
+    run_cell(page, 1, "rounds 2")  # the kernel is free, and sees them
     button("Continue").click()
     says(seen, "Running.")
-    says(seen, f"Round {held}:")
+    says(seen, "Round 3:")
     button("Stop").click()
     says(seen, "Not finished: Continue goes on")
-    kept = len(records())
-    assert kept >= held + 1 and button("Pause").is_disabled()
+    disabled("Pause", "Stop")
+    assert len(records()) == 4
     page.get_by_role("menuitem", name="Kernel", exact=True).click()
     page.get_by_role("menuitem", name="Restart Kernel and Run All Cells…", exact=True).click()
     page.locator(".jp-Dialog .jp-mod-accept").click()
     page.wait_for_function(
         "text => [...document.querySelectorAll('.jp-OutputArea-output')].at(-1)?.textContent.includes(text)",
-        arg=f"rounds {kept}",
+        arg="rounds 4",
     )
+    fourth.let_go()
     seen = view(page, "Cycle cockpit")
     says(seen, "Not finished: Continue goes on")
     seen.get_by_role("button", name="Continue").click()
     says(seen, "Done: every round is in the store.")
     shoot(page, "cockpit")
-    done = cc.run(cc.Experiment(**fields), place / "alone")
-    assert done["density"].tolist() == [r["density"] for r in records()]
-    for path in (place / "alone" / hash_).glob("*.safetensors"):
-        assert path.read_bytes() == (place / "store" / hash_ / path.name).read_bytes()
+    assert len(records()) == len(found)
+    alone = sorted((place / "alone" / experiment.hash).glob("*.safetensors"))
+    assert len(alone) == len(found)
+    for path in alone:
+        assert path.read_bytes() == (store / experiment.hash / path.name).read_bytes()
 
 
-def run_cell(page, number):
-    """Run one cell and return what it prints."""
+def run_cell(page, number, text):
+    """Run one cell, and wait until it has printed a text."""
     cell = page.locator(".jp-CodeCell").nth(number)
     cell.locator(".cm-content").click()
     page.keyboard.press("Control+Enter")
-    page.wait_for_timeout(300)
-    cell.locator(".jp-InputPrompt", has_text="]").wait_for()
-    cell.locator(".jp-OutputArea-output pre").last.wait_for()
-    page.wait_for_timeout(500)
-    return cell.locator(".jp-OutputArea-output").last.inner_text().strip()
+    cell.locator(".jp-OutputArea-output", has_text=text).wait_for()
 
 
 # --- the comparison, what-if, and the page of all four ---

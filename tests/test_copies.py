@@ -4,14 +4,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
+from waiting import wait_for
 
 import colt_core as cc
 from colt_core.compute import copies, pool
 from colt_core.compute.copies import train_side_by_side
+from colt_core.files import is_alive
 from colt_core.training import Training
 
 
@@ -100,28 +101,25 @@ def test_a_worker_that_is_killed_is_one_line_and_the_next_call_starts_a_new_one(
         list(one.call("os:abort"))
 
 
-def test_a_worker_ends_with_its_parent_even_in_the_middle_of_a_call():
+def test_a_worker_ends_with_its_parent_even_in_the_middle_of_a_call(tmp_path):
     code = """
-import json, time
+import json, sys, time
 from colt_core.compute.pool import Worker
-one = Worker()
-call = json.dumps({"call": "subprocess:run", "arguments": {"args": ["sleep", "60"]}})
-one.process.stdin.write(call + chr(10))
+one, begun = Worker(), sys.argv[1]
+busy = ["sh", "-c", f"touch {begun}; while test -e {begun}; do sleep 0.1; done"]
+one.process.stdin.write(json.dumps({"call": "subprocess:run", "arguments": {"args": busy}}) + chr(10))
 one.process.stdin.flush()
 print(one.process.pid, flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+    begun, pipes = tmp_path / "begun", {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code, str(begun)], **pipes) as parent:
         child = int(parent.stdout.readline())
-        time.sleep(4)  # the worker has begun its call
+        wait_for(begun.exists)
+        assert is_alive(str(child))
         parent.kill()
-    for _ in range(100):
-        time.sleep(0.1)
-        try:
-            os.kill(child, 0)
-        except ProcessLookupError:
-            return
-    pytest.fail("the worker outlived its parent")
+    wait_for(lambda: not is_alive(str(child)), lambda: "the worker outlived its parent")
+    begun.unlink()
 
 
 def test_colt_workers_limits_the_processes_and_is_checked(monkeypatch, parts, recipe):

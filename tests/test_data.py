@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from waiting import PATIENCE
 
 import colt_core as cc
 from colt_core import data as datasets
@@ -77,7 +78,7 @@ def test_channel_statistics_are_those_of_the_training_pixels(mini):
 
 
 @given(st.integers(2, 12), st.integers(1, 12), st.sampled_from(["class", "random", "stratified"]), st.integers(0, 9))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_partitions_are_disjoint_and_cover_everything(classes, count, by, seed):
     images = numbered(120, classes)
     if by == "class" and count > classes:
@@ -474,7 +475,7 @@ def test_all_of_tinyimagenet_is_mapped_and_takes_little_memory(tmp_path):
         pytest.skip("only Linux tells what memory is a process's own")
     command = [sys.executable, "-c", textwrap.dedent(WHOLE_TINY)]
     environment = os.environ | {"COLT_DATA": str(tmp_path), "MALLOC_TRIM_THRESHOLD_": "0"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 500, f"{done.stdout} MiB beyond the mapped file"
 

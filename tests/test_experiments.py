@@ -2,10 +2,12 @@ import json
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 import torch
 import yaml
+from waiting import PATIENCE
 
 import colt_core as cc
 from colt_core import methods
@@ -244,6 +246,41 @@ def test_transfer_scores_on_the_other_data(make, tmp_path):
     assert score["scored_on"] == "cifar10-mini:0-1" and score["test_images"] == 400 and score["chance"] == 0.5
 
 
+@pytest.fixture
+def on_test_set(few, monkeypatch):
+    """Call it with a test set: from then on "cifar10-mini" is a few images, with that test set."""
+
+    def put(images):
+        monkeypatch.setattr(runs, "dataset_of", lambda name: replace(few, test=images))
+        runs._as_seen.cache_clear()
+        runs._prints.cache_clear()
+
+    yield put
+    runs._as_seen.cache_clear()
+    runs._prints.cache_clear()
+
+
+def test_the_test_set_touches_no_ticket_of_any_method_and_only_the_test_scores(make, few, on_test_set, tmp_path):
+    """The same test images as negatives, their labels shifted: all tickets are the same, byte for byte."""
+    recipe = make().recipe.changed(batch_size=24)
+    jobs = [make(dataset="cifar10-mini", method=name, recipe=recipe) for name in methods.METHODS]
+    jobs += [make(dataset="cifar10-mini", recipe=recipe.changed(epochs=3), early_bird={"delta": 0.9, "window": 1})]
+    negatives = replace(few.test, pixels=255 - few.test.images, rows=None, labels=(few.test.labels + 1) % 10)
+    for place, images in (("one", few.test), ("other", negatives)):
+        on_test_set(images)
+        cc.study(jobs, tmp_path / place, workers=1)
+    tested, seen = ("accuracy", "best_accuracy", "score_data"), []
+    for job in jobs:
+        (tickets, records), (others, changed) = (files(tmp_path / place, job) for place in ("one", "other"))
+        assert tickets == others and tickets
+        for one, other in zip(records, changed, strict=True):
+            assert {k: v for k, v in one.items() if k not in tested} == {
+                k: v for k, v in other.items() if k not in tested
+            }
+            seen += [(one["accuracy"], other["accuracy"])] if one["kind"] == "score" else []
+    assert len(seen) == len(jobs) - 1 and any(one != other for one, other in seen)
+
+
 # --- worker processes ---
 
 
@@ -264,7 +301,7 @@ def test_a_study_works_from_a_script_without_a_main_guard(make, tmp_path):
         print("rows", len(cc.study(jobs, {str(tmp_path)!r}, workers=2)))
     """
     command = [sys.executable, "-"]
-    done = subprocess.run(command, input=textwrap.dedent(code), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, input=textwrap.dedent(code), capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("rows ")
 

@@ -1,4 +1,6 @@
 import math
+from fractions import Fraction
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from torch.nn.utils import prune
 
 import colt_core as cc
 from colt_core import masks
+from colt_core.masks import prune as pruning
 
 
 def random_mask(seed, keep=0.5, shapes=((4, 3, 3, 3), (6, 4, 3, 3))):
@@ -81,12 +84,56 @@ def test_a_tiny_weight_is_not_gone_before_it_is_pruned():
 
 
 @given(mask_strategy, st.floats(0, 1), st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_magnitude_yields_a_subset_of_the_exact_size(mask, rate, seed):
     weights = {n: torch.randn(m.shape, generator=torch.Generator().manual_seed(seed)) for n, m in mask.items()}
     pruned = masks.magnitude(weights, mask, rate)
     assert masks.count(masks.difference(pruned, mask)) == 0
     assert masks.count(pruned) == masks.count(mask) - round(rate * masks.count(mask))
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that says it lies on an accelerator, so that what is done there is done here."""
+
+    device = torch.device("cuda")
+
+
+FINITE = st.one_of(
+    st.floats(width=32, allow_nan=False, allow_infinity=False),
+    st.sampled_from([0.0, -0.0, 1.0, -1.0, 3.4e38, -3.4e38, 1e-45]),  # equal ones, too
+)
+GONE = st.one_of(FINITE, st.sampled_from([math.nan, math.inf, -math.inf]))
+SCORED = st.lists(  # layers, each a list of: kept, its score, the score that it has if it is gone
+    st.lists(st.tuples(st.booleans(), FINITE, GONE), min_size=1, max_size=12), min_size=1, max_size=3
+)
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+@pytest.mark.parametrize("where", ["numpy's selection", "kthvalue"])
+@given(layers=SCORED, rate=st.floats(0, 1))
+@settings(max_examples=150)
+def test_of_any_scores_the_lowest_of_the_kept_are_lost_the_first_of_equals_first(where, scope, layers, rate):
+    """What is gone stays gone, whatever scores, negative ones too, and those of what is gone itself, may say."""
+    mask = {str(i): torch.tensor([[kept for kept, _, _ in layer]]) for i, layer in enumerate(layers)}
+    scores = {str(i): torch.tensor([[s if kept else g for kept, s, g in layer]]) for i, layer in enumerate(layers)}
+    with pytest.MonkeyPatch.context() as patch:
+        if where == "kthvalue":
+            real = pruning._smallest
+            patch.setattr(pruning, "_smallest", lambda pool, rank: real(pool.as_subclass(Elsewhere), rank))
+        pruned = masks.prune_lowest(scores, mask, rate, scope)
+    for names in [list(mask)] if scope == "global" else [[name] for name in mask]:
+        flat = [torch.cat([m[name].flatten() for name in names]).tolist() for m in (mask, scores, pruned)]
+        before, values, after = flat
+        alive = [i for i, kept in enumerate(before) if kept]
+        lost = sorted(alive, key=lambda i: (values[i], i))[: round(rate * len(alive))]
+        assert [i for i, kept in enumerate(after) if kept] == [i for i in alive if i not in lost]
+
+
+def test_both_ways_to_select_are_called_each_on_its_device(monkeypatch):
+    pool = torch.tensor([3.0, -1.0, 2.0])
+    assert pruning._smallest(pool, 2) == pruning._smallest(pool.as_subclass(Elsewhere), 2) == 2
+    monkeypatch.setattr(np, "partition", lambda *_: pytest.fail("NumPy has no part of an accelerator's tensors"))
+    assert pruning._smallest(pool.as_subclass(Elsewhere), 1) == -1
 
 
 @pytest.mark.parametrize(
@@ -110,7 +157,7 @@ def test_magnitude_refuses_bad_input_in_one_line(change, message):
 
 
 @given(mask_strategy, mask_strategy, mask_strategy)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_overlap_and_union_are_a_lattice(a, b, c):
     assert equal(masks.overlap(a, b, c), masks.overlap(masks.overlap(c, a), b))
     assert equal(masks.union(a, b, c), masks.union(c, masks.union(b, a)))
@@ -120,7 +167,7 @@ def test_overlap_and_union_are_a_lattice(a, b, c):
 
 
 @given(mask_strategy, mask_strategy)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_core_and_specialists_make_up_the_union(a, b):
     core, mine, yours = masks.overlap(a, b), masks.difference(a, b), masks.difference(b, a)
     assert equal(masks.union(core, mine, yours), masks.union(a, b))
@@ -130,7 +177,7 @@ def test_core_and_specialists_make_up_the_union(a, b):
 
 
 @given(mask_strategy, mask_strategy, mask_strategy)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_vote_runs_from_union_to_overlap(a, b, c):
     assert equal(masks.vote(a, b, c, least=1), masks.union(a, b, c))
     assert equal(masks.vote(a, b, c, least=3), masks.overlap(a, b, c))
@@ -169,19 +216,73 @@ def test_the_highest_reachable_sparsity_is_where_pruning_stops():
 # --- chance ---
 
 
-def test_chance_is_what_random_masks_of_these_layer_densities_give():
-    a, b, within = random_mask(1, 0.3), random_mask(2, 0.7), random_mask(3, 0.8)
-    a, b = masks.overlap(a, within), masks.overlap(b, within)
-    rng, values = np.random.default_rng(0), []
-    for _ in range(400):
-        both = either = 0
-        for name in a:
-            alive = int(within[name].sum())
-            first = rng.permutation(alive) < int(a[name].sum())
-            second = rng.permutation(alive) < int(b[name].sum())
-            both, either = both + (first & second).sum(), either + (first | second).sum()
-        values.append(both / either)
-    assert masks.chance(a, b, within=within) == pytest.approx(np.mean(values), abs=4 * np.std(values) / 20)
+def pruned_from_one(count, seed=1):
+    """Some masks of different densities, layer by layer, and the mask that they were all pruned from."""
+    within = random_mask(seed, 0.8)
+    keep = [0.3, 0.7, 0.5, 0.9, 0.6][:count]
+    return [masks.overlap(random_mask(seed + i, share), within) for i, share in enumerate(keep, 1)], within
+
+
+@pytest.mark.parametrize("copies", [2, 3, 5])
+def test_chance_is_what_random_masks_of_these_layer_densities_give(copies):
+    """By Monte Carlo: each mask's kept weights are dealt anew within every layer, among those alive."""
+    found, within = pruned_from_one(copies)
+    rng, counts = np.random.default_rng(0), []
+    for _ in range(2000):
+        drawn = [[rng.permutation(int(within[n].sum())) < int(m[n].sum()) for m in found] for n in within]
+        counts.append([sum(how(layer, 0).sum() for layer in drawn) for how in (np.all, np.any)])
+    both, either = np.array(counts, dtype=float).T
+    ratio = both.mean() / either.mean()
+    error = np.std(both - ratio * either) / either.mean() / math.sqrt(len(both))
+    assert masks.chance(*found, within=within) == pytest.approx(ratio, abs=4 * error)
+    assert error < 0.02 * ratio, "the estimate is too rough to tell anything"
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.lists(st.integers(0, 4), min_size=4, max_size=4)), min_size=1,
+                max_size=3), st.integers(2, 4))  # fmt: skip
+@settings(max_examples=40)
+def test_chance_is_the_mean_over_every_way_to_deal_the_kept_weights(layers, copies):
+    """Exactly, for layers so small that all masks with these counts can be written down."""
+    both = either = Fraction(0)
+    given_masks = [{} for _ in range(copies)]
+    for number, (size, kept) in enumerate(layers):
+        kept = [min(count, size) for count in kept[:copies]]
+        for mask, count in zip(given_masks, kept, strict=True):
+            mask[str(number)] = torch.arange(size) < count
+        ways = list(product(*(map(set, combinations(range(size), count)) for count in kept)))
+        both += Fraction(sum(len(set.intersection(*way)) for way in ways), len(ways))
+        either += Fraction(sum(len(set.union(*way)) for way in ways), len(ways))
+    assert masks.chance(*given_masks) == pytest.approx(float(both / either) if either else 1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("copies", [3, 4])
+def test_the_overlap_of_three_masks_or_more_is_what_counting_gives(copies):
+    found, within = pruned_from_one(copies, seed=20)
+    rng = torch.Generator().manual_seed(9)
+    theta0 = {name: torch.randn(kept.shape, generator=rng) for name, kept in within.items()}
+    combined = masks.vote(*found, least=copies - 1)
+    overlap = masks.Overlap.of(found, within, combined, theta0)
+    flat = lambda mask: np.concatenate([kept.numpy().ravel() for kept in mask.values()])
+    alive, stack, weights = flat(within), np.stack([flat(mask) for mask in found]), np.abs(flat(theta0))
+    assert overlap.jaccard == stack.all(0).sum() / stack.any(0).sum()
+    assert overlap.keep == flat(combined).sum() / alive.sum()
+    assert overlap.chance == masks.chance(*found, within=within) != overlap.chance_global
+    share = [mask.sum() / alive.sum() for mask in stack]
+    every, none = np.prod(share), np.prod([1 - part for part in share])
+    assert overlap.chance_global == pytest.approx(every / (1 - none))
+    kappas, inherited = [], []
+    for a, b in combinations(stack[:, alive], 2):
+        expected = a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean())
+        kappas.append(((a == b).mean() - expected) / (1 - expected))
+    for mask in stack:
+        largest = np.zeros_like(alive)
+        largest[np.argsort(np.where(alive, weights, -1))[-mask.sum() :]] = True
+        inherited.append((mask & largest).sum() / (mask | largest).sum())
+    assert overlap.kappa == pytest.approx(np.mean(kappas)) and overlap.inherited == pytest.approx(np.mean(inherited))
+    tables = [masks.by_layer(a, b, within) for a, b in combinations(found, 2)]
+    for row in overlap.layers:
+        for name in ("alive", "a", "b", "both", "expected", "jaccard", "chance", "z", "kappa"):
+            assert row[name] == pytest.approx(np.mean([table.loc[row["layer"], name] for table in tables]))
 
 
 @pytest.mark.parametrize("k", [0.85, 0.8, 0.7])

@@ -111,7 +111,7 @@ def test_a_caller_may_stop_a_finder_at_any_round(network, parts, recipe):
     finder.close()
 
 
-def test_the_test_set_and_validation_never_touch_a_ticket(network, few, parts, recipe, colt_rounds):
+def test_validation_never_touches_a_ticket(network, few, parts, recipe, colt_rounds):
     held_out = cc.partition(few.validation, 2)
     wrong = [replace(images, labels=images.labels.flip(0)) for images in held_out]
     for validation in (held_out, wrong):

@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from colt_core import report
+import colt_core as cc
+from colt_core import plots, report
+from colt_core.cli import main
+from colt_core.report.statistics import noncentrality, paired_tests
+
+ROOT = Path(__file__).parent.parent
 
 
 def records(seeds=3):
@@ -82,21 +88,10 @@ def test_rounds_and_cost_to_a_sparsity():
 
 
 def test_paired_differences_take_out_what_the_seed_shares():
-    found = report.paired(records(), "colt", "imp", [0.5])
-    row = found[found["at"] == 0.5].iloc[0]
+    row = report.compare(records(), "colt", "imp", [0.5]).iloc[0]
     # colt at round 1, imp at round 4: 0.8 - 0.02 - (0.8 - 0.08 + 0.05) = 0.01 for every seed.
     assert row["difference"] == pytest.approx(0.01) and row["half_width"] == pytest.approx(0, abs=1e-9)
-    assert "better" in report.verdict(found, "COLT", "IMP")[0]
-
-
-def test_the_verdict_says_when_seeds_are_too_few_or_noise_too_large():
-    unsure = pd.DataFrame(
-        [{"at": 0.9, "difference": -0.01, "half_width": 0.03, "seeds": 3, "sparsity": 0.93, "other_sparsity": 0.9}]
-    )
-    single = unsure.assign(half_width=math.nan, seeds=1)
-    assert "no difference that these seeds can show" in report.verdict(unsure, "A", "B")[0]
-    assert "too few for an interval" in report.verdict(single, "A", "B")[0]
-    assert "worse" in report.verdict(unsure.assign(half_width=0.001), "A", "B")[0]
+    assert report.verdict(row) == "better"
 
 
 def test_the_papers_table_is_written_as_csv_markdown_and_latex(tmp_path):
@@ -138,7 +133,7 @@ def test_arms_name_the_settings_in_which_experiments_of_a_method_differ():
     assert set(table["method"]) == {"colt (parts 2)", "colt (parts 3)", "imp"} and set(table["seeds"]) == {3}
     assert set(report.rounds_table(both, [0.5])["method"]) == {"colt (parts 2)", "colt (parts 3)", "imp"}
     assert len(report.paper_table(both, [0.5])) == 3
-    assert report.paired(both, "colt (parts 2)", "colt (parts 3)", [0.5])["difference"].tolist() == [0]
+    assert report.compare(both, "colt (parts 2)", "colt (parts 3)", [0.5])["difference"].tolist() == [0]
 
 
 def test_arms_open_up_recipes_and_network_arguments_and_name_what_is_missing():
@@ -208,7 +203,7 @@ def test_compare_is_scipys_paired_t_test_with_holm_over_the_sparsities():
     for row, test in zip(table.itertuples(), tests, strict=True):
         low, high = test.confidence_interval(0.95)
         assert (row.difference - row.half_width, row.difference + row.half_width) == pytest.approx((low, high))
-        assert row.low <= row.difference <= row.high and row.seeds == 5
+        assert row.seeds == 5
         assert len(row.experiments.split()) == 10 and "colt0" in row.experiments
 
 
@@ -227,15 +222,16 @@ def test_equivalence_is_two_one_sided_t_tests():
     st.floats(1e-6, 1e-4),
 )
 def test_tiny_differences_are_equivalent_and_large_ones_never(values, scale):
-    found = report._statistics([[scale * v for v in values], [0.5 + scale * v for v in values]], 0.01, 0.95)
+    found = paired_tests([[scale * v for v in values], [0.5 + scale * v for v in values]], 0.01, 0.95)
     assert found["equivalent"].tolist() == [True, False]
-    assert np.isfinite(np.concatenate([found[name] for name in ("low", "high", "p", "detectable")])).all()
+    assert np.isfinite(np.concatenate([found[name] for name in ("p", "detectable")])).all()
+    assert np.isfinite(found["low"]).all() == (len(values) >= 6)
 
 
 def test_no_spread_at_all_is_no_accident_and_no_warning():
-    found = report._statistics([[0.0] * 3, [0.02] * 3, [0.01] * 3], 0.01, 0.95)
-    assert found["p"].tolist() == [1, 0, 0] and found["equivalent"].tolist() == [True, False, False]
-    assert found["detectable"].tolist() == [0, 0, 0] and found["low"].tolist() == [0, 0.02, 0.01]
+    found = paired_tests([[0.0] * 3, [0.02] * 3, [0.01] * 3, [0.02] * 6], 0.01, 0.95)
+    assert found["p"].tolist() == [1, 0, 0, 0] and found["equivalent"].tolist() == [True, False, False, False]
+    assert found["detectable"].tolist() == [0, 0, 0, 0] and found["low"][3] == 0.02
 
 
 def test_with_fewer_than_three_seeds_a_comparison_is_a_point():
@@ -250,19 +246,28 @@ def test_with_fewer_than_three_seeds_a_comparison_is_a_point():
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_the_detectable_difference_is_found_four_times_in_five(seeds):
-    true = report._noncentrality(seeds, 0.95) / math.sqrt(seeds)  # for a standard deviation of 1
+    true = noncentrality(seeds, 0.95) / math.sqrt(seeds)  # for a standard deviation of 1
     draws = np.random.default_rng(0).normal(true, 1, (20_000, seeds))
     assert np.mean(stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.012)
 
 
 def test_the_bootstrap_interval_is_scipys_and_the_same_each_time():
-    values = [0.40, 0.46, 0.43, 0.41]
+    values = [0.40, 0.46, 0.43, 0.41, 0.44, 0.39]
     found = report.summary(values)
-    assert found == report.summary(values) and found["seeds"] == 4
+    assert found == report.summary(values) and found["seeds"] == 6
     drawn = stats.bootstrap((values,), np.mean, method="BCa", random_state=np.random.default_rng(1))
     assert (found["low"], found["high"]) == pytest.approx(tuple(drawn.confidence_interval), abs=0.003)
     assert (found["mean"], found["half_width"]) == report.interval(values)
-    assert math.isnan(report.summary(values[:2])["low"]) and report.summary([0.4] * 3)["high"] == pytest.approx(0.4)
+    assert report.summary([0.4] * 6)["high"] == pytest.approx(0.4)
+
+
+def test_below_six_seeds_there_is_no_bootstrap_interval_but_one_of_student():
+    five = report.summary([0.40, 0.46, 0.43, 0.41, 0.44])
+    assert math.isnan(five["low"]) and math.isnan(five["high"]) and five["half_width"] > 0
+    for seeds, told in ((5, False), (6, True)):
+        row = report.compare(noisy(seeds), "colt", "imp", [0.5]).iloc[0]
+        assert np.isfinite([row["low"], row["high"]]).tolist() == [told, told] and row["half_width"] > 0
+        assert not told or row["low"] <= row["difference"] <= row["high"]
 
 
 def test_holm_keeps_order_and_passes_over_what_is_missing():
@@ -300,24 +305,18 @@ def test_the_conclusion_names_worse_better_equivalent_and_undecided():
     )
 
 
-def test_a_decision_in_a_word_or_two_and_a_difference_in_points():
+def test_a_verdict_in_a_word_or_two_and_a_difference_in_points():
     row = SimpleNamespace(difference=-0.02, half_width=0.01, p_holm=0.01, equivalent=False)
-    told = lambda **fields: report.decided(SimpleNamespace(**(vars(row) | fields)))
+    told = lambda **fields: report.verdict(SimpleNamespace(**(vars(row) | fields)))
     assert [told(), told(difference=0.02), told(p_holm=0.06)] == ["worse", "better", "undecided"]
     assert [told(equivalent=True), told(equivalent=True, p_holm=0.06)] == ["worse, yet equivalent", "equivalent"]
     assert told(half_width=math.nan, p_holm=math.nan) == "too few seeds"
+    assert [told(higher_is_better=False), told(higher_is_better=math.nan)] == ["better", "worse"]
     assert [report.spread(-0.0136, 0.004), report.spread(0.0136)] == ["-1.4 ± 0.4", "+1.4"]
     assert [report.points(0.01), report.points(0.005)] == ["1 point", "0.5 points"]
 
 
 # --- rounds, cost, area ------------------------------------------------------------------------------------------
-
-
-def test_accuracy_at_equal_numbers_of_rounds():
-    table = report.at_rounds(records(), [2, 4]).set_index(["method", "rounds"])
-    assert table.loc[("colt", 2), "sparsity"] == pytest.approx(0.75)
-    assert table.loc[("imp", 4), "accuracy"] == pytest.approx(0.8 - 4 / 50 + 0.05 + 0.01)
-    assert ("dense", 2) not in table.index
 
 
 def test_at_an_equal_cost_the_last_affordable_round_counts():
@@ -479,11 +478,10 @@ def test_without_intervals_gains_are_points_and_the_sentences_say_so():
 def test_every_table_and_sentence_tells_the_number_of_training_images():
     frame = records().assign(train_images=18_000)
     tables = [report.accuracy_table(frame, [0.5]), report.compare(frame, "colt", "imp", [0.5])]
-    tables += [report.reach(frame, [0.5]), report.area(frame, 0.5, 0.7), report.at_rounds(frame, [2])]
+    tables += [report.reach(frame, [0.5]), report.area(frame, 0.5, 0.7), report.at_costs(frame, [450])]
     assert all((table["train_images"] == 18_000).all() and len(table) for table in tables)
     assert (report.paper_table(frame, [0.5])["training images"] == 18_000).all()
     assert report.conclusion(tables[1], "A", "B")[0].startswith("d (18,000 training images): A (50.0% sparse)")
-    assert report.verdict(tables[1], "A", "B")[0].startswith("d (18,000 training images): A (50.0% sparse)")
 
 
 def test_the_seeds_needed_are_those_whose_power_is_eighty_percent():
@@ -520,8 +518,6 @@ def test_gains_pair_arms_by_their_settings_not_by_their_names():
 
 
 def test_two_arms_are_kept_apart_and_no_figure_mixes_them():
-    from colt_core import plots
-
     frame = carried_records().assign(parts=2)
     tickets = frame["method"] == "colt"
     other = frame[frame["method"] != "dense"]
@@ -562,3 +558,211 @@ def test_over_all_sparsities_is_one_paired_test_of_each_seeds_mean():
     assert row["p"] == pytest.approx(stats.ttest_1samp(means, 0).pvalue) and row["seeds"] == 3
     lost = (frame["method"] == "imp") & (frame["seed"] == 0) & (frame["round"] == 6) & (frame["kind"] == "score")
     assert report.over_sparsities(frame[~lost], "colt", "imp", [0.5, 0.7])["seeds"].tolist() == [2]
+
+
+# --- one verdict -------------------------------------------------------------------------------------------------
+
+SMALL = cc.Study.named("small").each()[0]  # its first piece, conv3
+
+
+@pytest.fixture(scope="module")
+def answered():
+    return report.answer(ROOT / "results", ["small", "world"])
+
+
+@pytest.fixture(scope="module")
+def small():
+    """The records of small's own arms, as notebooks 05 and 06 have those of their study."""
+    found = report.load(ROOT / "results" / "small" / "store")
+    return found[found["experiment"].isin([experiment.hash for experiment in SMALL.experiments()])]
+
+
+def verdicts(table, other):
+    rows = table[(table["method"] == "colt") & (table["other"] == other)]
+    return dict(zip(rows["at"], rows["verdict"], strict=True)), dict(zip(rows["at"], rows["p_holm"], strict=True))
+
+
+@pytest.mark.parametrize("other", ["dense", "imp", "matched", "union", "random"])
+def test_one_comparison_has_one_verdict_wherever_it_is_shown(small, answered, other, tmp_path, capsys):
+    levels = SMALL.levels
+    words, p = verdicts(report.against(small, "colt", [other], levels), other)
+    assert list(words) == levels and set(p.values()) - {1.0}
+    compared = report.compare(small, "colt", other, levels)
+    assert [report.verdict(row) for row in compared.itertuples()] == list(words.values())
+    shown = report.tables(records=small, sparsities=levels)["compare"]
+    assert verdicts(shown, other) == (words, pytest.approx(p))
+    mine = answered.by_sparsity("small", "conv3", "cifar10")
+    mine = mine.assign(verdict=[report.verdict(row) for row in mine.itertuples()])
+    assert verdicts(mine, other) == (words, pytest.approx(p))
+    for at, line in zip(levels, report.conclusion(compared, "A", "B"), strict=True):
+        assert line.split(": ")[-1].startswith(words[at].split(", ")[0])
+    if other == "imp":  # the command line, once
+        store = str(ROOT / "results" / "small" / "store")
+        assert main(["table", "small", "--piece", "conv3", "--store", store, "--out", str(tmp_path)]) == 0
+        assert verdicts(pd.read_csv(tmp_path / "compare.csv"), other) == (words, pytest.approx(p))
+        assert "| verdict" in capsys.readouterr().out
+
+
+def test_the_family_of_a_pair_is_the_studys_own_sparsities():
+    frame = noisy()
+    three, two = (report.compare(frame, "colt", "imp", levels) for levels in ([0.5, 0.7, 0.9], [0.7, 0.9]))
+    assert three["p"].tolist()[1:] == two["p"].tolist()
+    assert three["p_holm"].iloc[2] == pytest.approx(1.5 * two["p_holm"].iloc[1]), "the least of three, not of two"
+    several = report.against(frame, "colt", ["imp", "dense", "union"], [0.5, 0.7, 0.9])
+    assert several["p_holm"].tolist()[:3] == three["p_holm"].tolist(), "of one pair, whatever stands beside it"
+    assert list(dict.fromkeys(several["other"])) == ["imp", "dense"], "an arm that is not there is passed over"
+    with pytest.raises(ValueError, match="no scores of 'union' here; there are: dense, colt, imp"):
+        report.against(frame, "colt", ["union"], [0.5])
+
+
+# --- the answer --------------------------------------------------------------------------------------------------
+
+
+def test_the_answer_from_the_reference_runs_is_the_committed_one(answered):
+    committed = pd.read_csv(ROOT / "figures" / "00_answer.csv")
+    found = answered.table
+    assert found.columns[1:].tolist() == committed.columns[1:].tolist()
+    assert found.to_numpy().tolist() == committed.to_numpy().tolist()
+    claims = pd.read_csv(ROOT / "figures" / "00_claims.csv")
+    pd.testing.assert_frame_equal(
+        answered.claims[["difference", "p_holm", "rounds", "seeds needed"]].astype(float),
+        claims[["difference", "p_holm", "rounds", "seeds needed"]],
+    )
+
+
+def test_the_means_of_the_answer_are_corrected_over_the_controls_of_their_claim(answered):
+    whole = answered.differences[answered.differences["whole"]].set_index(["study", "network", "scored_on", "other"])
+    for at in {key[:3] for key in whole.index}:
+        for family in (["dense", "imp", "matched"], ["oneshot", "union", "consensus", "random", "reinit"]):
+            rows = whole.loc[[(*at, other) for other in family if (*at, other) in whole.index]]
+            assert rows["p_holm"].tolist() == pytest.approx(report.holm(rows["p"]).tolist(), nan_ok=True)
+
+
+def test_the_answer_reads_its_own_tables_aloud(answered):
+    assert len(answered.say_agreement()) == len(answered.agreement[["dataset", "network"]].drop_duplicates())
+    assert len(answered.say_accuracy()) == int(answered.differences["whole"].sum())
+    assert len(answered.say_rounds()) == len(answered.rounds)
+    dense = next(line for line in answered.say_accuracy() if "conv3 (small)" in line and "against dense" in line)
+    assert dense.endswith("-7.7 ± 1.5 points over 3 seeds: worse")
+    assert any("IMP at COLT's rate 10.0" in line for line in answered.say_rounds())
+    assert answered.say_evidence()[1].endswith("resnet18, mobilenetv2")
+    down = [line for line in answered.say_transfer() if not line.startswith("mean over all pairs")]
+    assert {line.split("ticket of ")[1].split(" ")[0] for line in down} == {"cifar100", "tinyimagenet"}
+
+
+def test_an_answer_without_any_store_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ValueError, match=r"^no store of small in .*$"):
+        report.answer(tmp_path, ["small"])
+
+
+# --- other metrics and methods -----------------------------------------------------------------------------------
+
+
+def errors(frame, spread=0.0):
+    """The same records as of a study whose metric is an error: the lower the better, and nobody knows chance."""
+    named = frame.rename(columns={"accuracy": "mse"}).assign(chance=None)
+    scores = named["kind"] == "score"
+    named = named.assign(metric=np.where(scores, "mse", None), higher_is_better=np.where(scores, False, None))
+    return named.assign(mse=named["mse"] + np.random.default_rng(0).normal(0, 1e-3, len(named)))
+
+
+def test_where_lower_is_better_a_negative_difference_is_better():
+    frame = errors(records(5))
+    table = report.compare(frame, "colt", "imp", [0.9])
+    row = table.iloc[0]
+    assert row["difference"] > 0 and row["p_holm"] < 0.05 and report.verdict(row) == "worse"
+    turned = report.compare(frame, "imp", "colt", [0.9])
+    assert turned["difference"].iloc[0] < 0 and report.verdict(turned.iloc[0]) == "better"
+    said = report.conclusion(turned, "IMP", "COLT")[0]
+    assert said.endswith("mse over 5 seeds: better") and "points" not in said
+    plain = report.compare(frame.drop(columns=["metric", "higher_is_better"]).rename(columns={"mse": "accuracy"}),
+                           "imp", "colt", [0.9])  # fmt: skip
+    assert report.verdict(plain.iloc[0]) == "worse" and set(table) - set(plain) == {"metric", "higher_is_better"}
+
+
+def test_tables_of_another_metric_have_its_name_and_direction():
+    frame = errors(records())
+    table = report.accuracy_table(frame, [0.5, 0.7])
+    assert "mse" in table and "accuracy" not in table and table["chance"].isna().all()
+    assert set(table["metric"]) == {"mse"} and set(table["higher_is_better"]) == {False}
+    plain = report.accuracy_table(records(), [0.5, 0.7])
+    assert "metric" not in plain and table["mse"].tolist() == pytest.approx(plain["accuracy"].tolist(), abs=0.01)
+    assert "%" not in report.paper_table(frame, [0.5])["50% sparse"].str.cat()
+    assert report.paper_table(frame, [0.5])["dense"].iloc[0].startswith("0.9")
+    assert "mse" in report.area(frame, 0.5, 0.7) and "mse" in report.at_costs(frame, [450])
+    assert "mse" in report.transfers(errors(carried_records()), [0.5])
+    gains = report.transfer_gains(errors(carried_records()), [0.5]).set_index(["source", "against"])
+    assert gains.loc[("all", "own"), "difference"] == pytest.approx(-0.03, abs=2e-3)
+    assert report.verdict(gains.loc[("all", "own")]) == "better"
+
+
+def test_a_mixture_of_metrics_is_refused_in_one_line_and_kept_apart_by_the_tables():
+    both = pd.concat([records(), errors(records())], ignore_index=True)
+    both.loc[both["metric"].eq("mse"), "scored_by"] = "mse, own head"
+    for make in (report.accuracy_table, report.paper_table, lambda r, at: report.compare(r, "colt", "imp", at)):
+        with pytest.raises(ValueError, match="^the records mix the metrics accuracy and mse; choose among them first$"):
+            make(both, [0.5])
+    found = report.tables(records=both.drop_duplicates(["experiment", "kind", "round", "metric"]), sparsities=[0.5])
+    assert {name.split("-")[0] for name in found} == {"accuracy", "mse", "area", "compare", "reach"}
+    compared = found["compare"].set_index(["metric", "method", "other"])
+    assert len(compared) == 4 and compared.index.get_level_values("metric").isna().sum() == 2
+    area = found["area"]
+    assert (area["accuracy"].isna() == area["mse"].notna()).all()
+
+
+def test_figures_name_the_metric_and_draw_no_guessing_where_nobody_knows_it():
+    figure = plots.accuracy_sparsity(report.accuracy_table(errors(records()), [0.5, 0.7]))
+    axis = figure.axes[0]
+    assert axis.get_ylabel() == "test mse" and axis.get_title(loc="left").startswith("mse of tickets")
+    assert "%" not in "".join(label.get_text() for label in axis.get_yticklabels())
+    assert not axis.texts and "guessing" not in figure.legends[0].get_title().get_text()
+    every = plots.tickets(report.scored(errors(records()))).axes[0]
+    assert every.get_ylabel() == "test mse" and not every.texts
+    moved = errors(carried_records())
+    panels = plots.transfer(report.transfers(moved, [0.5]), report.transfer_gains(moved, [0.5])).axes
+    assert panels[0].get_title(loc="left").startswith("mse,")
+    assert panels[1].get_title(loc="left").startswith("difference against")
+
+
+def test_two_ways_of_scoring_never_meet_in_one_mean():
+    scores = records().query("kind == 'score' and method == 'colt'")
+    again = scores.assign(scored_by="own head", accuracy=scores["accuracy"] - 0.1)
+    table = report.accuracy_table(pd.concat([records(), again], ignore_index=True), [0.5]).set_index(["method", "at"])
+    plain = report.accuracy_table(records(), [0.5]).set_index(["method", "at"])["accuracy"]
+    assert table.loc[("colt", 0.5), "accuracy"] == pytest.approx(plain["colt", 0.5])
+    assert table.loc[("colt scored by own head", 0.5), "accuracy"] == pytest.approx(plain["colt", 0.5] - 0.1)
+    alone = records().assign(scored_by=lambda r: np.where(r["kind"] == "score", "own head", None))
+    assert set(report.accuracy_table(alone, [0.5])["method"]) == {"dense", "colt", "imp"}, "told only where it varies"
+    both = pd.concat([records(), again], ignore_index=True)
+    assert set(report.at_costs(both, [450])["method"]) == {"colt", "imp", "colt scored by own head"}
+    compared = report.tables(records=both, sparsities=[0.5])["compare"]
+    assert set(compared["method"]) == {"colt"}, "no control was scored as the other arm is"
+
+
+def test_methods_that_this_process_does_not_know_stay_in_the_tables():
+    frame = records()
+    foreign = frame[frame["method"] == "imp"]
+    both = [frame]
+    for name in ("somebody.elses:FINDER", "forgotten"):
+        both.append(foreign.assign(method=name, experiment=name + foreign["experiment"]))
+    found = report.tables(records=pd.concat(both, ignore_index=True), sparsities=[0.5])
+    assert {"somebody.elses:FINDER", "forgotten"} <= set(found["reach"]["method"]), "they count as trained in rounds"
+    assert {"somebody.elses:FINDER", "forgotten"} <= set(next(iter(found.values()))["method"])
+    assert not {"somebody.elses:FINDER", "forgotten"} & {*found["compare"]["method"], *found["compare"]["other"]}
+    assert (
+        report.called("forgotten (parts 2)") == "forgotten (parts 2)"
+        and report.called("imp (rate 1)") == "IMP (rate 1)"
+    )
+
+
+def test_options_of_methods_tell_arms_apart_as_old_records_do_and_new_ones():
+    colt = records().query("method == 'colt'").assign(method="consensus")
+    new = [variant(colt, options=json.dumps({"pooling": name})) for name in ("smallest", "mean")]
+    assert set(report.arms(pd.concat(new))["arm"]) == {"consensus (pooling smallest)", "consensus (pooling mean)"}
+    old = [variant(colt, pooling="mean"), variant(colt, pooling=None)]
+    assert set(report.arms(pd.concat(old))["arm"]) == {"consensus (pooling mean)", "consensus (pooling default)"}
+    same = [variant(colt, pooling="mean"), colt.assign(options=json.dumps({"pooling": "mean"}), seed=colt["seed"] + 9)]
+    assert set(report.arms(pd.concat(same))["arm"]) == {"consensus"}
+    taught = [colt, variant(colt, objective=json.dumps({"name": "kd", "temperature": 2.0}))]
+    assert set(report.arms(pd.concat(taught))["arm"]) == {
+        "consensus (objective cross-entropy)", "consensus (objective kd, temperature 2)"}  # fmt: skip

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from waiting import PATIENCE
 
 import colt_core as cc
 from colt_core.compute.checkpoints import Checkpoint, kept
@@ -45,41 +46,56 @@ def described(*jobs):
     return json.dumps([job.model_dump(mode="json") for job in jobs])
 
 
-# Forks children that have everything imported, and kills them: at a random moment, or around the n-th time that a file
-# is brought to the disk (a checkpoint, a ticket, a score, a record).
+# Forks children that have everything imported, and kills them: a moment after a step chosen at random, or around the
+# n-th time that a file is brought to the disk (a checkpoint, a ticket, a score, a record). Both count what has been
+# done, so a fast machine gets no further between two kills than a slow one; a moment is less than two steps' time.
 KILLS = """
-    import json, os, random, signal, sys, time
+    import json, os, random, signal, sys, threading, time
     import colt_core as cc
+    from colt_core.training import Trainer
     store, jobs, kills = sys.argv[1], [cc.Experiment(**job) for job in json.loads(sys.argv[2])], int(sys.argv[3])
     chance, killed, moment = random.Random(int(sys.argv[4])), 0, 0
 
-    def work(number, after):
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def die_around(number, after):
         real, count = os.fsync, [0]
         def fsync(file):
             count[0] += 1
-            if count[0] == number:
-                if after:
-                    real(file)
-                os.kill(os.getpid(), signal.SIGKILL)
+            if count[0] == number and not after:
+                die()
             real(file)
-        if number:
-            os.fsync = fsync
-        os.environ["COLT_WORKERS"] = "2" if moment % 4 == 0 else "1"  # copies in processes of their own, or not
+            if count[0] == number:
+                die()
+        os.fsync = fsync
+
+    def die_after(number, later):
+        real, count = Trainer._step, [0]
+        def step(*arguments):
+            count[0] += 1
+            begun = time.perf_counter()
+            done = real(*arguments)
+            if count[0] == number:
+                threading.Timer(later * (time.perf_counter() - begun), die).start()
+            return done
+        Trainer._step = step
+
+    def work(workers):
+        os.environ["COLT_WORKERS"] = workers
         for job in jobs:
             cc.run(job, store, device="cpu")
         os._exit(0)
 
     while True:
         moment += 1
-        last = killed >= kills
-        number = 0 if last or moment % 2 else chance.randint(1, 6)
-        after = chance.random() < 0.5
+        by_file, number = moment % 2 == 0, chance.randint(1, 6) if moment % 2 == 0 else chance.randint(1, 40)
+        after, later = chance.random() < 0.5, 2 * chance.random()
         child = os.fork()
         if not child:
-            work(number, after)
-        if not number and not last:
-            time.sleep(chance.uniform(0.02, 0.3))
-            os.kill(child, signal.SIGKILL)
+            if killed < kills:
+                die_around(number, after) if by_file else die_after(number, later)
+            work("2" if moment % 4 == 0 else "1")  # copies in processes of their own, or not
         _, status = os.waitpid(child, 0)
         killed += os.WIFSIGNALED(status)
         if not os.WIFSIGNALED(status):
@@ -90,17 +106,20 @@ KILLS = """
 
 
 def test_killed_twenty_times_a_run_ends_with_the_same_bytes(make, tmp_path):
+    seed = int(os.environ.get("COLT_KILL_SEED") or random.randrange(10**6))
+    again = f"COLT_KILL_SEED={seed} kills at the same steps and files"
+    print(again)
     jobs = [make(), make(method="matched"), make(early_bird=cc.EarlyBird(delta=0.4, window=1)), make(method="random")]
     jobs += [make(method="imp", seed=1), make(seed=1, rewind=9), make(method="consensus")]
-    process = script(KILLS, tmp_path / "killed", described(*jobs), 20, random.randrange(10**6))
+    process = script(KILLS, tmp_path / "killed", described(*jobs), 20, seed)
     cc.study(jobs, tmp_path / "whole", workers=1, device="cpu")
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    assert int(out) >= 20, "the runs ended before twenty kills: make them longer"
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, f"{again}: {err}"
+    assert int(out) >= 20, f"the runs ended before twenty kills, make them longer; {again}"
     for job in jobs:
-        assert left(tmp_path / "killed", job) == left(tmp_path / "whole", job)
+        assert left(tmp_path / "killed", job) == left(tmp_path / "whole", job), again
     forgotten = [p.name for p in (tmp_path / "killed").rglob("*") if p.name.endswith((".claim", ".epoch"))]
-    assert not forgotten
+    assert not forgotten, again
 
 
 STEPS = """
@@ -122,7 +141,7 @@ def test_two_processes_that_race_for_one_experiment_share_its_trainings(make, tm
     job = make()
     alone = script(STEPS, tmp_path / "alone", described(job), COLT_WORKERS="1")
     race = [script(STEPS, tmp_path / "race", described(job), COLT_WORKERS="1") for _ in range(2)]
-    steps = [int(process.communicate(timeout=120)[0]) for process in (alone, *race)]
+    steps = [int(process.communicate(timeout=PATIENCE)[0]) for process in (alone, *race)]
     assert sum(steps[1:]) == steps[0], "no step is done twice"
     assert left(tmp_path / "race", job) == left(tmp_path / "alone", job)
     lines = (tmp_path / "race" / job.hash / "records.jsonl").read_text().splitlines()
@@ -137,7 +156,7 @@ def test_two_studies_on_one_store_do_the_work_once(make, tmp_path):
     )
     both = [script(code, tmp_path / "both", described(*jobs), COLT_WORKERS="1") for _ in range(2)]
     alone = script(code, tmp_path / "alone", described(*jobs), COLT_WORKERS="1")
-    steps = [int(process.communicate(timeout=120)[0]) for process in (alone, *both)]
+    steps = [int(process.communicate(timeout=PATIENCE)[0]) for process in (alone, *both)]
     assert sum(steps[1:]) == steps[0]
     for job in jobs:
         assert left(tmp_path / "both", job) == left(tmp_path / "alone", job)
@@ -244,7 +263,7 @@ FULL = """
 def test_a_disk_that_fills_is_one_clear_line_and_nothing_is_lost(make, tmp_path, limit):
     pytest.importorskip("resource", reason="no file size limits on this system")
     job = make()
-    out, err = script(FULL, tmp_path / "full", described(job), limit, COLT_WORKERS="1").communicate(timeout=60)
+    out, err = script(FULL, tmp_path / "full", described(job), limit, COLT_WORKERS="1").communicate(timeout=PATIENCE)
     assert "cannot be written" in out and len(out.splitlines()) == 1, (out, err)
     assert not list((tmp_path / "full").rglob("*.part"))
     cc.run(job, tmp_path / "full")

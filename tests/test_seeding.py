@@ -1,3 +1,6 @@
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -29,3 +32,47 @@ def test_global_state_is_put_back_even_after_an_error():
         torch.rand(5)
         raise RuntimeError("stop")
     assert torch.equal(state, torch.random.get_rng_state()) and torch.get_num_threads() == threads
+
+
+@pytest.fixture
+def backends(monkeypatch):
+    """Stand-ins for PyTorch's switches, and for CUDA's own random state."""
+    fake = SimpleNamespace(
+        cudnn=SimpleNamespace(deterministic=False, benchmark=True, conv=SimpleNamespace(fp32_precision="none")),
+        cuda=SimpleNamespace(matmul=SimpleNamespace(fp32_precision="bf16x3")),
+    )
+    monkeypatch.setattr(torch, "backends", fake)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: nullcontext(fake.__dict__.update(forked=devices)))
+    return fake
+
+
+def rounding(backends):
+    return [backends.cudnn.conv.fp32_precision, backends.cuda.matmul.fp32_precision]
+
+
+@pytest.mark.parametrize(("tf32", "within"), [(True, "tf32"), (False, "ieee")])
+@pytest.mark.parametrize("fails", [False, True])
+def test_cuda_rounds_to_tf32_where_it_is_asked_to_and_its_switches_are_put_back(backends, tf32, within, fails):
+    device = torch.device("cuda:1")
+    with pytest.raises(KeyError) if fails else nullcontext(), reproducible(device, 1, tf32=tf32):
+        assert rounding(backends) == [within, within] and backends.forked == [device]
+        assert backends.cudnn.deterministic and not backends.cudnn.benchmark
+        if fails:
+            raise KeyError
+    assert rounding(backends) == ["none", "bf16x3"]
+    assert not backends.cudnn.deterministic and backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_on_the_cpu_no_rounding_is_touched(backends, tf32):
+    with reproducible(torch.device("cpu"), 1, tf32=tf32):
+        assert rounding(backends) == ["none", "bf16x3"] and backends.forked == []
+    assert rounding(backends) == ["none", "bf16x3"]
+
+
+def test_pytorch_has_the_switches_that_are_set():
+    for switch in (torch.backends.cudnn.conv, torch.backends.cuda.matmul):
+        before = switch.fp32_precision
+        for value in ("tf32", "ieee", before):
+            switch.fp32_precision = value
+            assert switch.fp32_precision == value

@@ -3,11 +3,14 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
+from waiting import PATIENCE, wait_for
 
 import colt_core as cc
+from colt_core.compute import claims
 from colt_core.compute.store import Store
 from colt_core.studies.run import read_records
 
@@ -95,50 +98,63 @@ def test_a_claim_is_held_by_one_and_free_afterwards(store):
         assert mine
 
 
-def test_a_claim_gives_signs_of_life(store, monkeypatch):
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock by which claims expire, which only waiting moves on."""
+
+    class Clock(SimpleNamespace):
+        def sleep(self, seconds):
+            self.now += seconds
+
+    found = Clock(now=0.0, time=time.time, monotonic=lambda: found.now)
+    monkeypatch.setattr(claims, "time", found)
+    return found
+
+
+def test_a_claim_gives_signs_of_life(store, monkeypatch, clock):
     monkeypatch.setenv("COLT_CLAIM_SECONDS", "0.6")
     with store.claim("x"):
-        first = store.holder("x")["beat"]
-        time.sleep(0.5)
-        assert store.holder("x")["beat"] > first
-        time.sleep(0.7)
+        for _ in range(3):
+            beat = store.holder("x")["beat"]
+            wait_for(lambda beat=beat: store.holder("x")["beat"] > beat)
+            clock.now += 0.5
         assert store.holder("x") is not None
+    assert store.read("x.claim") is None
     time.sleep(0.2)
     assert store.read("x.claim") is None, "no sign of life after the end"
 
 
-def test_a_dead_processs_claim_on_this_machine_is_void_at_once(tmp_path):
+def test_a_dead_processs_claim_on_this_machine_is_void_at_once(tmp_path, clock):
     code = (
         "import sys, os, signal, colt_core as cc\n"
         "with cc.open_store(sys.argv[1]).claim('x'): os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     assert (tmp_path / "x.claim").exists()
-    begun = time.monotonic()
-    with Store(tmp_path).claim("x") as mine:
-        assert mine and time.monotonic() - begun < 1
+    with Store(tmp_path).claim("x", until=lambda: False) as mine:
+        assert mine and clock.now == 0
     assert not list(tmp_path.iterdir())
 
 
-def test_a_silent_claim_of_another_machine_expires_and_a_living_one_does_not(store, monkeypatch):
+def test_a_silent_claim_of_another_machine_expires_and_a_living_one_does_not(store, monkeypatch, clock):
     monkeypatch.setenv("COLT_CLAIM_SECONDS", "0.4")
     other = {"host": "elsewhere", "pid": 1, "token": "t", "beat": 0}
     store.write("x.claim", json.dumps(other))
     for beat in range(1, 6):
         with store.claim("x") as mine:
             assert not mine
-        time.sleep(0.2)
+        clock.now += 0.3
         store.write("x.claim", json.dumps(other | {"beat": beat}))
-    begun = time.monotonic()
+    begun = clock.now
     with store.claim("x", until=lambda: False) as mine:
-        assert mine and 0.2 < time.monotonic() - begun < 5
+        assert mine and 0.4 < clock.now - begun < 0.6
 
 
-def test_a_damaged_claim_expires_too(store, monkeypatch):
+def test_a_damaged_claim_expires_too(store, monkeypatch, clock):
     monkeypatch.setenv("COLT_CLAIM_SECONDS", "0.2")
     store.write("x.claim", b"\x00\x00")
     with store.claim("x", until=lambda: False) as mine:
-        assert mine
+        assert mine and 0.2 < clock.now < 0.4
 
 
 def test_of_many_processes_one_holds_a_claim_at_a_time(tmp_path):
@@ -153,7 +169,7 @@ def test_of_many_processes_one_holds_a_claim_at_a_time(tmp_path):
     )
     (tmp_path / "number").write_text("0")
     crowd = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(3)]
-    assert [process.wait(timeout=60) for process in crowd] == [0, 0, 0]
+    assert [process.wait(timeout=PATIENCE) for process in crowd] == [0, 0, 0]
     assert (tmp_path / "number").read_text() == "30"
 
 

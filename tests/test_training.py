@@ -267,6 +267,28 @@ def test_a_network_learns(mini):
     assert history.images == 2 * len(mini.train)
 
 
+def test_tf32_on_the_cpu_is_float32_to_the_last_bit(few, recipe):
+    copies = [cc.build("conv3", 10, seed=0, width=4) for _ in range(2)]
+    histories = [
+        cc.train(copy, few.train, recipe.changed(precision=name), validation=few.validation, device="cpu")
+        for copy, name in zip(copies, ("float32", "tf32"), strict=True)
+    ]
+    assert same(state(copies[0]), state(copies[1])) and histories[0].epochs == histories[1].epochs
+
+
+@pytest.mark.parametrize(("precision", "low"), [("float32", False), ("tf32", True), ("bfloat16", True)])
+def test_a_recipe_of_lower_precision_lets_the_device_round(network, few, recipe, monkeypatch, precision, low):
+    asked, real = [], loop.reproducible
+
+    def spy(device, seed, threads=1, tf32=False):
+        asked.append(tf32)
+        return real(device, seed, threads, tf32)
+
+    monkeypatch.setattr(loop, "reproducible", spy)
+    cc.train(network, few.train, recipe.changed(precision=precision, epochs=2), device="cpu")
+    assert asked == [low, low]
+
+
 def test_bfloat16_keeps_weights_in_float32(network, few, recipe):
     cc.train(network, few.train, recipe.changed(precision="bfloat16"))
     assert all(p.dtype == torch.float32 for p in network.parameters())

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
+from waiting import PATIENCE
 
 import colt_core as cc
 from colt_core import workbook
@@ -28,7 +29,7 @@ def call(*arguments, folder):
         str(folder),
         *arguments,
     ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=400)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def tiny(tmp_path, monkeypatch, mini):
 
 def test_a_batch_of_data_sets_and_seeds_is_run_headless_and_brought_together(tmp_path, monkeypatch, capsys, tiny):
     """The last notebook of the spine on a smaller study: two data sets, one of 64 pixels, two seeds, one table."""
-    content = yaml.safe_load((Path(cc.__file__).parent / "studies" / "mini.yaml").read_text())
+    content = yaml.safe_load((Path(cc.__file__).parent / "studies" / "ready" / "mini.yaml").read_text())
     content["base"] |= {"network_args": {"width": 4}, "rate": 0.4, "target": 0.5, "scores": [0.5]}
     content["methods"]["imp"] = {"rate": 0.4}
     content["base"]["recipe"] = {

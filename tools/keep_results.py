@@ -38,12 +38,11 @@ def main(name: str, store: Path, records_alone: bool) -> None:
     records = pd.DataFrame([r for e in begun for r in read_records(e, store)])
     own = records[records["experiment"].isin([e.hash for e in grid])]
     own = own[own["scored_on"].isna() | (own["scored_on"] == own["dataset"])]
-    tables = {}
+    tables = []
     for piece in study.each():
         jobs = [*piece.experiments(), *(piece.transfers() if piece.transfer else ())]
         mine = records[records["experiment"].isin([e.hash for e in jobs])]
-        for table_name, table in cc.report.tables(records=mine, sparsities=piece.levels).items():
-            tables.setdefault(table_name, []).append(table)
+        tables.append(cc.report.tables(records=mine, sparsities=piece.levels))
         mine, base = own[own["experiment"].isin([e.hash for e in jobs])], jobs[0]
         for (dataset, network), rows in mine.groupby(["dataset", "network"], sort=False):
             if records_alone or not len(table := cc.report.accuracy_table(rows, piece.levels)):
@@ -56,8 +55,7 @@ def main(name: str, store: Path, records_alone: bool) -> None:
             epochs = f"{base.recipe.epochs} epochs a training"
             title = f"{name}: {named} on {dataset},\n{images:,.0f} training images, {epochs}"
             cc.plots.save(cc.plots.accuracy_sparsity(table, title), figure, table)
-    for table_name, parts in tables.items():
-        cc.report.save(pd.concat(parts, ignore_index=True), out, table_name)
+    cc.report.joined(tables, out)
     for piece in (piece for piece in study.each() if piece.transfer):
         mine = records[records["experiment"].isin([e.hash for e in piece.transfers()])]
         table, gains = (f(mine, piece.carried_scores) for f in (cc.report.transfers, cc.report.transfer_gains))

@@ -1,0 +1,56 @@
+"""From records to tables in the paper's shape, with intervals over seeds; to verdicts; to Markdown, LaTeX and CSV."""
+
+from .accuracy import accuracy_table, area, at_sparsities, paper_table
+from .agreement import overlaps
+from .answer import Answer, answer
+from .arms import arms, called, load, metric_of, scored
+from .compare import against, compare, conclusion, over_sparsities, verdict
+from .cost import at_costs, reach, rounds_table
+from .statistics import holm, interval, seeds_needed, summary
+from .tables import LEVELS, joined, save, tables
+from .transfer import AGAINST, transfer_conclusion, transfer_gains, transfers
+from .verdicts import verdicts
+from .words import count_seeds, level, percent, points, sized, spread, written
+
+__all__ = [
+    "AGAINST",
+    "LEVELS",
+    "Answer",
+    "accuracy_table",
+    "against",
+    "answer",
+    "area",
+    "arms",
+    "at_costs",
+    "at_sparsities",
+    "called",
+    "compare",
+    "conclusion",
+    "count_seeds",
+    "holm",
+    "interval",
+    "joined",
+    "level",
+    "load",
+    "metric_of",
+    "over_sparsities",
+    "overlaps",
+    "paper_table",
+    "percent",
+    "points",
+    "reach",
+    "rounds_table",
+    "save",
+    "scored",
+    "seeds_needed",
+    "sized",
+    "spread",
+    "summary",
+    "tables",
+    "transfer_conclusion",
+    "transfer_gains",
+    "transfers",
+    "verdict",
+    "verdicts",
+    "written",
+]

@@ -1,0 +1,194 @@
+"""The records of experiments, and which of them are one arm: they differ in nothing but the seed."""
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from ..compute.store import open_store
+from ..methods import Look, Method, method_of
+from ..studies.experiment import NESTED, SETTINGS, settings_in
+from ..studies.run import Place, read_records
+from .words import ACCURACY
+
+IDENTITY = ["experiment", "dataset", "network", "method"]
+SETTING = ["scored_on", "network", "method"]
+DETAILED = ("network_args", "recipe")  # their fields are many: in an arm's name they stand last
+UNSET = {"early_bird": "no", "official": "no", "objective": "cross-entropy"}  # of the others "default" is told
+
+Settings = tuple[dict[str, Any], dict[str, Any]]  # an experiment's settings by name, and the fields of nested ones
+
+
+def load(store: Place = None) -> pd.DataFrame:
+    """Return every record of a store, a row each (`kind` "round" or "score"); empty where there is none."""
+    place = open_store(store)
+    folders = dict.fromkeys(name.split("/")[0] for name in place.names("*/record*.jsonl"))
+    return pd.DataFrame([record for folder in folders for record in read_records(folder, place)])
+
+
+# --- what records say of methods and metrics ---------------------------------------------------------------------
+
+
+def facts(method: str) -> Method:
+    """Return a method's record; one that this process does not know trains in rounds, and is no control."""
+    try:
+        return method_of(method)
+    except ValueError:
+        return Method(method, "unknown here", find=lambda setting: iter(()), look=Look(method))
+
+
+def called(arm: str) -> str:
+    """Return an arm as sentences and figures call it: its method's name there, what is in its brackets as it is."""
+    plain = arm.split(" ")[0]
+    return facts(plain).look.name + arm[len(plain) :]
+
+
+def metric_of(records: pd.DataFrame) -> tuple[str, bool]:
+    """Return the metric of some records' scores, or of a table made of them: its name, and whether higher is better.
+
+    Raises
+    ------
+    ValueError
+        If they mix several.
+    """
+    scores = records[records["kind"] == "score"] if "kind" in records else records
+    if "metric" not in scores or not len(scores):
+        return ACCURACY, True
+    names = sorted(set(metrics(scores)))
+    if len(names) > 1:
+        raise ValueError(f"the records mix the metrics {' and '.join(names)}; choose among them first")
+    return names[0], names[0] == ACCURACY or bool(scores["higher_is_better"].iloc[0])
+
+
+def metrics(records: pd.DataFrame) -> pd.Series:
+    """Return each record's metric: accuracy where none is named."""
+    if "metric" not in records:
+        return pd.Series(ACCURACY, records.index)
+    return records["metric"].astype(object).where(records["metric"].notna(), ACCURACY)
+
+
+def marked(table: pd.DataFrame, metric: str, higher_is_better: bool) -> pd.DataFrame:
+    """Return a table that says its metric and direction, where that is not accuracy."""
+    return table if metric == ACCURACY else table.assign(metric=metric, higher_is_better=higher_is_better)
+
+
+# --- arms --------------------------------------------------------------------------------------------------------
+
+
+def arms(records: pd.DataFrame) -> pd.DataFrame:
+    """Return the records with a column `arm`: the method, in brackets the settings in which its experiments differ.
+
+    Settings count that differ, the seed apart, between experiments of one data set, network and method within these
+    records: "colt (parts 3)". Of recipes, network arguments and early-bird stopping the fields that differ are named.
+    Where scores were made in several ways, the way is told, "colt scored by own head"; and a score on another data set,
+    "colt from cifar100", where the same arm of another source stands there.
+    """
+    named = records.assign(arm=_names(records))
+    if "scored_on" not in named:
+        return named.assign(scored_on=None)
+    scores = named["kind"] == "score"
+    if "scored_by" in named and named.loc[scores, "scored_by"].nunique(dropna=False) > 1:
+        told = scores & named["scored_by"].notna()
+        named.loc[told, "arm"] += " scored by " + named.loc[told, "scored_by"]
+    foreign = named["scored_on"].notna() & (named["scored_on"] != named["dataset"])
+    if foreign.any():
+        foreign &= named.groupby(["scored_on", "network", "arm"])["dataset"].transform("nunique") > 1
+        named.loc[foreign, "arm"] += " from " + named.loc[foreign, "dataset"]
+    return named
+
+
+def _names(records: pd.DataFrame) -> list[str]:
+    """Return each record's arm by its experiment's settings alone."""
+    known = [name for name in dict.fromkeys((*IDENTITY, *SETTINGS)) if name in records and name != "seed"]
+    groups: dict[tuple[str, ...], dict[str, Settings]] = {}
+    for row in records[known].drop_duplicates().to_dict("records"):
+        group = groups.setdefault(tuple(row[name] for name in IDENTITY[1:]), {})
+        group[row["experiment"]] = _settings(row)
+    names = {}
+    for key, group in groups.items():
+        for experiment, name in _apart(key[-1], group).items():
+            names[(experiment, *key)] = name
+    return [names[key] for key in records[IDENTITY].itertuples(index=False, name=None)]
+
+
+def _settings(row: dict[str, Any]) -> Settings:
+    """Return an experiment's settings by name, and apart from them the fields of those that are descriptions."""
+    told: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
+    for name, value in settings_in(row).items():
+        if name in IDENTITY:
+            continue
+        if name in DETAILED:
+            fields |= value
+        elif name in NESTED:
+            told[name] = value.get("name", "yes")
+            fields = {k: v for k, v in value.items() if k != "name"} | fields
+        else:
+            told[name] = value
+    return told, fields
+
+
+def _apart(method: str, group: dict[str, Settings]) -> dict[str, str]:
+    """Name the experiments of a group by what sets them apart."""
+    settings = _varied([told for told, _ in group.values()])
+    fields = _varied([own for _, own in group.values()])
+    names = {}
+    for experiment, (told, own) in group.items():
+        texts = [f"{n} {_text(told.get(n, UNSET.get(n, 'default')))}" for n in sorted(settings, key=_place)]
+        texts += [f"{name} {_text(value)}" for name, value in own.items() if name in fields]
+        names[experiment] = f"{method} ({', '.join(texts)})" if texts else method
+    return names
+
+
+def _varied(several: list[dict[str, Any]]) -> set[str]:
+    """Return the names whose values differ between some dicts."""
+    names = {name for one in several for name in one}
+    return {name for name in names if any(one.get(name) != several[0].get(name) for one in several)}
+
+
+def _place(setting: str) -> tuple[int, str]:
+    """Return where a setting stands in an arm's name: as in `SETTINGS`, a method's own options at their place."""
+    return SETTINGS.index(setting if setting in SETTINGS else "options"), setting
+
+
+def _text(value: Any) -> str:
+    """Return a setting as an arm's name has it."""
+    if isinstance(value, list | dict):
+        return json.dumps(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# --- scores ------------------------------------------------------------------------------------------------------
+
+
+def scored(records: pd.DataFrame) -> pd.DataFrame:
+    """Return every score, a row each, with the columns `arm` (see `arms`) and `sparsity`."""
+    named = arms(records)
+    scores = named[named["kind"] == "score"]
+    return scores.assign(sparsity=1 - scores["density"]).reset_index(drop=True)
+
+
+def scores_by_arm(records: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores of one metric, `method` the arm, `finder` the plain method, one experiment an arm and seed.
+
+    Raises
+    ------
+    ValueError
+        If the records mix metrics, or several experiments of one data set, network, arm and seed.
+    """
+    scores = scored(records)
+    metric_of(scores)
+    scores = scores.assign(finder=scores["method"], method=scores["arm"])
+    if "chance" in scores:
+        scores = scores.assign(chance=scores["chance"].astype(float))  # None: nobody can say
+    mixed = scores.groupby([*SETTING, "seed"])["experiment"].nunique()
+    if (mixed > 1).any():
+        scored_on, network, method, seed = mixed.idxmax()
+        what = f"{mixed.max()} experiments of {method} with {network} on {scored_on}, seed {seed}"
+        raise ValueError(f"the records mix {what}; choose among them first, a table takes one a seed")
+    return scores
+
+
+def hashes(*experiments: Any) -> str:
+    """Return the experiments behind a row, each once."""
+    return " ".join(dict.fromkeys(name for several in experiments for name in several))

@@ -1,0 +1,167 @@
+"""Every table that a store has the records for, and how tables are written: Markdown, LaTeX and CSV."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..files import write_text
+from ..studies.run import Place
+from ..training import RECIPES
+from .accuracy import all_areas, in_papers_shape, mean_scores, scores_at
+from .arms import facts, load, metrics, scores_by_arm
+from .compare import differences, with_verdicts
+from .cost import reach
+from .transfer import SHARED, source_by_target, told
+
+LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)  # where no study says which
+ORDER = ("colt", "matched", "imp", "random", "union", "dense")  # of controls in tables; others stand behind
+BULKY = ("pruned", "accuracies", "curves", "curve", "epochs_saved", "overlap", "score_data")
+
+
+def tables(
+    store: Place = None,
+    records: pd.DataFrame | None = None,
+    out: str | Path | None = None,
+    sparsities: Iterable[float] = LEVELS,
+    margin: float = 0.01,
+) -> dict[str, pd.DataFrame]:
+    """Return every table that a store has the records for; with `out`, save each there under its name.
+
+    Experiments of different recipes or network arguments, and scores of different metrics, never meet in a mean or a
+    difference. The sparsities of a pair are one family of tests: give a study's own `levels` for its records.
+
+    Returns
+    -------
+    dict
+        "accuracy-<recipe>" (or another metric): `paper_table`; "reach"; "compare": COLT and other contenders against
+        the controls, with the verdict; "area": over the sparsities that all runs of a cell cover; "transfer": source
+        (rows) by target (columns). Those without rows are left out.
+    """
+    records = (load(store) if records is None else records).drop(columns=list(BULKY), errors="ignore")
+    pieces: dict[str, list[pd.DataFrame]] = {}
+    if len(records):
+        lacking = {name: "{}" for name in ("recipe", "network_args") if name not in records}
+        groups = records.assign(**lacking).groupby(["recipe", "network_args"], sort=False)
+        for (recipe, arguments), group in groups:
+            about = {"recipe": _recipe_name(str(recipe)), "network_args": arguments}
+            for name, table in _tables(group, about["recipe"], list(sparsities), margin):
+                pieces.setdefault(name, []).append(pd.DataFrame(about, index=table.index).join(table))
+    return joined([{name: pd.concat(several, ignore_index=True) for name, several in pieces.items()}], out)
+
+
+def joined(several: Iterable[dict[str, pd.DataFrame]], out: str | Path | None = None) -> dict[str, pd.DataFrame]:
+    """Return the tables of several calls of `tables`, of a study's pieces say, one below the other; save them."""
+    pieces: dict[str, list[pd.DataFrame]] = {}
+    for found in several:
+        for name, table in found.items():
+            pieces.setdefault(name, []).append(table)
+    whole = {name: pd.concat(parts, ignore_index=True) for name, parts in sorted(pieces.items())}
+    if out:
+        for name, table in whole.items():
+            save(table, str(out), name)
+    return whole
+
+
+@lru_cache(maxsize=256)
+def _recipe_name(text: str) -> str:
+    """Return a ready recipe's name, else a short hash of the recipe."""
+    ready = {json.dumps(recipe.model_dump(mode="json"), sort_keys=True): name for name, recipe in RECIPES.items()}
+    return ready.get(text) or f"recipe-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def _tables(
+    records: pd.DataFrame, recipe: str, sparsities: list[float], margin: float
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield names and tables of records of one recipe and network."""
+    spent = reach(records, sparsities)
+    if len(spent):
+        yield "reach", spent
+    scores, named = records["kind"] == "score", metrics(records)
+    for metric in named[scores].unique():
+        rows = records[~scores | (named == metric)]
+        for name, table in _of_one_metric(rows, sparsities, margin):
+            yield f"{metric}-{recipe}" if name == "means" else name, table
+
+
+def _of_one_metric(records: pd.DataFrame, sparsities: list[float], margin: float) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the tables that rest on scores."""
+    scores = scores_by_arm(records)
+    table = scores_at(scores, records, sparsities)
+    if len(table):
+        yield "means", in_papers_shape(mean_scores(table), sparsities)
+    compared = differences(table, _controls(table), margin, 0.95)
+    if len(compared):
+        yield "compare", with_verdicts(compared)
+    areas = all_areas(scores)
+    if len(areas):
+        yield "area", areas
+    if (table["scored_on"] != table["dataset"]).any():
+        yield "transfer", source_by_target(table)
+
+
+# --- whom a ticket is held against -------------------------------------------------------------------------------
+
+
+def _controls(table: pd.DataFrame) -> pd.DataFrame:
+    """Pair each arm of a contender (COLT, consensus) with the control of each kind that is most alike."""
+    rows = []
+    for (scored_on, network), cell in table.groupby(["scored_on", "network"], sort=False):
+        one = cell.drop_duplicates("method").to_dict("records")
+        kinds = sorted({row["finder"] for row in one if facts(row["finder"]).control}, key=_place)
+        for mine in (row for row in one if facts(row["finder"]).contender):
+            for kind in (kind for kind in kinds if kind != mine["finder"]):
+                other = _control(mine, [row for row in one if row["finder"] == kind])
+                if other is not None:
+                    rows.append((scored_on, network, mine["method"], other))
+    return pd.DataFrame(rows, columns=["scored_on", "network", "method", "other"], dtype=object)
+
+
+def _place(control: str) -> tuple[int, str]:
+    return ORDER.index(control) if control in ORDER else len(ORDER), control
+
+
+def _control(mine: dict[str, Any], others: list[dict[str, Any]]) -> str | None:
+    """Return the arm of one kind that shares most settings; one that follows COLT must share all of COLT's."""
+
+    def alike(row: dict[str, Any]) -> int:
+        return sum(told(mine.get(name)) == told(row.get(name)) for name in SHARED)
+
+    def same(row: dict[str, Any], name: str) -> bool:
+        return told(mine.get(name)) == told(row.get(name))
+
+    others = [row for row in others if same(row, "scored_by") and _beside(row, mine)]
+    switched = [row for row in others if same(row, "official")]
+    if others and others[0]["finder"] == "dense" and switched:
+        others = switched
+    fitting = [row for row in others if _free(row["finder"]) or alike(row) == len(SHARED)]
+    return str(max(fitting, key=alike)["method"]) if fitting else None
+
+
+def _beside(row: dict[str, Any], mine: dict[str, Any]) -> bool:
+    """Tell whether a control was found on the same data; the dense network may be the target's too."""
+    places = {mine["dataset"], mine["scored_on"]} if row["finder"] == "dense" else {mine["dataset"]}
+    return row["dataset"] in places
+
+
+def _free(finder: str) -> bool:
+    """Tell whether a control goes its own way, so that it need not share COLT's settings; COLT itself must."""
+    method = facts(finder)
+    return method.follows is None and method.trains != "copies"
+
+
+# --- written -----------------------------------------------------------------------------------------------------
+
+
+def save(table: pd.DataFrame, folder: str | Path, name: str) -> list[Path]:
+    """Write a table as CSV, Markdown and LaTeX, each whole or not at all; return the paths."""
+    forms = {
+        "csv": table.to_csv(index=False),
+        "md": table.to_markdown(index=False) + "\n",
+        "tex": table.to_latex(index=False, escape=True),
+    }
+    return [write_text(Path(folder) / f"{name}.{ending}", text) for ending, text in forms.items()]
