@@ -23,11 +23,11 @@ import torch
 import usual
 
 import colt_core as cc
-from colt_core import masks, training
+from colt_core import masks
 from colt_core.compute.pool import cores, stop_idle
 from colt_core.data.augmentation import normalise
 from colt_core.models import forward_flops
-from colt_core.training import keeping_memory
+from colt_core.training import Trainer, Training, keeping_memory
 
 CPU = torch.device("cpu")
 # name: arguments of build, images of a short run (several seconds the usual way)
@@ -99,19 +99,17 @@ def masked_step(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[Ro
             network = network_of(name).to(memory_format=torch.channels_last).train()
             dense = masks.dense(dict(network.named_parameters()), cc.prunable(network))
             mask = masks.random_like(masks.magnitude(dict(network.named_parameters()), dense, share), torch.Generator())
-            keep = training._MaskedWeights(network, mask if share else None)
-            sides.append((network, keep, training._optimizer(slow, network)))
+            sides.append(Trainer(network, Training(batch, slow, mask if share else None), CPU))
 
-        def ours(side: Any = sides[0], steps: int = steps, batch: Any = (pixels, labels)) -> None:
-            for _ in range(steps):
-                training._step(side[0], *batch, RECIPE, side[2])
-                side[1].apply()
+        def ours(side: Trainer = sides[0], steps: int = steps, batch: Any = (pixels, labels)) -> None:
+            for step in range(steps):
+                side._step(step, *batch)
 
-        def bare(side: Any = sides[1], steps: int = steps, batch: Any = (pixels, labels)) -> None:
+        def bare(side: Trainer = sides[1], steps: int = steps, batch: Any = (pixels, labels)) -> None:
             for _ in range(steps):
-                torch.nn.functional.cross_entropy(side[0](batch[0]), batch[1]).backward()
-                side[2].step()
-                side[2].zero_grad()
+                torch.nn.functional.cross_entropy(side.network(batch[0]), batch[1]).backward()
+                side.optimizer.step()
+                side.optimizer.zero_grad()
 
         with keeping_memory(CPU):
             times = paired(ours, bare, repeats * (3 if name.startswith("conv3") else 1))

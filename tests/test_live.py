@@ -136,7 +136,9 @@ def followed(alone, tmp_path_factory):
     live = Live(alone.experiment.changed(method="matched"), tmp_path_factory.mktemp("followed"), device="cpu")
     live.listeners += [lambda: 1 / 0, lambda: told.append((live.reference, live.seconds_left()))]
     logging.getLogger("colt_core.studies.live").addHandler(listens)
-    live.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLT_WORKERS", "1")
+        live.start()
     wait_for(lambda: live.state != "running")
     end_of_followers()
     logging.getLogger("colt_core.studies.live").removeHandler(listens)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -15,17 +16,27 @@ from waiting import PATIENCE
 import colt_core as cc
 from colt_core.compute.checkpoints import Checkpoint, kept
 from colt_core.studies.run import read_records
-from colt_core.training import Training, epochs
+from colt_core.training import Trainer, Training, epochs
 
 TIMES = ("seconds", "score_seconds")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def make(folder):
     """Experiments of a second or two: 36 pictures, a narrow conv3, four epochs, Adam, so that there is a middle."""
     recipe = cc.Recipe.named("mini").changed(epochs=3, batch_size=4)
     base = {"dataset": str(folder), "network_args": {"width": 4}, "rate": 0.3, "target": 0.8, "recipe": recipe}
     return lambda **fields: cc.Experiment(**(base | {"scores": (0.3, 0.7)} | fields))
+
+
+@pytest.fixture(scope="module")
+def whole(make, tmp_path_factory):
+    """The store of an experiment that nothing has disturbed."""
+    store = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLT_WORKERS", "1")
+        cc.run(make(), store, device="cpu")
+    return store
 
 
 def left(store, experiment):
@@ -89,13 +100,13 @@ KILLS = """
 
     while True:
         moment += 1
-        by_file, number = moment % 2 == 0, chance.randint(1, 6) if moment % 2 == 0 else chance.randint(1, 40)
+        by_file, number = moment % 2 == 0, chance.randint(1, 6) if moment % 2 == 0 else chance.randint(1, 24)
         after, later = chance.random() < 0.5, 2 * chance.random()
         child = os.fork()
         if not child:
             if killed < kills:
                 die_around(number, after) if by_file else die_after(number, later)
-            work("2" if moment % 4 == 0 else "1")  # copies in processes of their own, or not
+            work("2" if moment % 16 == 4 else "1")  # copies in processes of their own, or not
         _, status = os.waitpid(child, 0)
         killed += os.WIFSIGNALED(status)
         if not os.WIFSIGNALED(status):
@@ -137,27 +148,35 @@ STEPS = """
 """
 
 
-def test_two_processes_that_race_for_one_experiment_share_its_trainings(make, tmp_path):
+@pytest.fixture
+def steps(monkeypatch):
+    """The optimiser steps of this process, and so many."""
+    taken, real = [], Trainer._step
+    monkeypatch.setenv("COLT_WORKERS", "1")
+    monkeypatch.setattr(Trainer, "_step", lambda *arguments: taken.append(1) or real(*arguments))
+    return taken
+
+
+def test_two_processes_that_race_for_one_experiment_share_its_trainings(make, tmp_path, steps):
     job = make()
-    alone = script(STEPS, tmp_path / "alone", described(job), COLT_WORKERS="1")
     race = [script(STEPS, tmp_path / "race", described(job), COLT_WORKERS="1") for _ in range(2)]
-    steps = [int(process.communicate(timeout=PATIENCE)[0]) for process in (alone, *race)]
-    assert sum(steps[1:]) == steps[0], "no step is done twice"
+    cc.run(job, tmp_path / "alone", device="cpu")
+    both = [int(process.communicate(timeout=PATIENCE)[0]) for process in race]
+    assert sum(both) == len(steps), "no step is done twice"
     assert left(tmp_path / "race", job) == left(tmp_path / "alone", job)
     lines = (tmp_path / "race" / job.hash / "records.jsonl").read_text().splitlines()
     assert len(lines) == len(read_records(job, tmp_path / "race")), "no record is written twice"
 
 
-def test_two_studies_on_one_store_do_the_work_once(make, tmp_path):
-    jobs = [make(seed=s, method=m) for s in (0, 1) for m in ("colt", "dense", "random")]
+def test_two_studies_on_one_store_do_the_work_once(make, tmp_path, steps):
+    jobs = [make(seed=1), make(), make(method="dense"), make(method="random")]
     code = STEPS.replace("for job in json.loads(sys.argv[2]):", "if True:").replace(
         'cc.run(cc.Experiment(**job), sys.argv[1], device="cpu")',
         "cc.study([cc.Experiment(**job) for job in json.loads(sys.argv[2])], sys.argv[1], device='cpu', workers=1)",
     )
-    both = [script(code, tmp_path / "both", described(*jobs), COLT_WORKERS="1") for _ in range(2)]
-    alone = script(code, tmp_path / "alone", described(*jobs), COLT_WORKERS="1")
-    steps = [int(process.communicate(timeout=PATIENCE)[0]) for process in (alone, *both)]
-    assert sum(steps[1:]) == steps[0]
+    race = [script(code, tmp_path / "both", described(*jobs), COLT_WORKERS="1") for _ in range(2)]
+    cc.study(jobs, tmp_path / "alone", device="cpu", workers=1)
+    assert sum(int(process.communicate(timeout=PATIENCE)[0]) for process in race) == len(steps)
     for job in jobs:
         assert left(tmp_path / "both", job) == left(tmp_path / "alone", job)
 
@@ -227,16 +246,13 @@ def test_every_cause_of_another_result_gives_another_key(few):
     assert plain.key(cc.build("conv3", 10, seed=0, width=4)) == keys[0]
 
 
-def test_a_damaged_checkpoint_or_training_is_done_again(make, tmp_path):
+def test_a_damaged_checkpoint_or_training_is_done_again(make, whole, tmp_path):
     job = make()
-    cc.run(job, tmp_path)
-    whole = left(tmp_path, job)
+    shutil.copytree(whole / "trainings", tmp_path / "trainings")
     for path in (tmp_path / "trainings").glob("*.safetensors"):
         path.write_bytes(b"\0" * path.stat().st_size)  # what a power cut can leave
-    for path in (tmp_path / job.hash).iterdir():
-        path.unlink()
     cc.run(job, tmp_path)
-    assert left(tmp_path, job) == whole
+    assert left(tmp_path, job) == left(whole, job)
 
 
 def test_what_another_experiment_trained_is_not_trained_again(make, tmp_path, monkeypatch):
@@ -260,15 +276,14 @@ FULL = """
 
 
 @pytest.mark.parametrize("limit", [6_000, 20_000], ids=lambda n: f"{n} bytes a file")
-def test_a_disk_that_fills_is_one_clear_line_and_nothing_is_lost(make, tmp_path, limit):
+def test_a_disk_that_fills_is_one_clear_line_and_nothing_is_lost(make, whole, tmp_path, limit):
     pytest.importorskip("resource", reason="no file size limits on this system")
     job = make()
     out, err = script(FULL, tmp_path / "full", described(job), limit, COLT_WORKERS="1").communicate(timeout=PATIENCE)
     assert "cannot be written" in out and len(out.splitlines()) == 1, (out, err)
     assert not list((tmp_path / "full").rglob("*.part"))
     cc.run(job, tmp_path / "full")
-    cc.run(job, tmp_path / "whole")
-    assert left(tmp_path / "full", job) == left(tmp_path / "whole", job)
+    assert left(tmp_path / "full", job) == left(whole, job)
 
 
 def test_a_record_that_does_not_fit_leaves_no_half_line(make, tmp_path, monkeypatch):

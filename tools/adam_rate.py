@@ -6,6 +6,7 @@ COLT_DATA=... python tools/adam_rate.py     # 8,000 training and 4,000 validatio
 import torch
 
 import colt_core as cc
+from colt_core.data import read_prepared
 
 tensors, *_ = read_prepared("cifar10")
 mini = cc.load("cifar10-mini").train

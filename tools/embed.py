@@ -9,7 +9,7 @@ import json
 import numpy as np
 from PIL import Image
 
-from colt_core.data import ASSETS
+from colt_core.data import ASSETS, read_prepared
 
 tensors, classes, _ = read_prepared("cifar10")
 rng = np.random.default_rng(2212_12770)

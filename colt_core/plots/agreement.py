@@ -77,7 +77,7 @@ def overlaps(records: pd.DataFrame) -> Figure:
                 name = f"{name}: {network}, {dataset}" if len(looks) > 1 else f"{dataset}, {network}"
                 look = {"color": COPIES[place % len(COPIES)], "marker": MARKS[place % len(MARKS)], "markersize": 5}
             axis.errorbar(rows["round"], rows["gap"], half, capsize=3, label=name, **look)
-        axis.set(xlabel="round", ylabel="Jaccard index less chance", title="Do the partitions agree beyond chance?")
+        axis.set(xlabel="round", ylabel="Jaccard index minus chance", title="Do the partitions agree beyond chance?")
         whole_numbers(axis)
         drawn = "bars: 95 % interval over seeds" if table["half_width"].notna().any() else "too few seeds for bars"
         figure.legend(title=drawn, fontsize=9, title_fontsize=8, loc="outside right upper")

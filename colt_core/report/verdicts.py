@@ -56,8 +56,8 @@ def _where(row: Any) -> str:
 
 def _others(said: Iterable[str]) -> str:
     counts = Counter(said)
-    told = ", ".join(f"{count} {word}" for word, count in counts.items())
-    return f"; {counts.total()} other runs: {told}" if counts else ""
+    told = ", ".join(f"{word} in {count}" for word, count in counts.most_common())
+    return f"; other runs: {told}" if counts else ""
 
 
 def _rounds(found: Answer) -> tuple[str, ...] | None:
@@ -75,7 +75,7 @@ def _rounds(found: Answer) -> tuple[str, ...] | None:
 
 
 def _moved(found: Answer) -> tuple[str, ...] | None:
-    """Return the claim about transfer: the mean over all pairs of data sets, less the target's own tickets."""
+    """Return the claim about transfer: the mean over all pairs of data sets, minus the target's own tickets."""
     rows = found.gains[found.gains["source"].eq("all") & found.gains["against"].eq("own")]
     if not len(rows):
         return None

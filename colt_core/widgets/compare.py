@@ -17,7 +17,7 @@ from .parts import View, choose, panels, row
 MOST = 40  # tickets in a similarity matrix; 16 in a profile
 FILTERS = {"scored_on": "Data set", "net": "Network", "arm": "Method", "seed": "Seed"}
 VIEWS = [("accuracy", "accuracy"), ("similarity", "similarity"), ("layers", "layers")]
-MEASURES = [("Jaccard index", False), ("Jaccard index less chance", True)]
+MEASURES = [("Jaccard index", False), ("Jaccard index minus chance", True)]
 
 
 class Compare(View):
