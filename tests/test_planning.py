@@ -5,13 +5,14 @@ import pytest
 import colt_core as cc
 from colt_core import models
 from colt_core.studies import plan as planning
+from colt_core.studies import speed as calibration
 from colt_core.training import loop
 
 
 @pytest.fixture
 def slow(monkeypatch):
     """A machine of 1,000 images a second."""
-    monkeypatch.setattr(planning, "_speed", lambda *_: 1000.0)
+    monkeypatch.setattr(planning, "speed", lambda *_: 1000.0)
 
 
 @pytest.fixture
@@ -81,8 +82,26 @@ def test_the_calibration_is_the_speed_of_a_real_training(monkeypatch, speed):
         steps.append(len(labels))
         return real(trainer, number, pixels, labels)
 
-    monkeypatch.setattr(planning, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(calibration, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     monkeypatch.setattr(loop.Trainer, "_step", step)
     recipe = cc.Recipe.named("mini").model_dump()
-    assert planning.calibrate("conv3", '{"width": 4}', 32, recipe, "cpu") == pytest.approx(speed)
-    assert max(steps) <= 32 and 0.25 < clock[0] - 5 < 4, "it lasts long enough to be told, and no longer"
+    assert calibration.calibrate("conv3", {"width": 4}, 10, 32, recipe) == pytest.approx(speed)
+    assert set(steps) == {32}, "the recipe's own batches"
+    assert 1 < clock[0] - 5 < 4, "it lasts long enough to be told, and no longer"
+
+
+def test_a_plan_tells_what_the_finished_trainings_say_of_its_speed(make, tmp_path, slow):
+    done, open_ = make(method="imp", scores=()), make(method="imp", scores=(), seed=1)
+    frame = cc.run(done, tmp_path, device="cpu")
+    assert cc.plan(open_, tmp_path, "cpu").checks == ()
+    (check,) = cc.plan([done, open_], tmp_path, "cpu").checks
+    rounds, scores = frame[frame["kind"] == "round"], frame[frame["kind"] == "score"]
+    images = rounds["image_epochs"].max() + scores["score_image_epochs"].sum()
+    rate = images / (rounds["seconds"].max() + scores["score_seconds"].sum())
+    count = len(rounds) - 1 + len(scores)
+    assert check.startswith(
+        f"conv3 width 4: {count} trainings in the store ran at {rate:,.0f} images/s, {1000 / rate:.2f}"
+    )
+    assert cc.plan([open_], tmp_path, "cpu").against(50).endswith("took 50 s") and not cc.plan(done, tmp_path).against(
+        1
+    )

@@ -18,20 +18,6 @@ ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 
 
-def call(*arguments, folder):
-    command = [
-        sys.executable,
-        "-m",
-        "colt_core.workbook",
-        "--notebooks",
-        str(NOTEBOOKS),
-        "--out",
-        str(folder),
-        *arguments,
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -40,10 +26,17 @@ def call(*arguments, folder):
         (["--seeds", "0,x"], "seeds must be whole numbers from 0, for example 0,1,2, not 'x'"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_one_line_and_writes_nothing(arguments, message, tmp_path):
-    done = call(*arguments, folder=tmp_path)
-    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+def test_a_mistake_on_the_command_line_is_one_line_and_writes_nothing(arguments, message, tmp_path, capsys):
+    assert workbook.main(["--notebooks", str(NOTEBOOKS), "--out", str(tmp_path), *arguments]) == 2
+    said = capsys.readouterr()
+    assert message in said.err and len(said.err.splitlines()) == 1 and not said.out
     assert not list(tmp_path.iterdir())
+
+
+def test_the_module_is_the_command(tmp_path):
+    command = [sys.executable, "-m", "colt_core.workbook", "--out", str(tmp_path), "--seeds", "x"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 2 and done.stderr.startswith("error: seeds must be whole numbers")
 
 
 def test_papermill_cannot_pass_a_parameter_that_the_notebook_does_not_know(tmp_path):

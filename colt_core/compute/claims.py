@@ -43,6 +43,13 @@ def holder(store: Files, name: str) -> dict[str, Any] | None:
     return None if claim is None or _void(store, name, claim) else claim
 
 
+def tidy(store: Files, name: str) -> None:
+    """Take away what a holder that died left: it was killed after its work was done, before it let go."""
+    claim = _claim(store, name)
+    if claim is not None and _void(store, name, claim):
+        _clear(store, name, claim)
+
+
 @contextmanager
 def hold(store: Files, name: str, until: Callable[[], bool] | None = None) -> Iterator[bool]:
     """Hold a claim while the block runs, with a sign of life every few seconds.

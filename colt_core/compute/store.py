@@ -199,6 +199,7 @@ class Store:
         """
         while True:
             if (found := known()) is not None:
+                claims.tidy(self, name)
                 yield found
                 return
             with self.claim(name, until=lambda: known() is not None) as mine:
