@@ -4,7 +4,8 @@
 
 Of COLT's experiments, which others follow, and of those under way every ticket is kept, of other finished ones none but
 the last: copied back into a store (cp -r results/small/store/* runs/), `colt study small` goes on from there and
-computes nothing again. `--records` keeps the records alone.
+computes nothing again. `--records` keeps the records alone. A study of its own goes by its file:
+`python tools/keep_results.py results/split/split.yaml STORE`.
 """
 
 import os
@@ -20,7 +21,8 @@ from colt_core.studies.run import read_records
 
 def main(name: str, store: Path, records_alone: bool) -> None:
     """Copy, and write the tables and the figures."""
-    study, out = cc.Study.named(name), Path("results") / name
+    study = cc.Study.named(name)
+    out = Path("results") / study.name
     grid = [experiment for piece in study.each() for experiment in piece.experiments()]
     moved = [experiment for piece in study.each() if piece.transfer for experiment in piece.transfers()]
     begun = {e.hash: e for e in grid + moved if (store / e.hash / "records.jsonl").exists()}.values()
@@ -53,7 +55,7 @@ def main(name: str, store: Path, records_alone: bool) -> None:
             shape, images = base.network_args.get("width"), table["train_images"].max()
             named = network + (f" of width {shape}" if shape else "")
             epochs = f"{base.recipe.epochs} epochs a training"
-            title = f"{name}: {named} on {dataset},\n{images:,.0f} training images, {epochs}"
+            title = f"{study.name}: {named} on {dataset},\n{images:,.0f} training images, {epochs}"
             cc.plots.save(cc.plots.accuracy_sparsity(table, title), figure, table)
     cc.report.joined(tables, out)
     for piece in (piece for piece in study.each() if piece.transfer):
