@@ -11,108 +11,18 @@ from torch import nn
 from .. import masks, models
 from ..compute.checkpoints import train_kept
 from ..compute.copies import Copy, train_side_by_side
-from ..compute.store import Store
 from ..data import Images
 from ..masks import Mask, Overlap
 from ..seeding import choose_device, derive
-from ..settings import check_fraction
 from ..tickets import Cost, Round, Ticket
-from ..training import CROSS_ENTROPY, EarlyBird, History, Objective, Recipe, Settling, Training
+from ..training import Recipe, Settling, Training
 from ..version import __version__
+from .checks import check_inputs, heads_of, share_counted, stopping_rule
+from .options import Options, Where
 
 Networks = list[nn.Module]
 Choose = Callable[[Networks, Mask, int], tuple[list[Mask], Mask]]
 Reshape = Callable[[Ticket, Networks], Mask]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a finder may be told of what it is to find.
-
-    Attributes
-    ----------
-    scope
-        "global" (the paper) or "layer": the pool in which magnitudes are compared.
-    rewind
-        Step k to rewind to; 0 is the initialisation. The first k steps are trained once, on `whole`.
-    whole
-        The undivided training images, for `rewind`.
-    validation
-        Images to score each copy on, one set a partition.
-    objective
-        What the copies learn.
-    seed
-        Of order, augmentation and fresh heads.
-    early_bird
-        End each round's trainings once their masks have settled (see `EarlyBird`); None: train the whole recipe.
-    best_epoch
-        The first round prunes the weights of the best validation epoch instead of the last (the COLT authors' code).
-    keep_statistics
-        BatchNorm's running statistics are not rewound (their code again): a copy goes on with those of its last round.
-    count_all
-        `target` counts every weight of a copy, its head and normalisation too (and again).
-    stem, head
-        False, True: leave the first layer out of the mask, take the classifier in.
-    resume
-        A round to go on from; it is not yielded again.
-    provenance
-        Joins every ticket's provenance.
-    """
-
-    scope: str = "global"
-    rewind: int = 0
-    whole: Images | None = None
-    validation: list[Images] | None = None
-    objective: Objective = CROSS_ENTROPY
-    seed: int = 0
-    early_bird: EarlyBird | None = None
-    best_epoch: bool = False
-    keep_statistics: bool = False
-    count_all: bool = False
-    stem: bool = True
-    head: bool = False
-    resume: Round | None = None
-    provenance: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.scope not in ("global", "layer"):
-            raise ValueError(f"unknown scope {self.scope!r}; allowed: global, layer")
-        if self.early_bird is not None and not isinstance(self.early_bird, EarlyBird):
-            raise ValueError(f"early_bird must be an EarlyBird(delta, window, on) or None, not {self.early_bird!r}")
-
-    @property
-    def done(self) -> int:
-        """The number of the last round that is there already; -1: none."""
-        return self.resume.number if self.resume else -1
-
-
-@dataclass(frozen=True)
-class Where:
-    """Where a finder computes, and who watches.
-
-    Attributes
-    ----------
-    device, threads
-        Threads of each training on a CPU; like the device they belong to what fixes a result.
-    workers
-        Copies side by side (see `train_copies`); no result depends on it.
-    store
-        Where trainings are looked up and kept between epochs; None: nowhere (see `compute.checkpoints`).
-    watch
-        Called after every epoch of a training with the number of the round that it decides, that of the copy, and the
-        training's history; from whichever thread drives it.
-    """
-
-    device: str = "auto"
-    threads: int = 1
-    workers: int | None = None
-    store: Store | None = None
-    watch: Callable[[int, int, History], None] | None = None
-
-    def __post_init__(self) -> None:
-        if self.threads < 1:
-            raise ValueError(f"threads must be at least 1, not {self.threads}")
-        choose_device(self.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,7 +170,7 @@ def train_round(
     the last round, whose running statistics the new ones take over where they are not rewound.
     """
     options, where = search.options, search.where
-    heads = _heads(search.network, search.parts)
+    heads = heads_of(search.network, search.parts)
     networks = [ticket.model(classes, options.seed) for classes in heads]  # the rewind: theta0 under the mask
     for network, old in zip(networks, before or [] if options.keep_statistics else [], strict=False):
         network.load_state_dict(dict(old.network.named_buffers()), strict=False)
@@ -287,13 +197,6 @@ def train_round(
     for copy in copies if best else []:  # the authors' code prunes the best epoch's weights, in the first round
         copy.network.load_state_dict(copy.history.best_state or {})
     return copies, sum(map(cost_of, copies), Cost())
-
-
-def _heads(network: nn.Module, parts: list[Images]) -> list[int | None]:
-    """Return the classes of each part's fresh head; None where theta0's own fits, or there is no head to be made."""
-    own = models.architecture(network)["classes"]
-    fixed = models.head_name(network) is None
-    return [None if fixed or len(part.classes) == own else len(part.classes) for part in parts]
 
 
 def _first_step(part: Images, recipe: Recipe, options: Options) -> int:
@@ -336,74 +239,3 @@ def rate_to(density: float, mask: Mask) -> float:
 
 def _provenance(options: Options, number: int) -> dict[str, Any]:
     return options.provenance | {"round": number, "colt_core": __version__}
-
-
-# --- what is refused before any training -------------------------------------------------------------------------
-
-
-def check_inputs(network: nn.Module, parts: list[Images], recipe: Recipe, options: Options) -> None:
-    """Refuse, before any training, what could only fail in the middle of it.
-
-    Raises
-    ------
-    ValueError
-        For a network that `build` did not make or that cannot take such images, an empty partition, a recipe that is
-        none, a rewind point without its images or past the recipe's end, a pruned head where the heads differ, a
-        network without a head where the objective needs another one.
-    """
-    about = models.architecture(network)
-    if about["name"] not in models.NETWORKS and ":" not in about["name"]:
-        raise ValueError(f"the network must be made by build(), which a ticket names; this is a {about['name']}")
-    if not isinstance(recipe, Recipe):
-        raise ValueError(f"recipe must be a Recipe, for example Recipe.named('mini'), not {recipe!r}")
-    if empty := [i for i, part in enumerate(parts) if not len(part)]:
-        raise ValueError(f"partition {empty[0]} of {len(parts)} is empty")
-    if options.head and any(len(part.classes) != about["classes"] for part in parts):
-        raise ValueError("head=True needs copies with one head: not partitions by class")
-    for part, classes in zip(parts, _heads(network, parts), strict=True):
-        if classes is None:
-            options.objective.check(network, part)
-    if options.best_epoch and not options.validation:
-        raise ValueError("to prune the weights of the best epoch, validation images are needed: validation=[...]")
-    if options.rewind and options.whole is None:
-        raise ValueError("to rewind to a later step, the whole training images are needed: whole=data.train")
-    if options.whole is not None and options.rewind >= (steps := recipe.epochs * recipe.steps(len(options.whole))):
-        raise ValueError(f"rewind must lie in 0..{steps - 1}, the recipe's steps, not {options.rewind}")
-    try:
-        models.forward_flops(network, parts[0].size)
-    except RuntimeError:
-        size = parts[0].size
-        raise ValueError(f"{about['name']} cannot take images of {size} x {size} pixels") from None
-
-
-def stopping_rule(
-    densities: list[float] | None, rate: float, target: float, dense: Mask, scope: str, share: float = 1.0
-) -> Callable[[int, Mask], bool]:
-    """Return the stopping rule: at the target sparsity, or at the end of a density trajectory.
-
-    `share` is the prunable weights' of all, where the target counts them all (see `share_counted`).
-
-    Raises
-    ------
-    ValueError
-        For a rate or target outside (0, 1), a target that cannot be reached, or a trajectory that does not fall.
-    """
-    if densities is not None:
-        if not densities or any(not 0 < b < a <= 1 for a, b in zip([1.0, *densities], densities, strict=False)):
-            raise ValueError("densities must fall from one round to the next and lie strictly between 0 and 1")
-        return lambda number, _: number >= len(densities)
-    check_fraction("rate", rate)
-    check_fraction("target", target)
-    highest = masks.reachable(dense, rate, scope) * share
-    if target > highest:
-        raise ValueError(f"target sparsity {target} cannot be reached: pruning at rate {rate} ends at {highest:.6g}")
-    return lambda _, mask: (1 - masks.density(mask)) * share >= target - 1e-12
-
-
-def share_counted(dense: Mask, network: nn.Module, classes: int) -> float:
-    """Return prunable / all weights of a copy with so many classes: head and normalisation too, biases not."""
-    every = sum(w.numel() for name, w in network.named_parameters() if name.endswith("weight"))
-    if (name := models.head_name(network)) is not None:
-        head = network.get_parameter(f"{name}.weight")
-        every += head.shape[1] * classes - head.numel()
-    return masks.size(dense) / every

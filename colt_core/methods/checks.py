@@ -1,0 +1,87 @@
+"""What is refused before any training, and when a search is over."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from .. import masks, models
+from ..data import Images
+from ..masks import Mask
+from ..settings import check_fraction
+from ..training import Recipe
+from .options import Options
+
+
+def check_inputs(network: nn.Module, parts: list[Images], recipe: Recipe, options: Options) -> None:
+    """Refuse, before any training, what could only fail in the middle of it.
+
+    Raises
+    ------
+    ValueError
+        For a network that `build` did not make or that cannot take such images, an empty partition, a recipe that is
+        none, a rewind point without its images or past the recipe's end, a pruned head where the heads differ, a
+        network without a head where the objective needs another one.
+    """
+    about = models.architecture(network)
+    if about["name"] not in models.NETWORKS and ":" not in about["name"]:
+        raise ValueError(f"the network must be made by build(), which a ticket names; this is a {about['name']}")
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"recipe must be a Recipe, for example Recipe.named('mini'), not {recipe!r}")
+    if empty := [i for i, part in enumerate(parts) if not len(part)]:
+        raise ValueError(f"partition {empty[0]} of {len(parts)} is empty")
+    if options.head and any(len(part.classes) != about["classes"] for part in parts):
+        raise ValueError("head=True needs copies with one head: not partitions by class")
+    for part, classes in zip(parts, heads_of(network, parts), strict=True):
+        if classes is None:
+            options.objective.check(network, part)
+    if options.best_epoch and not options.validation:
+        raise ValueError("to prune the weights of the best epoch, validation images are needed: validation=[...]")
+    if options.rewind and options.whole is None:
+        raise ValueError("to rewind to a later step, the whole training images are needed: whole=data.train")
+    if options.whole is not None and options.rewind >= (steps := recipe.epochs * recipe.steps(len(options.whole))):
+        raise ValueError(f"rewind must lie in 0..{steps - 1}, the recipe's steps, not {options.rewind}")
+    try:
+        models.forward_flops(network, parts[0].size)
+    except RuntimeError:
+        size = parts[0].size
+        raise ValueError(f"{about['name']} cannot take images of {size} x {size} pixels") from None
+
+
+def stopping_rule(
+    densities: list[float] | None, rate: float, target: float, dense: Mask, scope: str, share: float = 1.0
+) -> Callable[[int, Mask], bool]:
+    """Return the stopping rule: at the target sparsity, or at the end of a density trajectory.
+
+    `share` is the prunable weights' of all, where the target counts them all (see `share_counted`).
+
+    Raises
+    ------
+    ValueError
+        For a rate or target outside (0, 1), a target that cannot be reached, or a trajectory that does not fall.
+    """
+    if densities is not None:
+        if not densities or any(not 0 < b < a <= 1 for a, b in zip([1.0, *densities], densities, strict=False)):
+            raise ValueError("densities must fall from one round to the next and lie strictly between 0 and 1")
+        return lambda number, _: number >= len(densities)
+    check_fraction("rate", rate)
+    check_fraction("target", target)
+    highest = masks.reachable(dense, rate, scope) * share
+    if target > highest:
+        raise ValueError(f"target sparsity {target} cannot be reached: pruning at rate {rate} ends at {highest:.6g}")
+    return lambda _, mask: (1 - masks.density(mask)) * share >= target - 1e-12
+
+
+def share_counted(dense: Mask, network: nn.Module, classes: int) -> float:
+    """Return prunable / all weights of a copy with so many classes: head and normalisation too, biases not."""
+    every = sum(w.numel() for name, w in network.named_parameters() if name.endswith("weight"))
+    if (name := models.head_name(network)) is not None:
+        head = network.get_parameter(f"{name}.weight")
+        every += head.shape[1] * classes - head.numel()
+    return masks.size(dense) / every
+
+
+def heads_of(network: nn.Module, parts: list[Images]) -> list[int | None]:
+    """Return the classes of each part's fresh head; None where theta0's own fits, or there is no head to be made."""
+    own = models.architecture(network)["classes"]
+    fixed = models.head_name(network) is None
+    return [None if fixed or len(part.classes) == own else len(part.classes) for part in parts]

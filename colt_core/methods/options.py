@@ -1,0 +1,101 @@
+"""What a finder may be told besides its own arguments: of what it is to find (`Options`), and where (`Where`)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..compute.store import Store
+from ..data import Images
+from ..seeding import choose_device
+from ..tickets import Round
+from ..training import CROSS_ENTROPY, EarlyBird, History, Objective
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a finder may be told of what it is to find.
+
+    Attributes
+    ----------
+    scope
+        "global" (the paper) or "layer": the pool in which magnitudes are compared.
+    rewind
+        Step k to rewind to; 0 is the initialisation. The first k steps are trained once, on `whole`.
+    whole
+        The undivided training images, for `rewind`.
+    validation
+        Images to score each copy on, one set a partition.
+    objective
+        What the copies learn.
+    seed
+        Of order, augmentation and fresh heads.
+    early_bird
+        End each round's trainings once their masks have settled (see `EarlyBird`); None: train the whole recipe.
+    best_epoch
+        The first round prunes the weights of the best validation epoch instead of the last (the COLT authors' code).
+    keep_statistics
+        BatchNorm's running statistics are not rewound (their code again): a copy goes on with those of its last round.
+    count_all
+        `target` counts every weight of a copy, its head and normalisation too (and again).
+    stem, head
+        False, True: leave the first layer out of the mask, take the classifier in.
+    resume
+        A round to go on from; it is not yielded again.
+    provenance
+        Joins every ticket's provenance.
+    """
+
+    scope: str = "global"
+    rewind: int = 0
+    whole: Images | None = None
+    validation: list[Images] | None = None
+    objective: Objective = CROSS_ENTROPY
+    seed: int = 0
+    early_bird: EarlyBird | None = None
+    best_epoch: bool = False
+    keep_statistics: bool = False
+    count_all: bool = False
+    stem: bool = True
+    head: bool = False
+    resume: Round | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.scope not in ("global", "layer"):
+            raise ValueError(f"unknown scope {self.scope!r}; allowed: global, layer")
+        if self.early_bird is not None and not isinstance(self.early_bird, EarlyBird):
+            raise ValueError(f"early_bird must be an EarlyBird(delta, window, on) or None, not {self.early_bird!r}")
+
+    @property
+    def done(self) -> int:
+        """The number of the last round that is there already; -1: none."""
+        return self.resume.number if self.resume else -1
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a finder computes, and who watches.
+
+    Attributes
+    ----------
+    device, threads
+        Threads of each training on a CPU; like the device they belong to what fixes a result.
+    workers
+        Copies side by side (see `train_copies`); no result depends on it.
+    store
+        Where trainings are looked up and kept between epochs; None: nowhere (see `compute.checkpoints`).
+    watch
+        Called after every epoch of a training with the number of the round that it decides, that of the copy, and the
+        training's history; from whichever thread drives it.
+    """
+
+    device: str = "auto"
+    threads: int = 1
+    workers: int | None = None
+    store: Store | None = None
+    watch: Callable[[int, int, History], None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ValueError(f"threads must be at least 1, not {self.threads}")
+        choose_device(self.device)
