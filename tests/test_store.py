@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib import import_module
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -185,3 +186,25 @@ def test_two_experiments_of_one_store_are_told_apart(tmp_path):
     store = Store(tmp_path)
     store.append("a", {"kind": "round", "round": 0}, ("kind", "round"))
     assert read_records("a", store) and not read_records("b", store)
+
+
+@pytest.mark.parametrize("moment", ["_link_new", "threading.Thread.start", "threading.Thread.join"])
+def test_an_interrupt_at_any_moment_leaves_no_claim_behind(tmp_path, monkeypatch, moment):
+    """A claim of this living process that nobody holds would be waited for without end."""
+    owner, _, name = f"colt_core.compute.claims.{moment}".rpartition(".")
+    module = import_module("colt_core.compute.claims")
+    target = module if owner.endswith("claims") else module.threading.Thread
+    real = getattr(target, name)
+
+    def interrupted(*arguments):
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    store = Store(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(target, name, interrupted)
+        with pytest.raises(KeyboardInterrupt), store.claim("scores/x"):
+            pass
+    assert not list(tmp_path.rglob("*.claim"))
+    with store.claim("scores/x") as mine:
+        assert mine

@@ -69,27 +69,34 @@ def hold(store: Files, name: str, until: Callable[[], bool] | None = None) -> It
         with the same bytes.
     """
     token = uuid4().hex  # tells this holder from an earlier one of the same process
-    held = _take(store, name, token)
-    while not held and until is not None and not until():
-        time.sleep(0.1)
-        held = _take(store, name, token)
-    if not held:
-        yield False
-        return
-    ended = threading.Event()
     # Signs of life come from a thread of their own: a training may hold this one for minutes.
+    ended = threading.Event()
     beating = threading.Thread(target=_beat, args=(store, name, token, ended), daemon=True)
-    beating.start()
-    try:
-        yield True
+    try:  # from before it is taken: an interrupt at any moment must not leave a claim that beats on for ever
+        held = _take(store, name, token)
+        while not held and until is not None and not until():
+            time.sleep(0.1)
+            held = _take(store, name, token)
+        if held:
+            beating.start()
+        yield held
     finally:
         ended.set()
-        beating.join()
-        if (_claim(store, name) or {}).get("token") == token:
-            with suppress(OSError):
-                store.remove(f"{name}.claim")
-                if store.local and "/" in name:
-                    (store.local / name).parent.rmdir()  # if nothing came of it: a folder with files in it stays
+        try:
+            if beating.ident is not None:  # it was started
+                beating.join()
+        finally:
+            _let_go(store, name, token)
+
+
+def _let_go(store: Files, name: str, token: str) -> None:
+    """Remove a claim if it is still this holder's."""
+    if (_claim(store, name) or {}).get("token") != token:
+        return
+    with suppress(OSError):
+        store.remove(f"{name}.claim")
+        if store.local and "/" in name:
+            (store.local / name).parent.rmdir()  # if nothing came of it: a folder with files in it stays
 
 
 def _take(store: Files, name: str, token: str) -> bool:
