@@ -61,7 +61,7 @@ def place(tmp_path_factory, folder, patch):
 @pytest.fixture(scope="module")
 def kept(place):
     """What the tool leaves in the folder where it is called."""
-    stale = place.root / "results" / "tiny.yaml" / "store" / "0123456789abcdef"
+    stale = place.root / "results" / "tiny" / "store" / "0123456789abcdef"
     stale.mkdir(parents=True)
     keep("tiny.yaml", place.store)
     assert not stale.exists(), "what the study no longer has"
@@ -123,7 +123,7 @@ def test_records_alone_are_the_same_records_without_a_ticket(place, tmp_path, ca
     shutil.copy(place.root / "tiny.yaml", tmp_path)
     (tmp_path / "pictures").symlink_to(place.root / "pictures")
     keep("tiny.yaml", place.store, records_alone=True)
-    store = tmp_path / "results" / "tiny.yaml" / "store"
+    store = tmp_path / "results" / "tiny" / "store"
     assert not list(store.rglob("*.safetensors"))
     for experiment in [*place.own.values(), *place.moved]:
         for name in ("records.jsonl", "experiment.json"):
