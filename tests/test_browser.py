@@ -44,9 +44,9 @@ def place(tmp_path_factory):
     """A working folder: the notebooks without outputs on a small study, that study's store, JupyterLab's settings."""
     root = tmp_path_factory.mktemp("browser")
     content = yaml.safe_load((Path(cc.__file__).parent / "studies" / "ready" / "mini.yaml").read_text())
-    content["base"] |= {"dataset": "cifar10-mini:0-5", "target": 0.6, "scores": [0.5]}
+    content["base"] |= {"dataset": "cifar10-mini:0-3", "target": 0.6, "scores": [0.5]}
     content["base"]["recipe"] = cc.Recipe.named("mini").changed(epochs=1).model_dump()
-    content["transfer"] = {"among": ["cifar10-mini:0-2", "cifar10-mini:5-7"], "scores": [0.5]}
+    content["transfer"] = {"among": ["cifar10-mini:0,1", "cifar10-mini:5,6"], "scores": [0.5]}
     content["methods"]["imp"] = {"rate": 0.4}
     content["seeds"] = [0]
     (root / "tiny.yaml").write_text(yaml.safe_dump(content))
@@ -127,22 +127,42 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture
-def page(chromium, request):
+@pytest.fixture(scope="module")
+def window(chromium):
+    """One for all tests: JupyterLab takes as long to load as a notebook to run."""
     found = chromium.new_page(viewport=SIZES["small"])
     found.set_default_timeout(1000 * PATIENCE)
     yield found
-    found.screenshot(path=SHOTS / f"last_{re.sub(r'[^a-z0-9]+', '_', request.node.name)}.png")
     found.close()
 
 
+@pytest.fixture
+def page(window, request):
+    yield window
+    window.screenshot(path=SHOTS / f"last_{re.sub(r'[^a-z0-9]+', '_', request.node.name)}.png")
+
+
 def open_notebook(page, lab, name):
-    """Open a notebook in JupyterLab, alone on the page, and wait for its kernel."""
+    """Open a notebook in JupyterLab, alone on the page, and wait for its kernel; the one before ends with its own."""
     address, token = lab
-    page.goto(f"{address}/lab/tree/{name}.ipynb?token={token}&reset")
+    if not page.url.startswith(f"{address}/lab"):
+        page.goto(f"{address}/lab?token={token}&reset")
+        page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
+    page.evaluate(
+        """async path => {
+            for (const widget of [...jupyterapp.shell.widgets('main')]) {
+                await widget.sessionContext?.shutdown();
+                widget.dispose();
+            }
+            await jupyterapp.commands.execute('docmanager:open', {path});
+        }""",
+        f"{name}.ipynb",
+    )
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
     # The indicator says "idle" before there is a kernel, and whoever runs cells then is asked to select one.
-    page.wait_for_function(f"{SESSION}?.kernel?.connectionStatus === 'connected'")
+    page.wait_for_function(
+        f"path => {SESSION}?.path === path && {SESSION}.kernel?.connectionStatus === 'connected'", arg=f"{name}.ipynb"
+    )
     page.evaluate(f"{SESSION}.kernel.info.then(info => info.status)")
     if page.locator(".jp-DirListing:visible").count():
         page.keyboard.press("Control+b")
@@ -166,7 +186,7 @@ def shoot(page, name):
     """Keep pictures at both sizes, the upper edge of the view at the top."""
     for size, viewport in SIZES.items():
         page.set_viewport_size(viewport)
-        page.wait_for_timeout(300)
+        page.wait_for_timeout(100)
         page.evaluate("document.querySelector('.colt-view')?.scrollIntoView()")
         page.screenshot(path=SHOTS / f"{name}_{size}.png")
     page.set_viewport_size(SIZES["small"])

@@ -54,7 +54,7 @@ def test_side_by_side_gives_the_bytes_of_one_after_the_other(parts, recipe, held
 
 def test_dropout_and_more_copies_than_workers(few, recipe):
     parts = cc.partition(few.train.take(torch.arange(0, 120, 4)), 3)
-    make = lambda: [cc.build("alexnet", len(part.classes), seed=0) for part in parts]
+    make = lambda: [cc.build("mobilenetv2", len(part.classes), seed=0) for part in parts]
     short = recipe.changed(batch_size=6)
     beside = cc.train_copies(make(), parts, short, workers=2, device="cpu")
     after = cc.train_copies(make(), parts, short, workers=1, device="cpu")
