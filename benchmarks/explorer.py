@@ -20,7 +20,7 @@ import torch
 
 import colt_core as cc
 from colt_core.seeding import generator
-from colt_core.studies.run import read_records, ticket_name
+from colt_core.studies.records import read_records, ticket_name
 
 ROUNDS = 15
 KEEP = 0.85

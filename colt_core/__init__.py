@@ -23,7 +23,8 @@ from .models import NETWORKS, build, prunable, with_head
 from .seeding import choose_device
 from .studies.experiment import Experiment, Scoring
 from .studies.plan import Plan, plan, status
-from .studies.run import rounds, run, store_folder
+from .studies.records import store_folder
+from .studies.run import rounds, run
 from .studies.study import Study, study
 from .tickets import Round, Score, Ticket, evaluate
 from .training import EarlyBird, Objective, Recipe, accuracy, train

@@ -226,7 +226,7 @@ def _table(chosen: argparse.Namespace) -> None:
     import pandas as pd
 
     from . import report
-    from .studies.run import read_records
+    from .studies.records import read_records
 
     if chosen.study:
         pieces = Study.named(chosen.study, chosen.data).each()

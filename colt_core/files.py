@@ -1,4 +1,4 @@
-"""Files are written whole or not at all: beside their place as `.part`, then renamed into it. The one tensor format.
+"""Files are written whole or not at all: beside their place in a `.part`, then renamed into it. The one tensor format.
 
 Tensors lie in safetensors files; names before a slash group them (`weight/conv1.weight`, `mask/conv1.weight`).
 """
@@ -7,12 +7,15 @@ import atexit
 import hashlib
 import os
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,29 +26,45 @@ from .settings import first_line
 Tensors = dict[str, torch.Tensor]
 
 
+class NotWritten(OSError):
+    """A file that could not be written; `reason` is why, in a few words. Nothing was changed."""
+
+    def __init__(self, path: str | Path, problem: Exception) -> None:
+        self.reason: str = getattr(problem, "reason", None) or getattr(problem, "strerror", None) or first_line(problem)
+        super().__init__(f"{path} cannot be written ({self.reason}); nothing was changed")
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     """Let `write` fill a temporary file, then rename it into place; on any failure nothing is left.
 
+    The file gets the permissions that the umask gives, whatever `write` gave it.
+
     Raises
     ------
-    OSError
+    NotWritten
         With one clear line where the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        aside.mkdir()  # a folder: some libraries write beside a file before they rename it, too
+        part = aside / path.name
         write(part)
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
+        part.chmod(aside.stat().st_mode & 0o666)  # a new folder has what the umask leaves; asking for it would set it
         part.replace(path)
     except (OSError, SafetensorError) as problem:
-        reason = getattr(problem, "strerror", None) or problem
-        raise OSError(f"{path} cannot be written ({reason}); nothing was changed") from None
+        raise NotWritten(path, problem) from None
     finally:
-        with suppress(OSError):
-            part.unlink()
+        shutil.rmtree(aside, ignore_errors=True)
     return path
+
+
+def part_of(path: Path) -> Path:
+    """Return a name for what is written before it is renamed to `path`: no other writer has it, and it says whose."""
+    return path.with_name(f".{path.name[:80]}.{host_mark()}.{os.getpid()}.{uuid4().hex[:12]}.part")
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -95,7 +114,10 @@ def save_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], about: M
         memory = one.untyped_storage().data_ptr()
         plain[name] = one.clone() if memory in seen else one  # the format refuses tensors that share memory
         seen.add(memory)
-    save_file(plain, path, dict(about) if about else None)
+    try:
+        save_file(plain, path, dict(about) if about else None)
+    except (OSError, SafetensorError) as problem:
+        raise NotWritten(path, problem) from None
 
 
 def write_tensors(
@@ -126,24 +148,61 @@ def sha256_of(*tensors: torch.Tensor) -> str:
 
 # --- what processes leave ----------------------------------------------------------------------------------------
 
+DAY = 24 * 3600.0
+
 
 @cache
+def host() -> str:
+    """Return what names this machine since its start and, in containers, this space of process numbers."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8], os.readlink("/proc/self/ns/pid")]
+    return " ".join(parts)
+
+
+@cache
+def host_mark() -> str:
+    """Return `host` as eight letters of a file's name."""
+    return hashlib.sha256(host().encode()).hexdigest()[:8]
+
+
 def scratch() -> Path:
-    """Return this process's folder for what its workers share with it; it goes with the process."""
+    """Return this process's folder for what its workers share with it; it goes with the process.
+
+    Raises
+    ------
+    NotWritten
+        In one line, where the temporary folder cannot be written.
+    """
+    return _scratch(os.getpid())
+
+
+@cache
+def _scratch(process: int) -> Path:
+    """A forked child has a folder of its own, and does not take its parent's away when it ends."""
     root = Path(tempfile.gettempdir())
-    for left in root.glob("colt-scratch-*-*"):
-        if not is_alive(left.name.split("-")[2]):
+    for left in root.glob("colt-work-*-*-*"):
+        _, _, mark, number, *_ = left.name.split("-")
+        if mark == host_mark() and not is_alive(number):  # others' numbers say nothing here
             shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"colt-scratch-{os.getpid()}-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f"colt-work-{host_mark()}-{process}-"))
+    except OSError as problem:
+        raise NotWritten(root, problem) from None
+    atexit.register(_remove, folder, process)
     return folder
+
+
+def _remove(folder: Path, process: int) -> None:
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_alive(process: str) -> bool:
     """Tell whether a process number belongs to a living process of this machine."""
     try:
         os.kill(int(process), 0)
-    except (ValueError, ProcessLookupError):
+    except (ValueError, OverflowError, ProcessLookupError):
         return False
     except PermissionError:  # another user's
         return True
@@ -163,7 +222,10 @@ def locked(file: IO[bytes]) -> Iterator[None]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files that dead processes of this machine left in a folder."""
+    """Remove the temporary files that dead processes left in a folder: this machine's, or nobody's for a day."""
     for part in folder.glob(".*.part"):
-        if not is_alive(part.name.split(".")[-2]):
-            part.unlink(missing_ok=True)
+        fields = part.name.split(".")
+        ours = len(fields) > 4 and fields[-4] == host_mark()
+        with suppress(OSError):  # another may sweep too
+            if not is_alive(fields[-3]) if ours else time.time() - part.stat().st_mtime > DAY:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()

@@ -1,15 +1,20 @@
 """Randomness, the device and its settings: what every training must be told, in one place.
 
 Every random draw of the workbook comes from a generator made of a seed and the draw's purpose, so the order in which
-things are computed never changes a result.
+things are computed never changes a result. What PyTorch draws from its global state alone (initial weights, dropout)
+is drawn behind one lock, so that threads cannot disturb each other either.
 """
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import RLock
 from typing import Any
 
 import torch
+
+# PyTorch's global random state and settings are the whole process's: one thread at a time puts its own there.
+_GLOBAL = RLock()
 
 
 def derive(seed: int, *purpose: object) -> int:
@@ -21,6 +26,14 @@ def derive(seed: int, *purpose: object) -> int:
 def generator(seed: int, *purpose: object) -> torch.Generator:
     """Return a CPU generator for one purpose; draws are the same whatever device uses them."""
     return torch.Generator().manual_seed(derive(seed, *purpose))
+
+
+@contextmanager
+def drawing(seed: int, *purpose: object) -> Iterator[None]:
+    """Let PyTorch's own initialisers draw for one purpose, on the CPU; the global random state is put back."""
+    with _GLOBAL, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, *purpose))
+        yield
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
@@ -51,8 +64,14 @@ def reproducible(device: torch.device, seed: int, threads: int = 1, tf32: bool =
     """Compute with a fixed thread count, deterministic kernels and a private global random state (used by dropout).
 
     Everything is put back afterwards. On the CPU a result depends on the thread count, hence it is always explicit.
-    TF32 is used on CUDA where it is asked for, and there alone.
+    TF32 is used on CUDA where it is asked for, and there alone. Another thread of this process waits until the block
+    ends: all of this is the process's, not the thread's.
     """
+    with _GLOBAL:
+        yield from _as_told(device, seed, threads, tf32)
+
+
+def _as_told(device: torch.device, seed: int, threads: int, tf32: bool) -> Iterator[None]:
     before = torch.get_num_threads(), torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     backends: Any = torch.backends
     switches = [backends.cudnn.conv, backends.cuda.matmul] if device.type == "cuda" else []

@@ -120,7 +120,7 @@ def _summary(
     import pandas as pd
 
     from . import report
-    from .studies.run import read_records
+    from .studies.records import read_records
 
     experiments = [e for study in studies for e in study.experiments(seeds)]
     records = pd.DataFrame([r for e in experiments for r in read_records(e)])

@@ -21,7 +21,7 @@ import yaml
 from waiting import PATIENCE, trainings, wait_for
 
 import colt_core as cc
-from colt_core.studies.run import read_records
+from colt_core.studies.records import read_records
 from colt_core.studies.saved import runs_in
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

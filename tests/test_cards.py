@@ -10,7 +10,7 @@ import torch
 import colt_core as cc
 from colt_core.masks import by_layer
 from colt_core.publish import card as cards
-from colt_core.studies.run import read_records
+from colt_core.studies.records import read_records
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from waiting import trainings, wait_for
 
 import colt_core as cc
 from colt_core.studies import cluster
-from colt_core.studies.run import read_records
+from colt_core.studies.records import read_records
 
 distributed = pytest.importorskip("distributed", reason='needs pip install "dask[distributed]"')
 

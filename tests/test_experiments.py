@@ -1,6 +1,5 @@
 import json
-import subprocess
-import sys
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,9 +8,10 @@ import yaml
 
 import colt_core as cc
 from colt_core import methods
+from colt_core.studies import inputs, scoring
 from colt_core.studies import run as runs
 from colt_core.studies.experiment import Experiment
-from colt_core.studies.run import read_records
+from colt_core.studies.records import read_records
 from colt_core.studies.study import Study
 
 
@@ -132,7 +132,7 @@ def test_a_score_is_looked_up_by_content(make, tmp_path, monkeypatch):
     """The dense tickets of two methods are one ticket: scored once."""
     cc.run(make(method="dense", scores=()), tmp_path)
     calls = []
-    monkeypatch.setattr(runs, "evaluate", lambda ticket, *_: calls.append(ticket.density) or pytest.fail("again"))
+    monkeypatch.setattr(scoring, "evaluate", lambda ticket, *_: calls.append(ticket.density) or pytest.fail("again"))
     cc.run(make(method="dense", target=0.6, scores=()), tmp_path)
     assert not calls
 
@@ -171,19 +171,6 @@ def test_an_unknown_kind_of_store_is_refused_in_one_line(make):
     assert "\n" not in str(caught.value)
 
 
-def test_temporary_files_of_dead_processes_are_swept_and_of_living_ones_kept(tmp_path):
-    import os
-
-    from colt_core.files import sweep
-
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    for owner in (dead.pid, os.getpid()):
-        (tmp_path / f".round-00.safetensors.{owner}.part").write_text("")
-    sweep(tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == [f".round-00.safetensors.{os.getpid()}.part"]
-
-
 def test_a_torn_last_line_is_left_out_and_mended(make, tmp_path):
     experiment = make()
     cc.run(experiment, tmp_path)
@@ -207,17 +194,105 @@ def test_a_damaged_round_is_refused_and_named(make, tmp_path):
         list(cc.rounds(experiment, tmp_path))
 
 
-def test_data_that_changed_under_a_run_is_noticed(make, tmp_path, folder):
-    import shutil
+def test_a_record_that_is_missing_or_altered_is_named(make, tmp_path):
+    experiment = make(scores=())
+    path = tmp_path / experiment.hash / "records.jsonl"
+    cc.run(experiment, tmp_path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    damages = {
+        "lacks the record of round 1": lines[:2] + [line for line in lines[2:] if b'"round": 1,' not in line],
+        "line 2, has been altered": [lines[0], lines[1].replace(b'"seed": 0', b'"seed": 1'), *lines[2:]],
+        "line 3, is no record": [*lines[:2], b"[1, 2]\n", *lines[2:]],
+        "line 1, is no record": [b'{"kind": "round", "round": "0"}\n', *lines],
+        "is marked complete and has no record": [],
+    }
+    for message, damaged in damages.items():
+        path.write_bytes(b"".join(damaged))
+        for use in (lambda: cc.run(experiment, tmp_path), lambda: cc.study([experiment], tmp_path)):
+            with pytest.raises(ValueError, match=message) as caught:
+                use()
+            assert experiment.hash in str(caught.value) and "\n" not in str(caught.value)
+    path.write_bytes(b"".join(lines))
+    cc.run(experiment, tmp_path)
 
+
+def test_one_damaged_run_does_not_block_the_tables_of_the_others(make, tmp_path):
+    jobs = [make(method="dense"), make(method="dense", seed=1)]
+    cc.study(jobs, tmp_path)
+    path = tmp_path / jobs[0].hash / "records.jsonl"
+    path.write_bytes(b"nonsense\n" + path.read_bytes())
+    with pytest.warns(UserWarning, match=f"{jobs[0].hash}.*line 1, is no record"):
+        frame = cc.report.load(tmp_path)
+    assert set(frame["experiment"]) == {jobs[1].hash}
+
+
+def test_a_ticket_that_is_another_rounds_or_another_runs_is_refused(make, tmp_path):
+    one, other = make(scores=None), make(scores=None, seed=1)
+    for job in (one, other):
+        cc.run(job, tmp_path)
+    file = lambda job, number: tmp_path / job.hash / f"round-{number:02d}.safetensors"
+    whole = file(one, 2).read_bytes()
+    for foreign in (file(one, 1), file(other, 2)):
+        file(one, 2).write_bytes(foreign.read_bytes())
+        with pytest.raises(ValueError, match=r"round-02\.safetensors holds another ticket than round 2 found"):
+            list(cc.rounds(one, tmp_path))
+    file(one, 2).write_bytes(whole)
+    found = list(cc.rounds(one, tmp_path))
+    orphan = replace(found[2], ticket=found[2].ticket.derived(mask=found[1].ticket.mask, parent="0" * 64))
+    orphan.save(file(one, 2))
+    with pytest.raises(ValueError, match="holds another ticket"):
+        list(cc.rounds(one, tmp_path))
+
+
+def test_a_run_whose_files_go_meanwhile_is_not_marked_complete(make, tmp_path):
+    experiment = make(scores=None)
+    finder = cc.rounds(experiment, tmp_path)
+    next(finder), next(finder)
+    (tmp_path / experiment.hash / "round-00.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"round-00\.safetensors was removed or replaced during the run"):
+        list(finder)
+    shutil.rmtree(tmp_path / experiment.hash)
+    finder = cc.rounds(experiment, tmp_path)
+    next(finder), next(finder)
+    shutil.rmtree(tmp_path / experiment.hash)
+    with pytest.raises(ValueError, match=r"records.jsonl lacks the record of round 0"):
+        list(finder)
+    assert not (tmp_path / experiment.hash / "complete").exists()
+
+
+def test_a_description_without_its_data_is_named(make, tmp_path):
+    experiment = make(method="dense")
+    cc.run(experiment, tmp_path)
+    path = tmp_path / experiment.hash / "experiment.json"
+    about = json.loads(path.read_text())
+    del about["data"]
+    for text in (json.dumps(about), "", "[]", "[" * 100_000):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"experiment\.json does not say which data the run began with"):
+            cc.run(experiment, tmp_path)
+
+
+def test_a_damaged_score_is_taken_again_and_is_the_same(make, tmp_path):
+    experiment = make(method="dense", scores=())
+    before = cc.run(experiment, tmp_path).iloc[-1]["accuracy"]
+    [path] = (tmp_path / "scores").glob("*.json")
+    whole = json.loads(path.read_text())
+    for text in ("", "[]", "{", json.dumps(whole | {"accuracy": 0.99})):
+        path.write_text(text)
+        (tmp_path / experiment.hash / "records.jsonl").unlink()
+        (tmp_path / experiment.hash / "complete").unlink()
+        assert cc.run(experiment, tmp_path).iloc[-1]["accuracy"] == before
+    assert json.loads(path.read_text())["accuracy"] == before
+
+
+def test_data_that_changed_under_a_run_is_noticed(make, tmp_path, folder):
     shutil.copytree(folder, tmp_path / "pictures")
     experiment = make(dataset=str(tmp_path / "pictures"))
     finder = cc.rounds(experiment, tmp_path / "store")
     next(finder)
     finder.close()
     shutil.copy(folder / "ant" / "00.png", tmp_path / "pictures" / "bee" / "99.png")
-    runs.dataset_of.cache_clear()
-    runs._prints.cache_clear()
+    inputs.forget()
     with pytest.raises(ValueError, match="has changed since"):
         cc.run(experiment, tmp_path / "store")
 
@@ -251,13 +326,14 @@ def on_test_set(few, monkeypatch):
     train = few.train.take(torch.arange(0, len(few.train), 3))
 
     def put(images):
-        monkeypatch.setattr(runs, "dataset_of", lambda name: replace(few, train=train, test=images))
-        runs._as_seen.cache_clear()
-        runs._prints.cache_clear()
+        monkeypatch.undo()
+        inputs.forget()
+        for module in (inputs, runs):
+            monkeypatch.setattr(module, "dataset_of", lambda name: replace(few, train=train, test=images))
 
     yield put
-    runs._as_seen.cache_clear()
-    runs._prints.cache_clear()
+    monkeypatch.undo()
+    inputs.forget()
 
 
 def test_the_test_set_touches_no_ticket_of_any_method_and_only_the_test_scores(make, few, on_test_set, tmp_path):
@@ -292,12 +368,34 @@ def test_worker_processes_give_the_same_bytes_as_this_one(make, tmp_path):
         assert files(tmp_path / "one", job) == files(tmp_path / "two", job)
 
 
-def test_a_workers_mistake_reaches_the_caller_and_what_others_finished_is_kept(make, tmp_path):
-    good = make(method="dense")
-    bad = make(seed=1, recipe=good.recipe.changed(optimizer="sgd", learning_rate=1e30, warmup=0))
-    with pytest.raises(RuntimeError, match=r"colt on .*, seed 1: .*(diverged|not finite)"):
-        cc.study([bad, good], tmp_path, workers=2)
-    assert (tmp_path / good.hash / "complete").exists()
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_mistake_ends_one_experiment_alone_and_is_named_at_the_end(make, tmp_path, workers):
+    jobs = [make(objective="toys:Broken", seed=s) for s in (1, 2)] + [make(method="dense")]
+    with pytest.raises(RuntimeError) as caught:
+        cc.study(jobs, tmp_path, workers=workers)
+    message = str(caught.value)
+    assert message.startswith("2 of 3 experiments failed: colt on ") and "\n" not in message
+    assert message.count("ArithmeticError: the loss cannot be computed") == 2 and "seed 1" in message
+    assert (tmp_path / jobs[2].hash / "complete").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_training_that_diverges_is_part_of_the_study_and_is_not_tried_again(make, tmp_path, workers, monkeypatch):
+    wild = make().recipe.changed(optimizer="sgd", learning_rate=1e30, warmup=0)
+    jobs = [make(recipe=wild), make(recipe=wild, method="matched"), make(method="dense", scores=())]
+    frame = cc.study(jobs, tmp_path, workers=workers)
+    failed = frame[frame["kind"] == "failed"].set_index("experiment")["problem"]
+    assert set(failed.index) == {job.hash for job in jobs[:2]}
+    assert failed.str.startswith("training diverged in epoch 0: the loss is ").all()
+    assert set(frame[frame["kind"] == "score"]["experiment"]) == {jobs[2].hash}
+    assert list(cc.status(jobs, tmp_path)["state"]) == ["failed", "failed", "done"]
+    again = lambda jobs, *_: pytest.fail("it was tried again") if jobs else iter(())
+    monkeypatch.setattr("colt_core.studies.study.work_off", again)
+    assert len(cc.study(jobs, tmp_path)) == len(frame) and not cc.plan(jobs, tmp_path).experiments
+    monkeypatch.undo()
+    with pytest.raises(FloatingPointError, match="training diverged"):
+        cc.run(jobs[0], tmp_path)
+    assert len(cc.study(jobs, tmp_path)) == len(frame), "the failure is told once"
 
 
 def test_a_mistake_in_one_experiment_of_a_study_is_found_before_any_training(make, tmp_path):

@@ -9,8 +9,9 @@ from colt_core.compute.copies import train_side_by_side
 from colt_core.data import CIFAR100_STATISTICS
 from colt_core.methods.cycles import begin, first_round, share_counted, train_round
 from colt_core.seeding import derive
+from colt_core.studies import inputs
 from colt_core.studies import run as runs
-from colt_core.studies.run import read_records
+from colt_core.studies.records import read_records
 from colt_core.training import Training, epochs
 
 
@@ -155,12 +156,12 @@ def test_test_selected_reports_the_best_epoch_on_the_test_set_of_the_same_traini
 
 
 def test_another_sets_statistics_normalise_every_part_and_nothing_else(make):
-    plain = runs.dataset_of(make().dataset)
-    seen = runs._as_seen(make().dataset, ("cifar100-normalised",))
+    plain = inputs.dataset_of(make().dataset)
+    seen = inputs.as_seen(make().dataset, ("cifar100-normalised",))
     for part in ("train", "validation", "test"):
         assert (getattr(seen, part).mean, getattr(seen, part).std) == CIFAR100_STATISTICS
         assert torch.equal(getattr(seen, part).images, getattr(plain, part).images)
-    assert runs._as_seen(make().dataset, None) == plain and seen.validation is not seen.test
+    assert inputs.as_seen(make().dataset, None) == plain and seen.validation is not seen.test
 
 
 @pytest.mark.parametrize("choice", ["best-epoch", "statistics-kept", "all-counted", "cifar100-normalised"])

@@ -15,7 +15,7 @@ from waiting import PATIENCE
 
 import colt_core as cc
 from colt_core.compute.checkpoints import Checkpoint, kept
-from colt_core.studies.run import read_records
+from colt_core.studies.records import read_records
 from colt_core.training import Trainer, Training, epochs
 
 TIMES = ("seconds", "score_seconds")

@@ -12,7 +12,7 @@ from toys import Headless, SquaredError
 
 import colt_core as cc
 from colt_core.studies.experiment import settings_in
-from colt_core.studies.run import read_records
+from colt_core.studies.records import read_records
 
 TOYS = {
     "a method": {"method": "toys:FILTERS", "least": 12},

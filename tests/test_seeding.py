@@ -1,9 +1,11 @@
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+import colt_core as cc
 from colt_core.seeding import choose_device, derive, generator, reproducible
 
 
@@ -76,3 +78,34 @@ def test_pytorch_has_the_switches_that_are_set():
         for value in ("tf32", "ieee", before):
             switch.fp32_precision = value
             assert switch.fp32_precision == value
+
+
+# --- threads ---
+
+
+def test_threads_build_the_networks_that_one_builds():
+    build = lambda seed: cc.build("conv3", 10, seed=seed, width=4)
+    alone = [build(seed) for seed in range(200)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(build, range(200)))
+    for one, other in zip(alone, together, strict=True):
+        assert all(
+            torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+        )
+
+
+def test_threads_train_to_the_weights_that_one_trains_to(few, recipe):
+    """MobileNetV2 has dropout, which draws from the process's random state."""
+    images = few.train.take(torch.arange(0, 120, 3))
+
+    def train(seed):
+        network = cc.build("mobilenetv2", 10, seed=seed)
+        torch.set_num_threads(1)
+        cc.train(network, images, recipe.changed(batch_size=20), seed=seed, device="cpu")
+        return network.state_dict()
+
+    alone = [train(seed) for seed in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(train, range(2)))
+    for one, other in zip(alone, together, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)

@@ -3,17 +3,20 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
+import torch
 from waiting import PATIENCE, wait_for
 
 import colt_core as cc
+from colt_core import files
 from colt_core.compute import claims
 from colt_core.compute.store import Store
-from colt_core.studies.run import read_records
+from colt_core.studies.records import read_records
 
 PLACES = ["folder", "memory"]
 
@@ -208,3 +211,103 @@ def test_an_interrupt_at_any_moment_leaves_no_claim_behind(tmp_path, monkeypatch
     assert not list(tmp_path.rglob("*.claim"))
     with store.claim("scores/x") as mine:
         assert mine
+
+
+# --- files, whoever writes them ---
+
+
+def test_what_dead_processes_left_is_swept_and_what_living_ones_or_others_write_is_kept(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    mine = files.part_of(tmp_path / "round-00.safetensors")
+    ours = f".{files.host_mark()}.{os.getpid()}."
+    of = lambda pid, host=None: tmp_path / mine.name.replace(ours, f".{host or files.host_mark()}.{pid}.")
+    old, absurd = of(7, "00000000"), of("9" * 30, "11111111")
+    for folder in (mine, of(dead.pid), of(dead.pid, "elsewhe."), old, absurd):
+        folder.mkdir()
+        (folder / ".tmpAbCdEf").write_text("what safetensors leaves")
+    (tmp_path / ".x.claim.part").write_text("an older version's")
+    os.utime(old, (0, 0))
+    files.sweep(tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {mine.name, of(dead.pid, "elsewhe.").name, absurd.name, ".x.claim.part"}
+
+
+def test_threads_write_the_same_file_at_the_same_time_and_each_write_is_whole(tmp_path):
+    write = lambda number: files.write_text(tmp_path / "x", str(number) * 10_000)
+    with ThreadPoolExecutor(8) as pool:
+        assert len(list(pool.map(write, range(100)))) == 100
+    text = (tmp_path / "x").read_text()
+    assert len(set(text[-2:])) <= 2 and {path.name for path in tmp_path.iterdir()} == {"x"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no umask here")
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_files_have_the_permissions_that_the_umask_leaves(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        files.write_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(3)})
+        files.write_text(tmp_path / "y", "text")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~umask}
+
+
+def test_a_forked_child_has_a_scratch_folder_of_its_own_and_leaves_its_parents(tmp_path):
+    code = """if True:
+        import os, sys
+        from colt_core.files import scratch
+        mine = scratch()
+        if child := os.fork():
+            os.waitpid(child, 0)
+            print(mine.exists(), len([p for p in os.listdir(sys.argv[1]) if p.startswith("colt-work")]))
+        else:
+            assert scratch() != mine and scratch().exists()
+    """
+    (tmp_path / f"colt-work-{files.host_mark()}-{'9' * 30}-absurd").mkdir()
+    (tmp_path / "colt-work-elsewhere-1-x").mkdir()
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], env=os.environ | {"TMPDIR": str(tmp_path)},
+                          capture_output=True, text=True, timeout=PATIENCE)  # fmt: skip
+    assert done.stdout.split() == ["True", "2"], done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["colt-work-elsewhere-1-x"]
+
+
+def test_a_full_or_missing_temporary_folder_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(tmp_path / "missing"))
+    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path / "missing"))
+    files._scratch.cache_clear()
+    with pytest.raises(OSError, match=r"missing cannot be written \(No such file or directory\)"):
+        files.scratch()
+
+
+@pytest.mark.parametrize("seconds", ["0", "-5", "nan", "abc", "inf"])
+def test_a_claims_seconds_must_be_a_positive_number(store, monkeypatch, seconds):
+    monkeypatch.setenv("COLT_CLAIM_SECONDS", seconds)
+    with pytest.raises(ValueError, match=f"COLT_CLAIM_SECONDS must be a positive number of seconds, not '{seconds}'"):
+        store.claim("x").__enter__()
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "7", "nonsense", '{"host": 3, "pid": {}}', "null"])
+def test_a_damaged_claim_is_void_when_nothing_is_heard_of_it(store, clock, text):
+    store.write("x.claim", text)
+    with store.claim("x", until=lambda: False) as mine:
+        assert mine and clock.now > 60
+
+
+def test_it_is_said_for_whom_one_waits_at_once_where_that_run_is_paused(store, clock, caplog):
+    claim = {"host": "elsewhere 1", "pid": 4711, "token": "t", "beat": 0}
+    for paused, most in ((True, 1), (False, claims.PATIENCE + 1)):
+        store.write("x.claim", json.dumps(claim | {"paused": paused}))
+        begun = clock.now
+        with store.claim("x", until=lambda begun=begun, most=most: clock.now - begun > most):
+            pass
+        assert "waiting for x, which process 4711 on elsewhere holds" in caplog.text
+        assert ("paused there: continue or stop it there" in caplog.text) is paused
+        caplog.clear()
+        store.remove("x.claim")
+
+
+def test_a_home_folder_is_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cc.open_store("~/runs").write("a", "b")
+    assert (tmp_path / "runs" / "a").read_text() == "b"

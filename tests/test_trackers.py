@@ -5,7 +5,7 @@ import pytest
 
 import colt_core as cc
 from colt_core.publish import trackers
-from colt_core.studies.run import read_records
+from colt_core.studies.records import read_records
 
 
 @pytest.fixture

@@ -69,6 +69,13 @@ class SquaredError(cc.Objective):
         return (outputs - nn.functional.one_hot(labels, outputs.shape[1])).square()
 
 
+class Broken(SquaredError):
+    """An objective with a mistake: it cannot compute its loss."""
+
+    def loss(self, network, pixels, labels):
+        raise ArithmeticError("the loss cannot be computed")
+
+
 class Headless(nn.Module):
     """All convolutions: the last has a channel a class, averaged over its pixels. It says that it has no head."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 import colt_core as cc
-from colt_core.studies.run import read_records
+from colt_core.studies.records import read_records
 
 
 def main(name: str, store: Path, records_alone: bool) -> None:

@@ -1,18 +1,27 @@
 """Trainings in a store: looked up by content, continued from their last epoch, carried out by one process at a time."""
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
-from ..files import Damaged, Tensors, read_tensors, under
+from ..files import Damaged, Tensors, hash_into, read_tensors, under
 from ..training import History, Trainer, Training, epochs
 from .store import Store, open_store
 
-BROKEN = (Damaged, KeyError, ValueError, RuntimeError, TypeError)  # what a file that is not whole may raise
+BROKEN = (
+    Damaged,
+    KeyError,
+    ValueError,
+    RuntimeError,
+    TypeError,
+    AttributeError,
+)  # what a file that is not whole may raise
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,8 @@ class Checkpoint:
         for i, parameter in enumerate(trainer.optimizer.parameters):
             state = trainer.optimizer.state.get(parameter, {})
             tensors |= {f"optimizer/{i}/{name}": value for name, value in state.items()}
-        about = {"history": json.dumps(trainer.history.told())}
-        open_store(self.store).save_tensors(self._name(len(trainer.history.epochs)), tensors, about)
+        name = self._name(len(trainer.history.epochs))
+        open_store(self.store).save_tensors(name, tensors, _about(tensors, trainer.history))
 
     def restore(self, trainer: Trainer) -> bool:
         """Bring a training to where it was after one more epoch, or, where only the last is kept, after that one."""
@@ -120,7 +129,7 @@ def _keep(store: Store, name: str, network: nn.Module, training: Training, histo
     for key, value in network.state_dict().items():
         plain = value.detach().cpu().contiguous()
         tensors[key] = plain[mask[key].cpu()] if key in mask else plain  # at 96 % sparsity a 25th of the disk
-    store.save_tensors(f"{name}.safetensors", tensors, {"history": json.dumps(history.told())})
+    store.save_tensors(f"{name}.safetensors", tensors, _about(tensors, history))
 
 
 def _look_up(
@@ -145,12 +154,32 @@ def _look_up(
     return found[1]
 
 
+def _about(tensors: Mapping[str, torch.Tensor], history: History) -> dict[str, str]:
+    """Return a file's metadata: the history, and a checksum over everything, for disks and hands do alter files."""
+    told = history.told()
+    return {"history": json.dumps({"sha256": _checksum(tensors, told), "told": told})}
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor], told: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(told).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}/{tuple(tensor.shape)}/{tensor.dtype}".encode())
+        hash_into(digest, tensor.detach().cpu().contiguous().reshape(-1))
+    return digest.hexdigest()
+
+
 def _read(store: Store, name: str) -> tuple[Tensors, History] | None:
-    """Return a file's tensors and history; None where it is missing or not whole (a power cut, say)."""
+    """Return a file's tensors and history; None where it is missing, or its checksum is not that of its content.
+
+    Then the training takes place again, and gives the same.
+    """
     with store.fetched(name) as path:
         try:
-            tensors, about = read_tensors(path)
-            history = History(**json.loads(about["history"]))
-            return {key: value.clone() for key, value in tensors.items()}, history  # a bucket's copy goes at once
+            tensors, metadata = read_tensors(path)
+            about = json.loads(metadata["history"])
+            if about["sha256"] != _checksum(tensors, about["told"]):
+                return None
+            copies = {key: value.clone() for key, value in tensors.items()}  # a bucket's file goes at once
+            return copies, History(**about["told"])
         except (OSError, *BROKEN):
             return None

@@ -1,20 +1,22 @@
 """Claims on a store: who works on what, with signs of life; a dead or silent holder's claim is void."""
 
 import json
+import logging
+import math
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
-from ..files import is_alive
+from ..files import NotWritten, host, is_alive, part_of
+from ..training.loop import is_held
 
 EXPIRY = "COLT_CLAIM_SECONDS"  # after so many seconds without a sign of life a claim is void; 60 unless set
+PATIENCE = 20.0  # seconds of waiting after which it is said for whom
 
 
 class Files(Protocol):
@@ -68,13 +70,15 @@ def hold(store: Files, name: str, until: Callable[[], bool] | None = None) -> It
         Whether it is held. Where a file system has no exclusive create, two may hold it: the work is done twice,
         with the same bytes.
     """
+    expiry()  # a mistake there is told here, not in a thread
     token = uuid4().hex  # tells this holder from an earlier one of the same process
     # Signs of life come from a thread of their own: a training may hold this one for minutes.
     ended = threading.Event()
     beating = threading.Thread(target=_beat, args=(store, name, token, ended), daemon=True)
     try:  # from before it is taken: an interrupt at any moment must not leave a claim that beats on for ever
-        held = _take(store, name, token)
+        held, waiting = _take(store, name, token), _Waiting(store, name)
         while not held and until is not None and not until():
+            waiting.tell()
             time.sleep(0.1)
             held = _take(store, name, token)
         if held:
@@ -87,6 +91,23 @@ def hold(store: Files, name: str, until: Callable[[], bool] | None = None) -> It
                 beating.join()
         finally:
             _let_go(store, name, token)
+
+
+class _Waiting:
+    """Says once who is waited for: at once where that run is paused, which may last for ever, else after a while."""
+
+    def __init__(self, store: Files, name: str) -> None:
+        self.store, self.name, self.since, self.said = store, name, time.monotonic(), False
+
+    def tell(self) -> None:
+        if self.said or (claim := _claim(self.store, self.name)) is None:
+            return
+        paused = bool(claim.get("paused"))
+        if paused or time.monotonic() - self.since > PATIENCE:
+            self.said = True
+            who = f"process {claim.get('pid')} on {str(claim.get('host')).split(' ')[0]}"
+            how = " and which is paused there: continue or stop it there, or end that process" if paused else ""
+            logging.getLogger("colt_core").warning(f"waiting for {self.name}, which {who} holds{how}")
 
 
 def _let_go(store: Files, name: str, token: str) -> None:
@@ -120,7 +141,7 @@ def _take(store: Files, name: str, token: str) -> bool:
 
 def _link_new(path: Path, about: bytes) -> bool:
     """Create a file exclusively with its whole content at once: nobody ever reads half a claim."""
-    part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.{os.getpid()}.part")
+    part = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(about)
@@ -136,7 +157,7 @@ def _link_new(path: Path, about: bytes) -> bool:
                 return False
         return True
     except OSError as problem:
-        raise OSError(f"{path} cannot be written ({problem.strerror})") from None
+        raise NotWritten(path, problem) from None
     finally:
         with suppress(OSError):
             part.unlink()
@@ -144,10 +165,15 @@ def _link_new(path: Path, about: bytes) -> bool:
 
 def _claim(store: Files, name: str) -> dict[str, Any] | None:
     text = store.read(f"{name}.claim")
+    return None if text is None else _parsed(text)
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    """Return what a claim says; one that is damaged says nothing, and expires like a silent one."""
     try:
-        return None if text is None else dict(json.loads(text))
-    except ValueError:
-        return {"token": text.hex() if text else ""}  # damaged: it expires like a silent one
+        return dict(json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        return {"token": text.hex()}
 
 
 def _void(store: Files, name: str, claim: dict[str, Any]) -> bool:
@@ -161,7 +187,7 @@ def _void(store: Files, name: str, claim: dict[str, Any]) -> bool:
     if last != heard:
         _HEARD[store.url, name] = heard, time.monotonic()
         return False
-    return time.monotonic() - since > _expiry()
+    return time.monotonic() - since > expiry()
 
 
 def _clear(store: Files, name: str, claim: dict[str, Any]) -> None:
@@ -173,37 +199,43 @@ def _clear(store: Files, name: str, claim: dict[str, Any]) -> None:
     aside = store.local / f"{name}.{uuid4().hex[:8]}.claim-void"
     with suppress(FileNotFoundError):
         (store.local / f"{name}.claim").rename(aside)
-        with suppress(OSError, ValueError):
-            if json.loads(aside.read_bytes()).get("token") != claim.get("token"):
+        with suppress(OSError):
+            if _parsed(aside.read_bytes()).get("token") != claim.get("token"):
                 os.link(aside, store.local / f"{name}.claim")  # a new holder's: put back
         aside.unlink()
 
 
 def _beat(store: Files, name: str, token: str, ended: threading.Event) -> None:
     """Give signs of life until the claim ends or is another's."""
-    while not ended.wait(_expiry() / 6):
+    while not ended.wait(expiry() / 6):
         claim = _claim(store, name)
         if claim is None or claim.get("token") != token or ended.is_set():
             return
         with suppress(OSError):
-            store.write(f"{name}.claim", json.dumps(claim | {"beat": claim["beat"] + 1}))
+            beat = claim | {"beat": claim["beat"] + 1, "paused": is_held()}
+            store.write(f"{name}.claim", json.dumps(beat))
 
 
 _HEARD: dict[tuple[str, str], tuple[Any, float]] = {}  # by claim: what was last heard of it, and when, by our clock
 
 
-def _expiry() -> float:
-    return float(os.environ.get(EXPIRY) or 60)
+def expiry() -> float:
+    """Return after how many seconds without a sign of life a claim is void.
+
+    Raises
+    ------
+    ValueError
+        If `$COLT_CLAIM_SECONDS` is no positive number.
+    """
+    wanted = os.environ.get(EXPIRY) or "60"
+    try:
+        seconds = float(wanted)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{EXPIRY} must be a positive number of seconds, not {wanted!r}")
+    return seconds
 
 
 def _who() -> dict[str, Any]:
-    return {"host": _host(), "pid": os.getpid()}
-
-
-@cache
-def _host() -> str:
-    """Return what names this machine since its start and, in containers, this space of process numbers."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8], os.readlink("/proc/self/ns/pid")]
-    return " ".join(parts)
+    return {"host": host(), "pid": os.getpid()}

@@ -1,5 +1,6 @@
 """The store: a folder, or a bucket by fsspec URL, that any number of processes and machines share without a server."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -11,11 +12,12 @@ from uuid import uuid4
 
 import torch
 
-from ..files import locked, save_tensors, scratch, sweep, write_whole
+from ..files import NotWritten, locked, save_tensors, scratch, sweep, write_whole
 from ..settings import first_line
 from . import claims
 
 T = TypeVar("T")
+SEAL = "sha256"  # of a record's line: over everything else in it
 
 
 class Store:
@@ -32,7 +34,7 @@ class Store:
     def __init__(self, place: str | Path) -> None:
         text = str(place)
         if "://" not in text or text.startswith(("file://", "local://")):
-            self.local: Path | None = Path(text.split("://", 1)[-1])
+            self.local: Path | None = Path(text.split("://", 1)[-1]).expanduser()
             self.url = str(self.local.absolute())
             return
         self.local, self.url = None, text.rstrip("/")
@@ -132,15 +134,23 @@ class Store:
         """Return the records of a folder in the order of their writing; a torn last line is left out.
 
         A folder has them in `records.jsonl`; a bucket, which cannot append, as objects `record-<key>.jsonl`.
+
+        Raises
+        ------
+        ValueError
+            In one line that names the file and the line, where one is no record or has been altered.
         """
-        found = [self.read(f"{folder}/records.jsonl")]
-        if not self.local:
-            found += [self.read(name) for name in self.names(f"{folder}/record-*.jsonl")]
-        return [json.loads(line) for text in found if text for line in text[: text.rfind(b"\n") + 1].splitlines()]
+        names = [f"{folder}/records.jsonl"]
+        names += [] if self.local else self.names(f"{folder}/record-*.jsonl")
+        found = []
+        for name in names:
+            text = self.read(name) or b""
+            found += _records(text[: text.rfind(b"\n") + 1], f"{self.url}/{name}")
+        return found
 
     def append(self, folder: str, record: dict[str, Any], key: tuple[str, ...]) -> None:
         """Add a record, unless one with the same values of `key` is there; mend a torn last line first."""
-        line = json.dumps(record, allow_nan=False).encode() + b"\n"
+        line = json.dumps(record | {SEAL: _seal(record)}, allow_nan=False).encode() + b"\n"
         if not self.local:
             told = {k: record.get(k) for k in key if k in record or k != "scored_by"}
             name = "-".join(f"{value:03}" if k == "round" else str(value) for k, value in told.items())
@@ -153,8 +163,7 @@ class Store:
                 file.seek(0)
                 content = file.read()
                 whole = content[: content.rfind(b"\n") + 1]  # what a killed process left half written goes
-                known = (json.loads(old) for old in whole.splitlines())
-                if any(all(old.get(k) == record.get(k) for k in key) for old in known):
+                if any(all(old.get(k) == record.get(k) for k in key) for old in _records(whole, str(path))):
                     return
                 file.truncate(len(whole))
                 try:
@@ -166,14 +175,14 @@ class Store:
                         os.ftruncate(file.fileno(), len(whole))
                     raise
         except OSError as problem:
-            raise OSError(f"{path} cannot be written ({problem.strerror})") from None
+            raise NotWritten(path, problem) from None
 
     @contextmanager
     def _plainly(self, name: str) -> Iterator[None]:
         try:
             yield
         except Exception as problem:  # every kind of bucket has errors of its own
-            raise OSError(f"{self.url}/{name} cannot be written ({first_line(problem)})") from None
+            raise NotWritten(f"{self.url}/{name}", problem) from None
 
     # --- claims (see `claims`) ---
 
@@ -217,6 +226,27 @@ def open_store(place: "Store | str | Path | None" = None) -> Store:
         For a URL whose kind is unknown or whose library is not installed.
     """
     return place if isinstance(place, Store) else Store(place or os.environ.get("COLT_STORE") or "runs")
+
+
+def _records(text: bytes, place: str) -> list[dict[str, Any]]:
+    """Return the records of whole lines, their seals verified; lines of older versions have none."""
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            record = json.loads(line)
+            if not (isinstance(record["kind"], str) and isinstance(record["round"], int)):
+                raise TypeError
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise ValueError(f"{place}, line {number}, is no record: restore it, or remove its folder") from None
+        seal = record.pop(SEAL, None)
+        if seal is not None and seal != _seal(record):
+            raise ValueError(f"{place}, line {number}, has been altered: its checksum differs")
+        found.append(record)
+    return found
+
+
+def _seal(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=8)

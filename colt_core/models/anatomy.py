@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..seeding import derive
+from ..seeding import drawing
 from .build import architecture
 
 
@@ -114,8 +114,7 @@ def replace_head(copy: nn.Module, classes: int, seed: int = 0) -> nn.Module:
         raise ValueError(f"{architecture(copy)['name']} has no head that could be made anew for {classes} classes")
     old = copy.get_submodule(name)
     assert isinstance(old, nn.Linear)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "head", classes))
+    with drawing(seed, "head", classes):
         new = nn.Linear(old.in_features, classes, bias=old.bias is not None).to(old.weight.device)
     # Drawn on the CPU, from the seed and the classes alone: two tickets that are compared get the very same head.
     parent, _, leaf = name.rpartition(".")

@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from inspect import signature
 from typing import Any
 
-import torch
 from torch import nn
 
-from ..seeding import derive
+from ..seeding import drawing
 from ..settings import imported
 from .zoo import NETWORKS
 
@@ -61,8 +60,7 @@ def build(
         signature(make).bind(classes, **arguments)
     except TypeError:
         raise ValueError(f"{name} does not take the arguments {sorted(arguments)}") from None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "init", name))
+    with drawing(seed, "init", name):
         network = make(classes, **arguments)
     if not isinstance(network, nn.Module):
         raise ValueError(f"{name} must give a torch.nn.Module, not a {type(network).__name__}")

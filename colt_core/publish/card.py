@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .. import masks
 from ..files import write_text, write_whole
 from ..studies.experiment import method_in_words, settings_in
-from ..studies.run import read_records
+from ..studies.records import read_records
 from ..tickets import Ticket
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """The records of experiments, and which of them are one arm: they differ in nothing but the seed."""
 
 import json
+import warnings
 from typing import Any
 
 import pandas as pd
@@ -8,7 +9,7 @@ import pandas as pd
 from ..compute.store import open_store
 from ..methods import Look, Method, method_of
 from ..studies.experiment import NESTED, SETTINGS, settings_in
-from ..studies.run import Place, read_records
+from ..studies.records import Place, read_records
 from .words import ACCURACY
 
 IDENTITY = ["experiment", "dataset", "network", "method"]
@@ -20,10 +21,17 @@ Settings = tuple[dict[str, Any], dict[str, Any]]  # an experiment's settings by 
 
 
 def load(store: Place = None) -> pd.DataFrame:
-    """Return every record of a store, a row each (`kind` "round" or "score"); empty where there is none."""
-    place = open_store(store)
-    folders = dict.fromkeys(name.split("/")[0] for name in place.names("*/record*.jsonl"))
-    return pd.DataFrame([record for folder in folders for record in read_records(folder, place)])
+    """Return every record of a store, a row each (`kind` "round", "score" or "failed"); empty where there is none.
+
+    Runs that are damaged are left out, with a warning that names each.
+    """
+    place, found = open_store(store), []
+    for folder in dict.fromkeys(name.split("/")[0] for name in place.names("*/record*.jsonl")):
+        try:
+            found += read_records(folder, place)
+        except ValueError as problem:
+            warnings.warn(f"left out: {problem}", UserWarning, stacklevel=2)
+    return pd.DataFrame(found)
 
 
 # --- what records say of methods and metrics ---------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ..files import write_text
-from ..studies.run import Place
+from ..studies.records import Place
 from ..training import RECIPES
 from .accuracy import all_areas, in_papers_shape, mean_scores, scores_at
 from .arms import facts, load, metrics, scores_by_arm

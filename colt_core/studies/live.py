@@ -19,7 +19,8 @@ from ..training import History
 from ..training.loop import PAUSE
 from .experiment import Experiment
 from .plan import remaining
-from .run import Place, carry_out, is_complete, is_scored, saved_rounds
+from .records import Place, is_complete, is_scored, saved_rounds
+from .run import carry_out
 from .saved import checked_records
 
 State = Literal["ready", "running", "paused", "stopped", "done", "failed"]

@@ -16,7 +16,8 @@ from ..methods.cycles import share_counted
 from ..seeding import choose_device
 from .arithmetic import kept_by_round
 from .experiment import Experiment
-from .run import Place, dataset_of, is_complete, is_scored, read_records, rounds_scored
+from .inputs import dataset_of
+from .records import Place, is_complete, is_over, read_records, rounds_scored
 from .speed import check_line, finished, speed
 
 if TYPE_CHECKING:
@@ -178,9 +179,9 @@ def status(experiments: Iterable[Experiment], store: Place = None) -> "pd.DataFr
     Returns
     -------
     pandas.DataFrame
-        Columns dataset, network, method, parts, by, rate, seed, state ("done", "running", "begun", "waiting"),
-        rounds and scores in the store, sparsity (of the last round), by_whom (host and process that are at it),
-        experiment (the hash).
+        Columns dataset, network, method, parts, by, rate, seed, state ("done", "failed", "running", "begun" or
+        "waiting"), rounds and scores in the store, sparsity (of the last round), by_whom (host and process that are at
+        it), experiment (the hash).
     """
     import pandas as pd
 
@@ -188,10 +189,11 @@ def status(experiments: Iterable[Experiment], store: Place = None) -> "pd.DataFr
     for e in experiments:
         records, holder = read_records(e, place), place.holder(f"{e.hash}/experiment")
         found = [r for r in records if r["kind"] == "round"]
-        over = is_complete(e, place) and is_scored(e, place)
-        state = "done" if over else "running" if holder else "begun" if records else "waiting"
+        over, failed = is_over(e, place), any(r["kind"] == "failed" for r in records)
+        state = "running" if holder and not over else "begun" if records else "waiting"
+        state = "failed" if failed else "done" if over else state
         row = {name: getattr(e, name) for name in ("dataset", "network", "method", "parts", "by", "rate", "seed")}
-        row |= {"state": state, "rounds": len(found), "scores": len(records) - len(found)}
+        row |= {"state": state, "rounds": len(found), "scores": sum(r["kind"] == "score" for r in records)}
         row |= {"sparsity": 1 - found[-1]["density"] if found else None}
         row |= {"by_whom": f"{holder.get('host', '?')} {holder.get('pid', '?')}" if holder and not over else ""}
         rows.append(row | {"experiment": e.hash})
@@ -216,7 +218,8 @@ def _scores_asked(e: Experiment) -> float:
 
 def _work(e: Experiment, store: Store, finding: bool = True) -> _Work:
     """Return what is missing of one experiment; without `finding` the scores alone."""
-    records, done = read_records(e, store), is_complete(e, store)
+    records, over = read_records(e, store), is_over(e, store)
+    done = over or is_complete(e, store)
     data, target = dataset_of(e.dataset), dataset_of(e.score_on or e.dataset)
     network = models.build(e.network, len(data.classes), **e.network_args)
     rounds_ = [r for r in records if r["kind"] == "round"]
@@ -225,7 +228,7 @@ def _work(e: Experiment, store: Store, finding: bool = True) -> _Work:
     scored = len(rounds_scored(e, records))
     asked = 0 if e.scores is None else len(e.scores)
     scores = [max(0, (n if e.scores == () else min(asked, n)) - scored) for n in every]
-    if done and is_scored(e, store):  # fewer where no round reaches a sparsity that was asked for
+    if over:  # fewer where no round reaches a sparsity that was asked for
         scores = [0, 0]
     rounds = [max(0, n - found) if finding else 0 for n in every]
     copies = _copies(e) if e.by == "order" else 1  # then every copy sees all images

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from queue import SimpleQueue
 from threading import Condition
 from typing import Any
@@ -13,13 +14,21 @@ from .run import carry_out
 
 
 def work_off(jobs: list[Experiment], store: Store, device: str, count: int) -> Iterator[Experiment]:
-    """Run experiments on `count` worker processes, in order as far as their references allow; yield each when done."""
+    """Run experiments on `count` worker processes, in order as far as their references allow; yield each when done.
+
+    A training that diverges ends its own experiment, whose records say so.
+
+    Raises
+    ------
+    RuntimeError
+        At the end: names each experiment that another error ended, while the others were finished.
+    """
     queue, finished = _Queue(jobs, store), SimpleQueue[Any]()
     if count <= 1 or len(jobs) <= 1:
         while job := queue.take():
-            carry_out(job, store, device, 1)
-            queue.done(job)
+            _attempt(job, queue, partial(carry_out, job, store, device, 1))
             yield job
+        queue.raise_problems()
         return
     with lend(min(count, len(jobs))) as workers, ThreadPoolExecutor(len(workers)) as pool:
         feeders = [pool.submit(_feed, queue, worker, store, device, finished.put) for worker in workers]
@@ -30,6 +39,7 @@ def work_off(jobs: list[Experiment], store: Store, device: str, count: int) -> I
                 yield from iter(finished.get, None)
             for feeder in feeders:
                 feeder.result()
+            queue.raise_problems()
         except BaseException:  # an interrupt, or the caller has seen enough: what runs is stopped, its rounds are kept
             queue.stop()
             for worker in workers:
@@ -44,8 +54,9 @@ class _Queue:
     """
 
     def __init__(self, jobs: list[Experiment], store: Store) -> None:
-        self.waiting, self.store = list(jobs), store
+        self.waiting, self.store, self.count = list(jobs), store, len(jobs)
         self.running: list[str] = []
+        self.problems: list[str] = []
         self.changed = Condition()
 
     def take(self) -> Experiment | None:
@@ -69,25 +80,45 @@ class _Queue:
             self.waiting = []
             self.changed.notify_all()
 
-    def done(self, job: Experiment) -> None:
-        """Take a job off."""
+    def done(self, job: Experiment, problem: Exception | None = None) -> None:
+        """Take a job off; `problem` is what ended it."""
         with self.changed:
             self.running.remove(job.hash)
+            if problem is not None:
+                self.problems.append(f"{job.method} on {job.dataset}, seed {job.seed}: {_named(problem)}")
             self.changed.notify_all()
+
+    def raise_problems(self) -> None:
+        """Raise one error for all experiments that failed."""
+        if self.problems:
+            raise RuntimeError(f"{len(self.problems)} of {self.count} experiments failed: {'; '.join(self.problems)}")
 
 
 def _feed(queue: _Queue, worker: Worker, store: Store, device: str, report: Callable[[Experiment], None]) -> None:
-    """Feed one worker with jobs, and report each when it is done; after a failure no other begins."""
-    while job := queue.take():
-        about = {"experiment": job.model_dump(mode="json"), "store": store.url, "device": device}
-        try:
-            for _ in worker.call("colt_core.studies.run:carry_out_described", **about):
-                pass
-        except Exception as problem:
-            queue.stop()
-            raise RuntimeError(f"{job.method} on {job.dataset}, seed {job.seed}: {_named(problem)}") from None
+    """Feed one worker with jobs, and report each when it is done; where its process dies, another takes its place."""
+    replaced: list[Worker] = []
+    try:
+        while job := queue.take():
+            if worker.process.poll() is not None:
+                replaced.append(worker := Worker())
+            about = {"experiment": job.model_dump(mode="json"), "store": store.url, "device": device}
+            call = worker.call("colt_core.studies.run:carry_out_described", **about)
+            _attempt(job, queue, partial(list, call))
+            report(job)
+    finally:
+        for one in replaced:
+            one.stop()
+
+
+def _attempt(job: Experiment, queue: _Queue, work: Callable[[], object]) -> None:
+    """Do the work of a job; what goes wrong ends it alone."""
+    try:
+        work()
         queue.done(job)
-        report(job)
+    except FloatingPointError:  # its records tell
+        queue.done(job)
+    except Exception as problem:
+        queue.done(job, problem)
 
 
 def _named(problem: Exception) -> str:

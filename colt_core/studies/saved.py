@@ -13,7 +13,7 @@ from ..methods import method_of
 from ..models import in_words
 from ..settings import first_line
 from .experiment import Experiment, method_in_words, settings_in
-from .run import Place, read_records, ticket_name
+from .records import Place, read_records, ticket_name
 
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OSError)
 NEEDED = {"round": ("density", "image_epochs", "curves", "accuracies", "overlap"), "score": ("density", "accuracy")}

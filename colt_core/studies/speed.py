@@ -16,7 +16,7 @@ from ..compute.store import Store
 from ..data import Images
 from ..training import Recipe, objective_of, train
 from .experiment import Experiment
-from .run import read_records
+from .records import read_records
 
 LONG = 1.0  # seconds that are timed: what begins and ends a training then weighs little
 Kind = tuple[str, str, str]  # network, its arguments, recipe: trainings of one kind should be of one speed

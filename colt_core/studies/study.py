@@ -17,7 +17,8 @@ from ..settings import Settings
 from .cluster import work_off_on
 from .experiment import Experiment
 from .queue import work_off
-from .run import Place, check, is_complete, is_scored, read_records
+from .records import Place, is_over, read_records, sound
+from .run import check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -261,12 +262,17 @@ def study(
 
     Raises
     ------
-    RuntimeError, ValueError
-        The first experiment's error; what others finished is kept.
+    ValueError, OSError
+        In one line, before any training: bad settings, changed data, damaged records.
+    RuntimeError
+        At the end: names each experiment that an error ended; what is finished is kept. A training that diverges is
+        none: the experiment's records have one of the kind "failed", and the others go on.
     """
     import pandas as pd
 
     where, place = str(choose_device(device)) if cluster in (None, "local") else device, open_store(store)
+    for experiment in experiments:
+        sound(experiment, place)
     jobs = to_do(experiments, place)
     hidden = None if progress is None else not progress
     alike = {(same.hash, same.score_on): job for job in jobs for same in [job.changed(seed=0)]}
@@ -294,7 +300,7 @@ def to_do(experiments: list[Experiment], store: Store) -> list[Experiment]:
     references = [e.reference() for e in experiments]
     known = {e.hash for e in experiments}
     jobs = [*experiments, *{r.hash: r for r in references if r and r.hash not in known}.values()]
-    jobs = [job for job in jobs if not (is_complete(job, store) and is_scored(job, store))]
+    jobs = [job for job in jobs if not is_over(job, store)]
     return sorted(jobs, key=_size, reverse=True)
 
 

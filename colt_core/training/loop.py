@@ -314,13 +314,18 @@ def train(
 # --- the parts of a step -----------------------------------------------------------------------------------------
 
 
-def _hold() -> float:
-    """Wait while the file that `$COLT_PAUSE` names is there (see `studies.live`); return the seconds waited."""
+def is_held() -> bool:
+    """Tell whether trainings of this process wait, for the file that `$COLT_PAUSE` names is there: `studies.live`."""
     flag = os.environ.get(PAUSE)
-    if not flag or not os.path.exists(flag):
+    return bool(flag) and os.path.exists(str(flag))
+
+
+def _hold() -> float:
+    """Wait while trainings are to wait; return the seconds waited."""
+    if not is_held():
         return 0.0
     begun = time.perf_counter()
-    while os.path.exists(flag):
+    while is_held():
         time.sleep(0.05)
     return time.perf_counter() - begun
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import ipywidgets
 
 from ..studies.experiment import Experiment
-from ..studies.run import Place
+from ..studies.records import Place
 from ..studies.study import Study
 from .cockpit import Cockpit
 from .compare import Compare

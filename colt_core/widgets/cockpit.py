@@ -18,7 +18,7 @@ from ..models import NETWORKS
 from ..studies.experiment import Experiment
 from ..studies.live import BUSY, Live, attach
 from ..studies.plan import between, duration, plan
-from ..studies.run import Place
+from ..studies.records import Place
 from ..studies.saved import DAMAGED, runs_in
 from ..tickets import Round
 from ..training import RECIPES

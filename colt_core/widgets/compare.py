@@ -9,7 +9,7 @@ import pandas as pd
 
 from .. import masks, plots, report
 from ..models import in_words
-from ..studies.run import Place, ticket_name
+from ..studies.records import Place, ticket_name
 from ..studies.saved import DAMAGED, Saved, runs_in
 from ..tickets import Ticket
 from .parts import View, choose, panels, row

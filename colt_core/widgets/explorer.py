@@ -10,7 +10,7 @@ import pandas as pd
 from .. import masks, plots
 from ..masks import Mask
 from ..studies.experiment import Experiment
-from ..studies.run import Place
+from ..studies.records import Place
 from ..studies.saved import DAMAGED, Saved, runs_in
 from .parts import Picture, Table, View, choose, form, row
 

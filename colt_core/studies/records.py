@@ -1,0 +1,164 @@
+"""An experiment's records and tickets as a store has them: read, verified, and what is still missing of them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .. import data as datasets
+from ..compute.store import Store, open_store
+from ..methods import method_of
+from ..tickets import Round
+from .experiment import Experiment
+from .inputs import prints_of
+
+Place = Store | str | Path | None
+KEY = ("kind", "round", "scored_on", "scored_by")  # of a record within its experiment
+
+
+def store_folder(store: str | Path | None = None) -> Path:
+    """Return the store's folder: the one given, else `$COLT_STORE`, else `runs`. A bucket has none (`open_store`)."""
+    place = open_store(store)
+    if place.local is None:
+        raise ValueError(f"the store {place.url} is no folder")
+    return place.local
+
+
+def ticket_name(experiment: Experiment | str, number: int) -> str:
+    """Return the name that a round's file has in a store."""
+    name = experiment if isinstance(experiment, str) else experiment.hash
+    return f"{name}/round-{number:02d}.safetensors"
+
+
+def saved_rounds(experiment: Experiment, store: Place = None) -> Iterator[Round]:
+    """Yield the rounds that the store has of an experiment, verified; nothing is computed.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        In one line that names the file: it is missing or damaged, or holds another run's or another round's ticket.
+    """
+    place, hashes = open_store(store), list[str]()
+    for record in [r for r in read_records(experiment, place) if r["kind"] == "round"]:
+        name = ticket_name(experiment, record["round"])
+        with place.fetched(name) as path:
+            found = Round.load(path, record)
+        hashes.append(_verified(found, record, experiment, f"{place.url}/{name}", hashes))
+        yield found
+
+
+def _verified(found: Round, record: dict[str, Any], experiment: Experiment, place: str, before: list[str]) -> str:
+    """Return a ticket's hash if it is the one that this round of this experiment found; `before` are the others'."""
+    about, own = found.ticket.provenance, found.ticket.hash
+    foreign = about.get("experiment") != experiment.hash or about.get("round") != record["round"]
+    altered = record.get("ticket", own[:16]) != own[:16] or found.density != record["density"]
+    # Who follows another method names its tickets as parents: those lie in another folder.
+    orphan = before and method_of(experiment.method).follows is None and about.get("parent") not in before
+    if foreign or altered or orphan:
+        raise ValueError(f"{place} holds another ticket than round {record['round']} found; remove the run's folder")
+    return own
+
+
+def read_records(experiment: Experiment | str, store: Place = None) -> list[dict[str, Any]]:
+    """Return the records of an experiment or a hash, round by round; of work done twice the first counts.
+
+    The order is the same whichever process finished first: each round, then its scores by the data set's name.
+
+    Raises
+    ------
+    ValueError
+        In one line that names the file, where a line is damaged or a round between others is missing.
+    """
+    name, place = experiment if isinstance(experiment, str) else experiment.hash, open_store(store)
+    records = {tuple(r.get(k) for k in KEY): r for r in reversed(place.lines(name))}
+    numbers = sorted(r["round"] for r in records.values() if r["kind"] == "round")
+    scored = max((r["round"] for r in records.values() if r["kind"] == "score"), default=-1)
+    gaps = set(range(max(scored, *numbers, -1) + 1)) - set(numbers)
+    if gaps:
+        raise ValueError(
+            f"{place.url}/{name}/records.jsonl lacks the record of round {min(gaps)}: restore or remove it"
+        )
+    return sorted(records.values(), key=lambda r: (r["round"], r["kind"], r.get("scored_on") or ""))
+
+
+def is_complete(experiment: Experiment, store: Store) -> bool:
+    """Tell whether every round has been found."""
+    return store.exists(f"{experiment.hash}/complete")
+
+
+def problem_of(experiment: Experiment, store: Store) -> str | None:
+    """Return why a run failed, where it did and would again: its training diverges."""
+    problems = [r["problem"] for r in read_records(experiment, store) if r["kind"] == "failed"]
+    return problems[0] if problems else None
+
+
+def is_over(experiment: Experiment, store: Store) -> bool:
+    """Tell whether there is nothing left to do: every round is found and scored, or the run has failed."""
+    if is_complete(experiment, store) and is_scored(experiment, store):
+        return True
+    return problem_of(experiment, store) is not None
+
+
+def is_scored(experiment: Experiment, store: Store) -> bool:
+    """Tell whether every score asked for is in the records."""
+    if experiment.scores is None:
+        return True
+    records = read_records(experiment, store)
+    sparsities = {r["round"]: 1 - r["density"] for r in records if r["kind"] == "round"}
+    firsts = [next((n for n, s in sorted(sparsities.items()) if s >= w - 1e-12), None) for w in experiment.scores]
+    wanted = {n for n in firsts if n is not None} if experiment.scores else set(sparsities)
+    return wanted <= rounds_scored(experiment, records)
+
+
+def rounds_scored(experiment: Experiment, records: list[dict[str, Any]]) -> set[int]:
+    """Return the rounds that these records have scores of, on the data and in the way that the experiment asks for."""
+    target, way = experiment.score_on or experiment.dataset, scored_by(experiment)
+    return {
+        r["round"]
+        for r in records
+        if r["kind"] == "score" and r["scored_on"] == target and r.get("scored_by") == way.get("scored_by")
+    }
+
+
+def scored_by(experiment: Experiment) -> dict[str, str]:
+    """Return what a score's record says of how it was scored; nothing where that is as it was found."""
+    return {"scored_by": str(experiment.scoring)} if experiment.scoring else {}
+
+
+def sound(experiment: Experiment, store: Store) -> None:
+    """Refuse to read or go on where a run's files lack something, or the data has changed since it began.
+
+    The built-in sets have checksums of their own, and a finished run of theirs can be read where they are not at hand.
+
+    Raises
+    ------
+    ValueError
+        In one line that names the file or the data set.
+    """
+    place, complete = f"{store.url}/{experiment.hash}", is_complete(experiment, store)
+    records = read_records(experiment, store)
+    if complete and not any(r["kind"] == "round" for r in records):
+        raise ValueError(f"{place} is marked complete and has no record of a round: restore or remove it")
+    text = store.read(f"{experiment.hash}/experiment.json")
+    if text is None:
+        return
+    if not (complete and datasets.is_built_in(experiment.dataset)):
+        _same(experiment.dataset, _described_data(text, f"{place}/experiment.json"), place)
+    target = experiment.score_on or experiment.dataset
+    if not datasets.is_built_in(target):
+        for prints in [r["score_data"] for r in records if r.get("scored_on") == target and "score_data" in r]:
+            _same(target, prints, place)
+
+
+def _described_data(text: bytes, path: str) -> list[str]:
+    try:
+        return list(json.loads(text)["data"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(
+            f"{path} does not say which data the run began with: restore it, or remove its folder"
+        ) from None
+
+
+def _same(name: str, prints: list[str], place: str) -> None:
+    if list(prints) != list(prints_of(name)):
+        raise ValueError(f"the data set {name!r} has changed since {place} was begun; use another store")

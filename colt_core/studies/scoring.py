@@ -1,0 +1,90 @@
+"""Scores of an experiment's rounds: looked up where any experiment has scored the very same ticket."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ..compute.checkpoints import Checkpoint
+from ..compute.store import Store
+from ..data import Dataset
+from ..tickets import Round, Score, Ticket, evaluate
+from ..training import objective_of
+from .experiment import FORMAT, Experiment
+from .inputs import as_seen, prints_of
+from .records import scored_by
+
+
+def score_record(found: Round, experiment: Experiment, store: Store, device: str, threads: int) -> dict[str, Any]:
+    """Score a round. `image_epochs` and `seconds` are what finding it cost; the score's own are beside them."""
+    target = experiment.score_on or experiment.dataset
+    score = _score(found.ticket, experiment, target, store, device, threads)
+    spent = {"image_epochs": found.image_epochs, "seconds": found.seconds}
+    own = {f"score_{name}": getattr(score, name) for name in spent}
+    values = found.record() | score.as_dict() | spent | own | {"device": device, "threads": threads}
+    return values | {"scored_on": target, "score_data": prints_of(target)} | scored_by(experiment)
+
+
+def _score(ticket: Ticket, experiment: Experiment, target: str, store: Store, device: str, threads: int) -> Score:
+    """Score a ticket, or look the score up where any experiment has scored the very same."""
+    data = as_seen(target, experiment.official, scoring=True)
+    name, objective, head = _score_name(ticket, experiment, data, device, threads)
+
+    def known() -> Score | None:
+        return _read_score(store.read(f"{name}.json"))
+
+    def work() -> Iterator[Score]:
+        checkpoint = Checkpoint(store.url, name.removeprefix("scores/"))
+        how: dict[str, Any] = {"objective": objective_of(objective), "head": head, "drive": checkpoint.drive}
+        score = evaluate(ticket, data, experiment.recipe, experiment.seed, device, threads, **how)
+        values = finite(score.as_dict())
+        store.write(f"{name}.json", json.dumps(values | {"sha256": _digest(values)}))
+        checkpoint.clear()
+        yield score
+
+    [score] = store.once(name, known, work)
+    return replace(score, value=score.best_value) if data.validation is data.test else score
+
+
+def _read_score(text: bytes | None) -> Score | None:
+    """Return a stored score; None where it is missing or damaged: then it is taken again, and is the same."""
+    try:
+        values = json.loads(text or b"")
+        altered = values.pop("sha256", None) not in (None, _digest(values))
+        return None if altered else Score.from_dict(values)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _score_name(
+    ticket: Ticket, experiment: Experiment, data: Dataset, device: str, threads: int
+) -> tuple[str, dict[str, Any] | None, Any]:
+    """Return the name of a score in the store, which says all that fixes it, with the objective and the head."""
+    scoring = experiment.scoring
+    objective = scoring.objective if scoring and scoring.objective else experiment.objective
+    head = scoring.head if scoring else None
+    prints = [part.fingerprint() for part in (data.train, data.validation, data.test)]
+    where = {"device": device, "threads": threads}
+    recipe = experiment.recipe.model_dump(mode="json")
+    about: list[Any] = [FORMAT, ticket.hash, prints, recipe, experiment.seed, where, torch.__version__]
+    if objective or head:  # keys of plain scores are older than both
+        about.append({"objective": objective, "head": head})
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+    return f"scores/{key}", objective, head
+
+
+def finite(value: Any) -> Any:
+    """Return plain JSON values with None in place of NaN."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
