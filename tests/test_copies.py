@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from waiting import wait_for
+from waiting import PATIENCE, wait_for
 
 import colt_core as cc
 from colt_core.compute import copies, pool
@@ -150,3 +150,29 @@ def test_a_copy_that_has_settled_ends_and_the_other_goes_on(parts, recipe, worke
     assert not torch.equal(seen[0][0], seen[1][0]) and torch.equal(seen[1][0], trained[0].network.conv1.weight)
     whole = cc.train_copies(fresh(parts), parts, longer, seeds=[1, 2], workers=1, device="cpu")
     assert same(trained[1].network, whole[1]), "watching a training must not change it"
+
+
+@pytest.mark.parametrize("cluster", [None, "local"])
+def test_what_lies_in_the_current_folder_runs_in_no_worker_and_a_users_network_there_does(folder, tmp_path, cluster):
+    if cluster:
+        pytest.importorskip("distributed")
+    for name in ("random", "torch", "numpy", "tqdm", "json"):
+        (tmp_path / f"{name}.py").write_text("import os; os._exit(7)")
+    lines = [
+        "def net(classes, width=4):",
+        "    import colt_core as cc",
+        "    return cc.build('conv3', classes, width=width)",
+    ]
+    (tmp_path / "mine.py").write_text("\n".join(lines))
+    recipe = cc.Recipe.named("mini").changed(epochs=1, batch_size=8).model_dump(mode="json")
+    base = {"dataset": str(folder), "network": "mine:net", "rate": 0.3, "target": 0.3, "recipe": recipe, "scores": None}
+    code = f"""if True:
+        import sys
+        import colt_core as cc
+        sys.path.append("")
+        jobs = [cc.Experiment(**{base!r}, seed=seed) for seed in (0, 1)]
+        print(len(cc.study(jobs, {str(tmp_path / "store")!r}, device="cpu", workers=2, cluster={cluster!r})))
+    """
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True,
+                          timeout=PATIENCE)  # fmt: skip
+    assert done.returncode == 0 and int(done.stdout) >= 4, done.stderr

@@ -2,6 +2,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -555,3 +556,40 @@ def test_records_and_studies_are_plain_files(make, tmp_path):
     assert yaml.safe_dump(experiment.model_dump(mode="json"))
     assert torch.equal(cc.Ticket.load(tmp_path / experiment.hash / "round-00.safetensors").mask["conv1.weight"],
                        torch.ones(4, 3, 3, 3, dtype=torch.bool))  # fmt: skip
+
+
+# --- what comes to nothing is told ---
+
+
+def warned(frame, kind="round"):
+    return frame[frame["kind"] == kind].get("warnings", pd.Series(dtype=object)).dropna().tolist()
+
+
+def test_copies_that_end_at_chance_are_told_in_the_records(make, tmp_path):
+    wild = make().recipe.changed(optimizer="adam", learning_rate=1e6, warmup=0)
+    frame = cc.run(make(dataset="cifar10-mini:0-3", recipe=wild, target=0.3), tmp_path)
+    [first, *_] = warned(frame)
+    assert [told.split(" (")[0] for told in first] == ["copy 0 ended at chance", "copy 1 ended at chance"]
+    assert "loss" in first[0]
+    again = list(cc.rounds(make(dataset="cifar10-mini:0-3", recipe=wild, target=0.3), tmp_path))
+    assert [r.warnings for r in again[1:]] == warned(frame)
+    tame = cc.run(make(dataset="cifar10-mini:0-3", recipe="mini", target=0.3), tmp_path)
+    assert "warnings" not in tame
+
+
+def test_a_score_whose_training_ends_at_chance_is_told(make, tmp_path):
+    wild = make().recipe.changed(optimizer="adam", learning_rate=1e6, warmup=0)
+    frame = cc.run(make(method="dense", dataset="cifar10-mini:0-3", recipe=wild, scores=()), tmp_path)
+    [[told]] = warned(frame, "score")
+    assert told.startswith("the score's training ended at chance")
+
+
+def test_partitions_of_one_class_and_emptied_layers_are_told(make, tmp_path):
+    frame = cc.run(make(parts=3, target=0.5), tmp_path)
+    assert {told for several in warned(frame) for told in several} == {
+        f"copy {i} has a single class to learn" for i in range(3)
+    }
+    found = next(cc.rounds(make(), tmp_path))
+    name = list(found.ticket.mask)[0]
+    empty = found.ticket.derived(mask=found.ticket.mask | {name: torch.zeros_like(found.ticket.mask[name])})
+    assert replace(found, ticket=empty).record()["warnings"] == [f"{name} has no weight left"]

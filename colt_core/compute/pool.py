@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -35,7 +36,32 @@ def _place() -> dict[str, str]:
     """What a worker takes over from this process when it starts: one from another place is not used again."""
     ours = {name: value for name, value in os.environ.items() if name.startswith(("COLT_", "XDG_"))}
     ours.pop("COLT_WORKERS", None)  # its own number is one
-    return ours | {"executable": sys.executable, "folder": os.getcwd()}
+    return ours | {"executable": sys.executable, "folder": os.getcwd(), "path": os.pathsep.join(sys.path)}
+
+
+# This very package is loaded from its place, and what else this process can import comes last: a `random.py` in the
+# current folder must not run in place of Python's own.
+_BEGIN = """
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location("colt_core", {package!r} + "/__init__.py", submodule_search_locations=[{package!r}])
+sys.modules["colt_core"] = module_from_spec(spec)
+spec.loader.exec_module(sys.modules["colt_core"])
+sys.path += [place for place in {places!r} if place not in sys.path]
+"""
+
+
+def interpreter(code: str) -> list[str]:
+    """Return the command of a Python that runs `code` with this package, whatever the current folder holds."""
+    places = [place or os.getcwd() for place in sys.path]
+    begin = _BEGIN.format(package=str(Path(__file__).absolute().parent.parent), places=places)
+    return [sys.executable, "-P", "-c", begin + code]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a worker: this process's, one thread, no workers of its own, large memory pages."""
+    own = {"OMP_NUM_THREADS": "1", "COLT_WORKERS": "1"}
+    return os.environ | own | {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}
 
 
 class Worker:
@@ -43,13 +69,9 @@ class Worker:
 
     def __init__(self) -> None:
         self.place = _place()
-        environment = {"OMP_NUM_THREADS": "1", "COLT_WORKERS": "1"}  # a worker starts no workers of its own
-        environment |= {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}  # large pages
-        environment |= {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "colt_core.compute.worker"],
-            text=True, env=os.environ | environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
+        command = interpreter("from colt_core.compute.worker import serve; serve()")
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, text=True, env=environment(), stdin=pipe, stdout=pipe)
 
     def call(self, function: str, **arguments: Any) -> Generator[Any, Any, Any]:
         """Call "module:function" there; yield what it yields, pass on what is sent to it, return what it returns.

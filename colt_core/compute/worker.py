@@ -1,4 +1,4 @@
-"""`python -m colt_core.compute.worker`: a process that computes beside another, one call at a time (see `pool`).
+"""What a worker does, a process that computes beside another, one call at a time (see `pool`).
 
 Calls and answers are JSON lines; tensors go through files that both sides map into memory. It ends with its parent,
 whatever it is doing.
@@ -56,7 +56,3 @@ def _listen(put: Any) -> None:
         for line in sys.stdin:
             put(json.loads(line))
     os._exit(0)
-
-
-if __name__ == "__main__":
-    serve()

@@ -16,6 +16,7 @@ from ..masks import Mask, Overlap
 from ..seeding import choose_device, derive
 from ..tickets import Cost, Round, Ticket
 from ..training import Recipe, Settling, Training
+from ..training.loop import doubt
 from ..version import __version__
 from .checks import check_inputs, heads_of, share_counted, stopping_rule
 from .options import Options, Where
@@ -217,13 +218,20 @@ def step_flops(network: nn.Module, images: Images) -> float:
 
 
 def told(copies: list[Copy]) -> dict[str, Any]:
-    """Return what a round tells of its copies: last validation metric (where there is one), epochs, epochs saved."""
+    """Return what a round tells of its copies: last validation metric (if any), epochs, epochs saved, doubts."""
     scores = [copy.history.validation_accuracy for copy in copies]
     return {
         "accuracies": [score for score in scores if score is not None],
         "curves": [copy.history.epochs for copy in copies],
         "epochs_saved": [copy.history.saved for copy in copies],
+        "doubts": [f"copy {i} {told}" for i, told in enumerate(map(doubt_of, copies)) if told],
     }
+
+
+def doubt_of(copy: Copy) -> str:
+    """Say in words where a copy has learnt nothing: then its mask agrees with no other's but by chance."""
+    images, done = copy.training.images, copy.history.epochs
+    return doubt(done[-1], copy.training.objective.chance(images), len(images)) if done else ""
 
 
 def magnitude_masks(networks: Networks, mask: Mask, rate: float, scope: str) -> list[Mask]:

@@ -34,14 +34,13 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from ..compute.pool import cores
+from ..compute.pool import cores, environment, interpreter
 from ..compute.store import Store
 from ..files import scratch
 from ..seeding import choose_device
@@ -264,10 +263,8 @@ def _gpus(device: str) -> list[str]:
 
 
 def _environments(workers: int, device: str) -> list[dict[str, str]]:
-    """Return each worker's environment: this process's, one thread, no workers of its own, and its GPU."""
-    shared = os.environ | {"OMP_NUM_THREADS": "1", "COLT_WORKERS": "1"}
-    shared |= {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}  # as `pool.Worker`
-    shared |= {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "DASK_LOGGING__DISTRIBUTED": "critical"}
+    """Return each worker's environment, its GPU among it."""
+    shared = environment() | {"DASK_LOGGING__DISTRIBUTED": "critical"}
     if device.startswith("cuda"):
         return [shared | {"CUDA_VISIBLE_DEVICES": name} for name in _gpus(device)[:workers]]
     return [shared] * workers
@@ -275,7 +272,7 @@ def _environments(workers: int, device: str) -> list[dict[str, str]]:
 
 def _worker(address: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a worker with its nanny, which replaces it when it dies; in a group of its own, out of Ctrl-C's way."""
-    command = [sys.executable, "-c", BESIDE, address, "--host", "127.0.0.1"]
+    command = [*interpreter(BESIDE), address, "--host", "127.0.0.1"]
     command += ["--nworkers", "1", "--nthreads", "1", "--memory-limit", "0", "--no-dashboard", "--death-timeout", "60"]
     command += ["--local-directory", str(scratch() / "dask")]
     if "CUDA_VISIBLE_DEVICES" in environment:

@@ -17,6 +17,7 @@ from .records import Place, read_records, ticket_name
 
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OSError)
 NEEDED = {"round": ("density", "image_epochs", "curves", "accuracies", "overlap"), "score": ("density", "accuracy")}
+NEEDED["failed"] = ("problem",)
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def checked_records(name: str, store: Place = None) -> list[dict[str, Any]]:
     try:
         records = read_records(name, store)
         for record in records:
-            needed = ("kind", "round", "experiment", "network_args", *NEEDED[record["kind"]])
+            needed = ("kind", "round", "experiment", "network_args", *NEEDED.get(record["kind"], ()))
             if lacking := [key for key in needed if key not in record]:
                 raise ValueError(f"a record has no {lacking[0]!r}")
         return records

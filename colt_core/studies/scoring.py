@@ -14,6 +14,7 @@ from ..compute.store import Store
 from ..data import Dataset
 from ..tickets import Round, Score, Ticket, evaluate
 from ..training import objective_of
+from ..training.loop import doubt
 from .experiment import FORMAT, Experiment
 from .inputs import as_seen, prints_of
 from .records import scored_by
@@ -26,6 +27,9 @@ def score_record(found: Round, experiment: Experiment, store: Store, device: str
     spent = {"image_epochs": found.image_epochs, "seconds": found.seconds}
     own = {f"score_{name}": getattr(score, name) for name in spent}
     values = found.record() | score.as_dict() | spent | own | {"device": device, "threads": threads}
+    last = score.curve[-1] if score.curve else {}
+    if told := doubt(last, score.chance, score.train_images):
+        values["warnings"] = [*values.get("warnings", []), f"the score's training {told}"]
     return values | {"scored_on": target, "score_data": prints_of(target)} | scored_by(experiment)
 
 

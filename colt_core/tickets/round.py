@@ -47,6 +47,8 @@ class Round:
         Every training that took place before this mask existed.
     epochs_saved
         For each of those copies, the epochs of the recipe that early-bird stopping spared.
+    doubts
+        What makes it no ticket worth having, a sentence each: a copy that has learnt nothing, a layer without a weight.
     own
         The mask that the finder goes on with, where it has given the ticket a reshaped one; None: the ticket's.
     """
@@ -59,7 +61,14 @@ class Round:
     curves: list[list[dict[str, float]]] = field(default_factory=list)
     cost: Cost = Cost()
     epochs_saved: list[int] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
     own: Mask | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """Its doubts, and the layers that its mask has emptied."""
+        empty = [f"{name} has no weight left" for name, kept in self.ticket.mask.items() if not kept.any()]
+        return list(dict.fromkeys([*self.doubts, *empty]))
 
     @property
     def density(self) -> float:
@@ -105,7 +114,7 @@ class Round:
             "curves": self.curves,
             "epochs_saved": self.epochs_saved,
             "overlap": self.overlap.as_dict() if self.overlap else None,
-        }
+        } | ({"warnings": self.warnings} if self.warnings else {})
 
     def save(self, path: str | Path) -> Path:
         """Write the ticket's file with the other masks beside it: `partition/<i>/<name>`, and `own/<name>`."""
@@ -129,5 +138,6 @@ class Round:
             curves=record["curves"],
             cost=Cost(record["image_epochs"], record["flops"], record["seconds"]),
             epochs_saved=record.get("epochs_saved", []),
+            doubts=record.get("warnings", []),
             own={n: tensors[f"own/{n}"] for n in ticket.mask} if any(k.startswith("own/") for k in tensors) else None,
         )

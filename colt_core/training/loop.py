@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -146,6 +146,27 @@ class History:
     def told(self) -> dict[str, Any]:
         """Return it as JSON can hold it: without the best weights."""
         return {name: value for name, value in vars(self).items() if name != "best_state"}
+
+
+def doubt(epoch: Mapping[str, float], chance: float | None, images: int) -> str:
+    """Say in words where a training has come to nothing; "" where there is no doubt.
+
+    Parameters
+    ----------
+    epoch
+        Its last, of a `History`. What counts is the accuracy on the images that it was trained on.
+    chance
+        The accuracy of guessing, 1 where there is one class alone; None: unknown.
+    images
+        How many it was trained on: by luck a guess rises up to three standard errors above chance.
+    """
+    if chance is None or "accuracy" not in epoch:
+        return ""
+    if chance >= 1:
+        return "has a single class to learn"
+    if epoch["accuracy"] > chance + 3 * math.sqrt(chance * (1 - chance) / images):
+        return ""
+    return f"ended at chance ({epoch['accuracy']:.1%} of its training images, loss {epoch['loss']:.3g})"
 
 
 class Trainer:
