@@ -264,6 +264,18 @@ def test_broken_folders_are_named_beside_what_can_be_shown(copy):
 # --- the comparison ---
 
 
+def test_every_view_tells_what_the_records_warn_of(place, tmp_path):
+    """Three copies of one class each: there was nothing to learn."""
+    run = run_of(place, "colt")
+    explorer, cockpit = cc.widgets.explorer([run.hash], place), cc.widgets.cockpit(run.experiment(), place)
+    for view in (explorer, cockpit):
+        assert "Warning, round 1: copy 0 has a single class to learn." in words(view)
+    assert "more warnings" in words(cockpit)
+    assert "of 5 runs carry warnings: see cc.report.warnings(records)" in words(cc.widgets.compare(store=place))
+    tame = cc.widgets.explorer([run_of(place, "imp").hash], place)
+    assert "Warning" not in words(tame)
+
+
 def test_the_comparison_shows_each_score_and_finds_its_ticket(place):
     view = cc.widgets.compare(store=place)
     scores = [r for run in runs_in(place)[0] for r in run.records() if r["kind"] == "score"]

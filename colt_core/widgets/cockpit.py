@@ -22,7 +22,7 @@ from ..studies.records import Place
 from ..studies.saved import DAMAGED, runs_in
 from ..tickets import Round
 from ..training import RECIPES
-from .parts import View, choose, collecting_young, form, panels, row
+from .parts import View, choose, collecting_young, form, panels, row, warned
 
 EVERY = 0.5  # seconds between two drawings
 TINY = 1e-9
@@ -281,6 +281,7 @@ class Cockpit(View):
             )
             if scored:
                 lines.append(f"Last score: round {scored[-1]['round']}, test accuracy {scored[-1]['accuracy']:.1%}.")
+            lines += warned(records)
             self.bar.value = min(1.0, math.log(max(last["density"], 1e-12)) / math.log(1 - e.target))
         if live.state in BUSY:
             under_way = max(live.running, default=None)

@@ -12,7 +12,7 @@ from ..models import in_words
 from ..studies.records import Place, ticket_name
 from ..studies.saved import DAMAGED, Saved, runs_in
 from ..tickets import Ticket
-from .parts import View, choose, panels, row
+from .parts import View, choose, panels, row, told_by
 
 MOST = 40  # tickets in a similarity matrix; 16 in a profile
 FILTERS = {"scored_on": "Data set", "net": "Network", "arm": "Method", "seed": "Seed"}
@@ -49,6 +49,10 @@ class Compare(View):
         self.runs = {run.hash: run for run in found}
         records = self.given if self.given is not None else pd.DataFrame(self._records())
         self.scores, self.tickets = _shape(records)
+        doubtful = {row["experiment"] for row in records.to_dict("records") if told_by(row)}
+        if doubtful:
+            every = records["experiment"].nunique()
+            self.problems.append(f"{len(doubtful)} of {every} runs carry warnings: see cc.report.warnings(records).")
         with self.quiet():
             for name, box in self.filters.items():
                 tables = [table[name].dropna() for table in (self.scores, self.tickets) if len(table)]

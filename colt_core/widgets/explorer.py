@@ -12,7 +12,7 @@ from ..masks import Mask
 from ..studies.experiment import Experiment
 from ..studies.records import Place
 from ..studies.saved import DAMAGED, Saved, runs_in
-from .parts import Picture, Table, View, choose, form, row
+from .parts import Picture, Table, View, choose, form, row, warned
 
 WINDOW = 64  # filters, and input channels, shown at a time
 ROWS = 24  # of the table at a time
@@ -251,6 +251,7 @@ class Explorer(View):
             + f"Jaccard {_ratio(total['both'], either):.3f}, "
             + f"by chance within layers {_ratio(total['expected'], by_chance):.3f}."
         )
+        lines += warned([self._record(run, number)] + ([self._record(other, at)] if other is not run else []))
         if not (a[layer].any() or b[layer].any()):
             lines.append(f"{layer.removesuffix('.weight')} has collapsed: neither mask keeps a weight of it.")
         return lines

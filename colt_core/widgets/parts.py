@@ -2,7 +2,7 @@
 
 import gc
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -147,6 +147,18 @@ def collecting_young() -> Iterator[None]:
     finally:
         gc.enable()
         gc.collect(1)
+
+
+def warned(records: Iterable[Mapping[str, Any]], most: int = 3) -> list[str]:
+    """Return what records warn of, a sentence each, and how many more there are."""
+    told = [f"Warning, round {r['round']}: {text}." for r in records for text in told_by(r)]
+    return told[:most] + ([f"... and {len(told) - most} more warnings."] if len(told) > most else [])
+
+
+def told_by(record: Mapping[str, Any]) -> list[str]:
+    """Return a record's warnings; in a table's row their place may hold NaN."""
+    found = record.get("warnings")
+    return list(found) if isinstance(found, list | tuple) else []
 
 
 def row(*children: ipywidgets.Widget) -> ipywidgets.Box:
