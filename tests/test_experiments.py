@@ -590,6 +590,6 @@ def test_partitions_of_one_class_and_emptied_layers_are_told(make, tmp_path):
         f"copy {i} has a single class to learn" for i in range(3)
     }
     found = next(cc.rounds(make(), tmp_path))
-    name = list(found.ticket.mask)[0]
+    name = next(iter(found.ticket.mask))
     empty = found.ticket.derived(mask=found.ticket.mask | {name: torch.zeros_like(found.ticket.mask[name])})
     assert replace(found, ticket=empty).record()["warnings"] == [f"{name} has no weight left"]

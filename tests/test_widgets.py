@@ -272,8 +272,6 @@ def test_every_view_tells_what_the_records_warn_of(place, tmp_path):
         assert "Warning, round 1: copy 0 has a single class to learn." in words(view)
     assert "more warnings" in words(cockpit)
     assert "of 5 runs carry warnings: see cc.report.warnings(records)" in words(cc.widgets.compare(store=place))
-    tame = cc.widgets.explorer([run_of(place, "imp").hash], place)
-    assert "Warning" not in words(tame)
 
 
 def test_the_comparison_shows_each_score_and_finds_its_ticket(place):
