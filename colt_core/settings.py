@@ -1,22 +1,45 @@
 """Validated, frozen descriptions: the base of `Recipe`, `Experiment` and `Study`; mistakes are told in one line."""
 
+import json
+import math
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Self
+from typing import Annotated, Any, NoReturn, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import numpy as np
+import torch
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
+
+LEVELS = 30  # of JSON in JSON; pydantic itself gives up at 255
+BITS = 1024  # of a whole number: a float has no more, and Python refuses to write much larger ones
+MOST_ROUNDS = 10_000
 
 
 class Settings(BaseModel):
-    """A frozen pydantic model that refuses unknown keys and reports all mistakes in one clear line (`ValueError`)."""
+    """A frozen pydantic model that refuses unknown keys and reports all mistakes in one clear line (`ValueError`).
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Numbers of NumPy and of PyTorch become plain ones, so that a hash does not depend on where they came from.
+    """
 
-    def __init__(self, **values: Any) -> None:
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, /, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as problem:
             raise ValueError(_one_line(type(self), problem)) from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _made_plain(cls, value: Any, info: Any) -> Any:
+        value = _plain(value)
+        if isinstance(value, dict) and (odd := [key for key in value if not isinstance(key, str)]):
+            raise ValueError(f"keys must be text, not {odd[0]!r}")
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation in (int, float):
+            raise ValueError(f"must be a number, not {value}")
+        if isinstance(value, int) and value.bit_length() > BITS:
+            raise ValueError(f"is too large: a whole number has at most {BITS} bits")
+        return value
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with some fields changed, validated again (pydantic itself would not)."""
@@ -27,10 +50,103 @@ class Settings(BaseModel):
         return type(self)(**({name: getattr(self, name) for name in type(self).model_fields} | update))
 
 
+# --- values ------------------------------------------------------------------------------------------------------
+
+
+def _refuse(*_: Any, **__: Any) -> NoReturn:
+    raise TypeError("settings cannot be changed; make others with changed(...)")
+
+
+class FrozenDict(dict[str, Any]):
+    """A dict that can be read only: what stands in it is part of a hash that has been taken."""
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:  # else copies and pickles would fill an empty one
+        return type(self), (dict(self),)
+
+
+class FrozenList(list[Any]):
+    """A list that can be read only."""
+
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse  # type: ignore[assignment]
+    append = clear = extend = insert = pop = remove = reverse = sort = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (list(self),)
+
+
+def frozen(value: Any) -> Any:
+    """Return a copy, which can be read only, of a value that JSON can hold.
+
+    Raises
+    ------
+    ValueError
+        In one line, for any other value.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=_jsonable)
+        text.encode()  # half a surrogate pair can be written to no file
+        return _frozen(json.loads(text))
+    except (TypeError, ValueError, RecursionError) as problem:
+        raise ValueError(f"must be JSON: {first_line(problem)}") from None
+
+
+def _frozen(value: Any, level: int = 0) -> Any:
+    if level > LEVELS:
+        raise ValueError(f"it has more than {LEVELS} levels")
+    if isinstance(value, dict):
+        return FrozenDict({key: _frozen(inner, level + 1) for key, inner in value.items()})
+    if isinstance(value, list):
+        return FrozenList(_frozen(inner, level + 1) for inner in value)
+    return value
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Settings):
+        return value.model_dump(mode="json")
+    if (plain := _plain(value)) is value:
+        raise TypeError(f"a {type(value).__name__} is none")
+    return plain
+
+
+def _plain(value: Any, level: int = 0) -> Any:
+    """Return a value with plain numbers in place of NumPy's and PyTorch's, as deep as settings go."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim):
+        return value.item()
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return value.item()
+    if level > LEVELS or not isinstance(value, dict | list | tuple):
+        return value
+    if isinstance(value, dict):
+        return {_plain(key): _plain(inner, level + 1) for key, inner in value.items()}
+    return type(value)(_plain(inner, level + 1) for inner in value) if type(value) in (list, tuple) else value
+
+
+def _number(value: Any) -> Any:
+    """Refuse what pydantic would make a number of: text, true and false."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"must be a number, not {shown(value)}")
+    return value
+
+
+JsonDict = Annotated[dict[str, Any], AfterValidator(frozen)]
+Number = Annotated[float, BeforeValidator(_number)]
+
+
+# --- checks ------------------------------------------------------------------------------------------------------
+
+
 def check_fraction(name: str, value: float) -> None:
     """Raise a `ValueError` unless `value` lies strictly between 0 and 1."""
     if not 0 < value < 1:
         raise ValueError(f"{name} must lie strictly between 0 and 1, not {value}")
+
+
+def check_rounds(rate: float, target: float) -> None:
+    """Raise a `ValueError` where pruning at `rate` would take all but for ever to come to the sparsity `target`."""
+    if 1 - rate == 1 or math.log1p(-target) / math.log1p(-rate) > MOST_ROUNDS:
+        raise ValueError(f"rate {rate} is too small: more than {MOST_ROUNDS:,} rounds to sparsity {target}")
 
 
 def imported(name: str, what: str) -> Any:
@@ -44,7 +160,7 @@ def imported(name: str, what: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
         found: Any = import_module(module)
-    except ImportError as problem:
+    except Exception as problem:  # of the name, or of whatever the module does when it is imported
         raise ValueError(f"{what} {name!r} cannot be imported: {first_line(problem)}") from None
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -58,6 +174,15 @@ def first_line(problem: object) -> str:
     return next(iter(str(problem).splitlines()), type(problem).__name__)
 
 
+def shown(value: Any) -> str:
+    """Return a value as an error shows it: in one line, and not at length."""
+    try:
+        text = " ".join(repr(value).split())
+    except (RecursionError, ValueError):  # nested too deeply, or a number of more digits than Python writes
+        text = f"this {type(value).__name__}"
+    return text if len(text) <= 200 else f"{text[:199]}…"
+
+
 def _one_line(kind: type[BaseModel], problem: ValidationError) -> str:
     lines = []
     for error in problem.errors():
@@ -67,5 +192,5 @@ def _one_line(kind: type[BaseModel], problem: ValidationError) -> str:
         elif error["type"] == "value_error":
             lines.append(f"{where}: {error['ctx']['error']}" if where else str(error["ctx"]["error"]))
         else:
-            lines.append(f"{where}: {error['msg']}, not {error['input']!r}")
-    return f"{kind.__name__}: " + "; ".join(lines)
+            lines.append(f"{where}: {error['msg']}, not {shown(error['input'])}")
+    return f"{kind.__name__}: " + " ".join("; ".join(lines).split())

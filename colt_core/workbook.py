@@ -202,7 +202,7 @@ def main(arguments: list[str] | None = None) -> int:
 def numbers(text: str) -> list[int]:
     """Return the whole numbers of "0,1,2" or "0 1 2"."""
     pieces = text.replace(",", " ").split()
-    if bad := [p for p in pieces if not p.isdigit()]:
+    if bad := [p for p in pieces if not (p.isascii() and p.isdigit())]:
         raise ValueError(f"seeds must be whole numbers from 0, for example 0,1,2, not {bad[0]!r}")
     return [int(p) for p in pieces]
 

@@ -7,7 +7,7 @@ from torch import nn
 from .. import masks, models
 from ..data import Images
 from ..masks import Mask
-from ..settings import check_fraction
+from ..settings import check_fraction, check_rounds
 from ..training import Recipe
 from .options import Options
 
@@ -57,7 +57,8 @@ def stopping_rule(
     Raises
     ------
     ValueError
-        For a rate or target outside (0, 1), a target that cannot be reached, or a trajectory that does not fall.
+        For a rate or target outside (0, 1), a rate that takes for ever, a target out of reach, a trajectory that
+        does not fall.
     """
     if densities is not None:
         if not densities or any(not 0 < b < a <= 1 for a, b in zip([1.0, *densities], densities, strict=False)):
@@ -65,6 +66,7 @@ def stopping_rule(
         return lambda number, _: number >= len(densities)
     check_fraction("rate", rate)
     check_fraction("target", target)
+    check_rounds(rate, target)
     highest = masks.reachable(dense, rate, scope) * share
     if target > highest:
         raise ValueError(f"target sparsity {target} cannot be reached: pruning at rate {rate} ends at {highest:.6g}")

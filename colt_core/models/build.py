@@ -84,7 +84,10 @@ def check_network(name: str) -> Callable[..., nn.Module]:
         return NETWORKS[name]
     if ":" not in name:
         raise ValueError(f"unknown network {name!r}; allowed: {', '.join(NETWORKS)}, or package.module:name")
-    return imported(name, "the network")  # type: ignore[no-any-return]
+    make = imported(name, "the network")
+    if not callable(make):
+        raise ValueError(f"the network {name} must be callable, not a {type(make).__name__}")
+    return make  # type: ignore[no-any-return]
 
 
 def architecture(network: nn.Module) -> dict[str, Any]:

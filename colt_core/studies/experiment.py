@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from .. import data as datasets
 from ..methods import METHODS, Method, method_of
 from ..models import check_network
-from ..settings import Settings, check_fraction
+from ..settings import FrozenDict, JsonDict, Number, Settings, check_fraction, check_rounds, shown
 from ..tickets.score import Head
 from ..training import EarlyBird, Recipe, described, objective_of
 
@@ -28,11 +28,13 @@ SETTINGS = (
 )  # what tells experiments apart, in records and descriptions; `pooling` had a place of its own before `options`
 NESTED = ("network_args", "options", "recipe", "early_bird", "objective")  # JSON text in records
 Choice = Literal["best-epoch", "statistics-kept", "all-counted", "test-selected", "cifar100-normalised"]
-Described = dict[str, Any]
+OF_BUILD = ("name", "classes", "seed")  # arguments of `build` that an experiment has in other places
 
 
-def _objective(value: Any) -> Described | None:
+def _objective(value: Any) -> dict[str, Any] | None:
     """Return an objective's description in its one form; None for cross-entropy."""
+    if not isinstance(value, str | Mapping | None):
+        raise ValueError(f"must be a name or a mapping with a name, not {shown(value)}")
     return described(objective_of(value))
 
 
@@ -47,7 +49,7 @@ class Scoring(Settings):
         "fresh" or "own" (theta0's); None: fresh where the network has one.
     """
 
-    objective: Annotated[Described | None, BeforeValidator(_objective)] = None
+    objective: Annotated[JsonDict | None, BeforeValidator(_objective)] = None
     head: Head | None = None
 
     def __str__(self) -> str:
@@ -105,19 +107,19 @@ class Experiment(Settings):
     parts: int = Field(2, ge=1)
     by: str = "class"
     network: str = "conv3"
-    network_args: dict[str, Any] = {}
+    network_args: JsonDict = FrozenDict()
     method: str = "colt"
     recipe: Recipe = "mini"  # type: ignore[assignment]
-    rate: float = None  # type: ignore[assignment]
-    target: float = Field(0.991)
+    rate: Number = None  # type: ignore[assignment]
+    target: Number = 0.991
     scope: str = "global"
     rewind: int = Field(0, ge=0)
     early_bird: EarlyBird | None = None
-    options: dict[str, Any] = {}
+    options: JsonDict = FrozenDict()
     official: tuple[Choice, ...] | None = None
-    objective: Annotated[Described | None, BeforeValidator(_objective)] = None
+    objective: Annotated[JsonDict | None, BeforeValidator(_objective)] = None
     seed: int = Field(0, ge=0)
-    scores: tuple[float, ...] | None = ()
+    scores: tuple[Number, ...] | None = ()
     score_on: str | None = None
     scoring: Scoring | None = None
 
@@ -125,7 +127,10 @@ class Experiment(Settings):
     @classmethod
     def _fill_in(cls, values: Any) -> Any:
         values = dict(values)
-        method = method_of(str(values.get("method", "colt")))
+        name = values.get("method", "colt")
+        if not isinstance(name, str):
+            raise ValueError(f"method must be text, not {shown(name)}")
+        method = method_of(name)
         values["options"] = _options(method, values)
         recipe = values.get("recipe", "mini")
         values["recipe"] = Recipe.named(recipe) if isinstance(recipe, str) else recipe
@@ -136,6 +141,13 @@ class Experiment(Settings):
     @classmethod
     def _buildable(cls, value: str) -> str:
         check_network(value)
+        return value
+
+    @field_validator("network_args")
+    @classmethod
+    def _of_the_network(cls, value: Any) -> Any:
+        if taken := [name for name in value if name in OF_BUILD]:
+            raise ValueError(f"{taken[0]} is no argument of the network alone")
         return value
 
     @field_validator("by", "scope")
@@ -150,7 +162,10 @@ class Experiment(Settings):
     @classmethod
     def _loadable(cls, value: str | None) -> str | None:
         if value is not None:
-            datasets.check_name(value)
+            try:
+                datasets.check_name(value)
+            except (AssertionError, OSError):  # more than one line, or longer than a path can be
+                raise ValueError(f"unknown data set {shown(value)}") from None
         return value
 
     @field_validator("rate", "target")
@@ -170,6 +185,11 @@ class Experiment(Settings):
     @classmethod
     def _each_once(cls, values: tuple[Choice, ...] | None) -> tuple[Choice, ...] | None:
         return tuple(sorted(set(values))) if values else None
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        check_rounds(self.rate, self.target)
+        return self
 
     @cached_property
     def hash(self) -> str:
@@ -223,7 +243,10 @@ def _options(method: Method, values: dict[str, Any]) -> dict[str, Any]:
     if clash := [name for name in own if name in Experiment.model_fields]:
         raise ValueError(f"the option {clash[0]!r} of the method {method.name} has the name of a field of experiments")
     known = {name: other for other in METHODS.values() if other.options for name in other.options.model_fields}
-    given = dict(values.pop("options", None) or {})
+    given = values.pop("options", None) or {}
+    if not isinstance(given, Mapping):
+        raise ValueError(f"options must be a mapping, not {shown(given)}")
+    given = dict(given)
     for name in [name for name in values if name in own or name in known]:
         value = values.pop(name)
         if name in own:
