@@ -104,13 +104,23 @@ def test_forward_flops_are_pytorchs_count(name):
     [
         ("vgg", {}, "allowed: conv3, resnet18"),
         ("conv3", {"depth": 4}, r"conv3 does not take the arguments \['depth'\]"),
+        ("conv3", {"width": "16"}, r"conv3 cannot be built with \{'width': '16'\}: "),
+        ("conv3", {"width": 2.5}, r"conv3 cannot be built with \{'width': 2.5\}: "),
+        ("torch.nn:Linear", {"out_features": -1}, "torch.nn:Linear cannot be built"),
         ("conv3", {"width": 0}, "at least 1"),
         ("conv3", {"classes": 0}, "at least 1"),
     ],
 )
 def test_bad_networks_are_refused(name, arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         cc.build(name, **arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [5, [5], {"conv1": 1}])
+def test_prunable_that_is_no_list_of_names_is_refused_in_one_line(wrong):
+    with pytest.raises(ValueError, match="prunable must be names or patterns of parameters, not"):
+        cc.prunable(cc.build("conv3", width=4, prunable=wrong))
 
 
 @pytest.mark.parametrize("negative", [False, True], ids=["every scale positive", "one scale negative"])

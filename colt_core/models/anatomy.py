@@ -61,7 +61,9 @@ def anatomy_of(network: nn.Module) -> Anatomy:
 def _matching(network: nn.Module, patterns: Any) -> tuple[str, ...]:
     """Return the parameters that any of the patterns fits, in the network's order."""
     names = [name for name, weight in network.named_parameters() if weight.ndim > 1]
-    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    if not (isinstance(patterns, list | tuple) and all(isinstance(pattern, str) for pattern in patterns)):
+        raise ValueError(f"prunable must be names or patterns of parameters, not {patterns!r}")
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ValueError(f"prunable {pattern!r} fits no weight of the network; there are: {', '.join(names)}")

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..seeding import drawing
-from ..settings import imported
+from ..settings import first_line, imported
 from .zoo import NETWORKS
 
 UNSAID: Any = "unsaid"  # a part of the anatomy that nobody has declared: it is guessed
@@ -51,7 +51,7 @@ def build(
     Raises
     ------
     ValueError
-        For an unknown name or argument, or fewer than one class.
+        For an unknown name, an argument that it does not take, or fewer than one class.
     """
     make = check_network(name)
     if classes < 1:
@@ -61,7 +61,10 @@ def build(
     except TypeError:
         raise ValueError(f"{name} does not take the arguments {sorted(arguments)}") from None
     with drawing(seed, "init", name):
-        network = make(classes, **arguments)
+        try:
+            network = make(classes, **arguments)
+        except Exception as problem:  # of an argument's kind or size: each network has its own
+            raise ValueError(f"{name} cannot be built with {arguments}: {first_line(problem)}") from problem
     if not isinstance(network, nn.Module):
         raise ValueError(f"{name} must give a torch.nn.Module, not a {type(network).__name__}")
     said = {"head": head, "prunable": prunable}
