@@ -15,8 +15,9 @@ from .compute.store import open_store
 from .seeding import choose_device
 from .studies.experiment import Experiment
 from .studies.plan import plan, status
+from .studies.reading import STUDIES
 from .studies.run import check, run
-from .studies.study import STUDIES, Study, study
+from .studies.study import Study, study
 from .workbook import numbers
 
 EXAMPLES = """examples:

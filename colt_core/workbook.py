@@ -16,8 +16,9 @@ from .compute.store import open_store
 from .data import check_name, is_built_in
 from .files import scratch, write_text
 from .studies.plan import Plan, plan
+from .studies.reading import STUDIES
 from .studies.run import check
-from .studies.study import STUDIES, Study
+from .studies.study import Study
 
 SPINE = ("01_data_splitting", "02_cycles", "03_mask_overlap", "04_transfer", "05_tables", "06_controls")
 START, AUDIT = "00_start_here", "13_paper_and_code"  # what the reference runs say: these train nothing

@@ -1,11 +1,12 @@
 """`Study`: a grid of experiments, read from a file; `study()` runs many experiments, resumed, shared, never twice."""
 
 import math
+import re
+from collections.abc import Iterable, Mapping
 from itertools import product
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from tqdm import tqdm
 
 from .. import data as datasets
@@ -13,10 +14,11 @@ from ..compute.pool import cores
 from ..compute.store import Store, open_store
 from ..methods import METHODS, method_of
 from ..seeding import choose_device
-from ..settings import Settings
+from ..settings import FrozenDict, JsonDict, Number, Settings, frozen, shown
 from .cluster import work_off_on
 from .experiment import Experiment
 from .queue import work_off
+from .reading import check_name, file_of, on_other_data, parsed, read_text
 from .records import Place, is_over, read_records, sound
 from .run import check
 
@@ -24,7 +26,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-STUDIES = Path(__file__).parent / "ready"
+MOST_EXPERIMENTS = 10_000
+
+# The columns of a frame without rows: those that all records have.
+COLUMNS = ("kind", *Experiment().labels(), "round", "density", "density_all", "image_epochs", "flops", "seconds")
+COLUMNS += ("accuracy", "scored_on", "device", "threads", "torch", "python")
 
 CARRIED = ("colt", "random", "reinit")  # what is carried over: tickets, and two controls made of each
 
@@ -45,8 +51,8 @@ class Transfer(Settings):
     """
 
     among: tuple[str, ...] | None = None
-    scores: tuple[float, ...] | None = Field(None, min_length=1)
-    target: float | None = None
+    scores: tuple[Number, ...] | None = Field(None, min_length=1)
+    target: Number | None = None
     seeds: tuple[int, ...] | None = Field(None, min_length=1)
 
     @field_validator("among")
@@ -63,7 +69,8 @@ class Study(Settings):
     Attributes
     ----------
     name, title
-        The file's stem; one line on what it is and how long it takes.
+        By default the file's stem; letters, digits, - _ and . may stand in it, for it names folders. One line on what
+        the study is and how long it takes.
     base
         The fields of `Experiment` that all share.
     methods
@@ -86,12 +93,12 @@ class Study(Settings):
 
     name: str
     title: str
-    base: dict[str, Any]
-    methods: dict[str, dict[str, Any]]
-    grid: dict[str, list[Any]] = {}
+    base: JsonDict
+    methods: Annotated[dict[str, dict[str, Any]], AfterValidator(frozen)]
+    grid: Annotated[dict[str, list[Any]], AfterValidator(frozen)] = FrozenDict()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     transfer: Transfer | None = None
-    pieces: tuple[dict[str, Any], ...] = ()
+    pieces: tuple[JsonDict, ...] = ()
     cell_timeout: int = Field(3600, ge=1)
 
     @classmethod
@@ -103,28 +110,40 @@ class Study(Settings):
         ValueError
             For an unknown preset or mistakes in the file.
         """
-        import yaml  # not at the top: the core also runs on a bare GPU machine
-
-        ready = sorted(path.stem for path in STUDIES.glob("*.yaml"))
-        path = STUDIES / f"{name}.yaml" if name in ready else Path(name)
-        if path.suffix not in (".yaml", ".yml", ".json") or not path.is_file():
-            raise ValueError(f"unknown preset {name!r}; allowed: {', '.join(ready)}, or a YAML or JSON file")
-        try:
-            content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as problem:
-            raise ValueError(f"{path} is no YAML: {' '.join(str(problem).split())}") from None
+        path = file_of(name)
+        content = parsed(read_text(path), str(path))
         if not isinstance(content, dict):
             raise ValueError(f"{path} holds no study; its keys are {', '.join(cls.model_fields)}")
-        if dataset and isinstance(content.get("base"), dict):
-            content["base"] |= {"dataset": dataset}
-            content["grid"] = {k: v for k, v in (content.get("grid") or {}).items() if k != "dataset"}
-            content["pieces"] = []
-            if isinstance(content.get("transfer"), dict):
-                content["transfer"] = content["transfer"] | {"among": None}
-        study = cls(**{"name": path.stem, **content})
+        if odd := [key for key in content if not isinstance(key, str)]:
+            raise ValueError(f"{path}: keys must be text, not {odd[0]!r}")
+        content = {"name": re.sub(r"[^\w.-]+", "_", path.stem).lstrip(".-")[:100] or "study"} | content
+        if isinstance(content["name"], str):  # that of a piece has two parts, a file's own has one
+            check_name(content["name"])
+        study = cls(**(on_other_data(dataset, content) if dataset else content))
         for piece in study.each():
             piece.experiments()
+            _ = piece.levels  # of scores, too, those that nothing would come to are refused now
+            _ = piece.carried_scores if piece.transfer else None
         return study
+
+    @field_validator("name")
+    @classmethod
+    def _of_folders(cls, value: str) -> str:
+        whole, slash, piece = value.partition("/")
+        check_name(whole)
+        if slash:
+            check_name(piece)
+        return value
+
+    @field_validator("base", "methods")
+    @classmethod
+    def _of_their_own(cls, value: Any, info: Any) -> Any:
+        """Refuse what `experiment` would put something else in place of."""
+        several = [value] if info.field_name == "base" else value.values()
+        places = {"seed": "seeds"} | ({"method": "methods"} if info.field_name == "base" else {})
+        if misplaced := [name for fields in several for name in places if name in fields]:
+            raise ValueError(f"{misplaced[0]} belongs in `{places[misplaced[0]]}`")
+        return value
 
     @field_validator("pieces")
     @classmethod
@@ -132,6 +151,13 @@ class Study(Settings):
         names = [piece.get("name") for piece in values]
         if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
             raise ValueError("every piece needs a name of its own")
+        allowed = [name for name in cls.model_fields if name != "pieces"]
+        for piece in values:
+            check_name(piece["name"])
+            if unknown := [name for name in piece if name not in allowed]:
+                raise ValueError(f"unknown key {unknown[0]!r}; allowed: {', '.join(allowed)}")
+            if not isinstance(base := piece.get("base") or {}, dict):
+                raise ValueError(f"base of the piece {piece['name']!r} must be a mapping, not {shown(base)}")
         return values
 
     @field_validator("grid")
@@ -152,12 +178,29 @@ class Study(Settings):
             raise ValueError(f"at least one is needed, of {', '.join(METHODS)}")
         return value
 
+    @model_validator(mode="after")
+    def _not_too_many(self) -> Self:
+        count = len(self.seeds) * len(self.methods) * math.prod(map(len, self.grid.values()))
+        if count > MOST_EXPERIMENTS:
+            raise ValueError(f"{count:,} experiments are too many: a study has at most {MOST_EXPERIMENTS:,}")
+        return self
+
     @property
     def levels(self) -> list[float]:
-        """The sparsities of the tables: those that are scored, or 80, 90, 95 % and the target where every round is."""
+        """The sparsities of the tables: those that are scored, or 80, 90, 95 % and the target where every round is.
+
+        Raises
+        ------
+        ValueError
+            In one line, for a score that lies beyond the target of every experiment: nothing would ever be scored.
+        """
         fields = [self.experiment(method) for method in self.methods]
         asked = {level for e in fields for level in e.scores or ()}
-        return sorted(asked or {0.8, 0.9, 0.95, *(e.target for e in fields if e.method == "colt")})
+        found = self.experiments(self.seeds[:1])
+        if asked:
+            return _reached(sorted(asked), found)
+        usual = {level for level in (0.8, 0.9, 0.95) if any(_reaches(e, level) for e in found)}
+        return sorted(usual | {e.target for e in fields if e.method == "colt"})
 
     @property
     def dataset(self) -> str:
@@ -209,8 +252,18 @@ class Study(Settings):
 
     @property
     def carried_scores(self) -> list[float]:
-        """The sparsities of the transfer matrix."""
-        return sorted((self.transfer and self.transfer.scores) or self.levels)
+        """The sparsities of the transfer matrix: those asked for, else those of `levels` that its tickets come to.
+
+        Raises
+        ------
+        ValueError
+            In one line, where its tickets never come to one.
+        """
+        how = self.transfer or Transfer()
+        fields: dict[str, Any] = {"target": how.target} if how.target else {}
+        ticket = self.experiment("colt", **fields)
+        common = how.scores or [level for level in self.levels if _reaches(ticket, level)] or self.levels
+        return _reached(sorted(common), [ticket])
 
     def experiment(self, method: str, seed: int = 0, **fields: Any) -> Experiment:
         """Return the study's experiment for one method and seed, some fields changed."""
@@ -232,26 +285,41 @@ class Study(Settings):
     @staticmethod
     def _matters(field: str, name: str, own: dict[str, Any] | None) -> bool:
         """Tell whether a method knows a field of the grid: some know no partitions, most no other method's options."""
-        method = method_of((own or {}).get("method", name))
+        method = method_of(str((own or {}).get("method", name)))
         if field in ("parts", "by"):
             return method.split
         return field in Experiment.model_fields or bool(method.options and field in method.options.model_fields)
 
 
+def _reaches(experiment: Experiment, level: float) -> bool:
+    """Tell whether an experiment's rounds come to a sparsity of the prunable weights; dense has no rounds."""
+    beyond = "all-counted" in (experiment.official or ())  # then more of them go than the target says
+    return experiment.method != "dense" and (level <= experiment.target + 1e-12 or beyond)
+
+
+def _reached(levels: list[float], experiments: list[Experiment]) -> list[float]:
+    """Return the levels, or raise a `ValueError` where one is never reached."""
+    targets = [e.target for e in experiments if e.method != "dense"]
+    for level in levels if targets else []:
+        if not any(_reaches(e, level) for e in experiments):
+            raise ValueError(f"a score at {level:g} lies beyond the target {max(targets):g}: no round comes to it")
+    return levels
+
+
 def study(
-    experiments: list[Experiment],
+    experiments: Experiment | Iterable[Experiment],
     store: Place = None,
     device: str = "auto",
     workers: int | None = None,
     progress: bool | None = None,
     cluster: str | None = None,
 ) -> "pd.DataFrame":
-    """Run many experiments and return all their records, a row each.
+    """Run many experiments, or one, and return all their records, a row each.
 
     Parameters
     ----------
     experiments
-        In any order; one that follows a COLT run waits for it.
+        In any order; one that follows a COLT run waits for it. Of none there is a frame without rows.
     workers
         Processes side by side; by default one a CPU core, or a single one on a GPU. Results do not depend on it.
     progress
@@ -270,6 +338,7 @@ def study(
     """
     import pandas as pd
 
+    experiments = _listed(experiments)
     where, place = str(choose_device(device)) if cluster in (None, "local") else device, open_store(store)
     for experiment in experiments:
         sound(experiment, place)
@@ -292,7 +361,17 @@ def study(
                 running = sum(place.holder(f"{name}/experiment") is not None for name in left.values())
                 bar.set_postfix_str(f"{bar.n} done, {running} running, {len(left) - running} waiting")
     names = dict.fromkeys(e.hash for e in experiments)
-    return pd.DataFrame([record for name in names for record in read_records(name, place)])
+    records = [record for name in names for record in read_records(name, place)]
+    return pd.DataFrame(records) if records else pd.DataFrame(columns=list(COLUMNS))
+
+
+def _listed(experiments: Experiment | Iterable[Experiment]) -> list[Experiment]:
+    """Return one experiment, or many, as a list; in one line refuse what is none."""
+    one = isinstance(experiments, Settings | Mapping | str) or not isinstance(experiments, Iterable)
+    given: list[Any] = [experiments] if one else list(experiments)
+    if wrong := [each for each in given if not isinstance(each, Experiment)]:
+        raise ValueError(f"study takes experiments, not {shown(wrong[0])}")
+    return given
 
 
 def to_do(experiments: list[Experiment], store: Store) -> list[Experiment]:
