@@ -2,14 +2,15 @@
 
 import _thread
 import argparse
+import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .compute.store import open_store
 from .seeding import choose_device
@@ -18,6 +19,7 @@ from .studies.plan import plan, status
 from .studies.reading import STUDIES
 from .studies.run import check, run
 from .studies.study import Study, study
+from .studies.typed import flag, number, typed, whole
 from .workbook import numbers
 
 EXAMPLES = """examples:
@@ -33,30 +35,87 @@ EXAMPLES = """examples:
 """
 
 
+KEPT = "what was finished is kept: the same command goes on from there"
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: whatever ends well when it is interrupted ends well when it is terminated."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Read the command line and carry it out; a mistake is one line on standard error and status 2."""
+    try:
+        with _terminable():
+            status = _carry_out(arguments)
+            sys.stdout.flush()  # a closed pipe shows here at the latest
+        return status
+    except BrokenPipeError:  # whoever read this has seen enough: `colt status small | head -1`
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
+    except (ValueError, OSError, ImportError) as problem:
+        print(f"error: {' '.join(str(problem).split())}", file=sys.stderr)
+        return 2
+    except (RuntimeError, FloatingPointError) as problem:
+        print(f"error: {problem}\nWhat was finished is kept; the same command goes on from there.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as problem:
+        ended = isinstance(problem, _Terminated)
+        print(f"{'terminated' if ended else 'stopped'}; {KEPT}", file=sys.stderr)
+        return 128 + (signal.SIGTERM if ended else signal.SIGINT)
+
+
+def _carry_out(arguments: list[str] | None) -> int:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     if not hasattr(chosen, "do"):
         parser.print_help()
         return 2
-    try:
-        chosen.do(chosen)
-    except (ValueError, OSError, ImportError) as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
-    except (RuntimeError, FloatingPointError) as problem:
-        print(f"error: {problem}\nWhat was finished is kept; the same command goes on from there.", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; what was finished is kept: the same command goes on from there", file=sys.stderr)
-        return 130
+    chosen.do(chosen)
     return 0
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Make an exception of the first SIGTERM, and take no notice of others while that one is being followed."""
+
+    def end(*_: Any) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # there no handler can be set
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Mistakes are one line, as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{' '.join(message.split())}; see {self.prog} --help")
+
+
+def _of_kind(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return what reads an option's text for argparse, which shows its own words for any plain `ValueError`."""
+
+    def kind(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as problem:
+            raise argparse.ArgumentTypeError(str(problem).strip()) from None
+
+    return kind
 
 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="colt", description=__doc__, epilog=EXAMPLES, formatter_class=raw)
+    parser = _Parser(prog="colt", description=__doc__, epilog=EXAMPLES, formatter_class=raw)
+    count, amount = _of_kind(whole), _of_kind(number)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def command(name: str, text: str, do: Any) -> argparse.ArgumentParser:
@@ -68,8 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, field in Experiment.model_fields.items():
         default = field.default if name != "recipe" else "mini"
         text = f"default: {default}" if default is not None else "default: the method's own" if name == "rate" else ""
-        one.add_argument(f"--{name.replace('_', '-')}", dest=f"field_{name}", metavar="VALUE", help=text or None)
-    one.add_argument("--threads", type=int, default=1, help="CPU threads of each training (1)")
+        one.add_argument(flag(name), dest=f"field_{name}", metavar="VALUE", help=text or None)
+    one.add_argument("--threads", type=count, default=1, help="CPU threads of each training (1)")
     one.add_argument("--track", metavar="HOW", help="tensorboard:FOLDER, wandb:PROJECT or trackio:PROJECT")
     many = command("study", "run a study: every experiment of a grid, on this machine or on a cluster", _study)
     how_far = command("status", "tell how far the experiments of a study are; computes nothing", _status)
@@ -86,10 +145,10 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--methods", default="", help="only these, for example colt,matched, and no transfers")
         made.add_argument("--piece", default="", help="only this piece of a study that has several")
         made.add_argument("--transfer", action="store_true", help="only the transfers")
-    many.add_argument("--minutes", type=float, help="stop after so many; what is finished, and each epoch, is kept")
+    many.add_argument("--minutes", type=amount, help="stop after so many; what is finished, and each epoch, is kept")
     many.add_argument("--cluster", help="local, or a dask scheduler's address: tcp://host:8786")
     for made in (many, cost):
-        made.add_argument("--workers", type=int, help="trainings side by side; default: one a core, or one on a GPU")
+        made.add_argument("--workers", type=count, help="trainings side by side; default: one a core, or one on a GPU")
     for made in (one, many, cost):
         made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     for made in (one, many, how_far, cost, table):
@@ -104,13 +163,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(chosen: argparse.Namespace) -> None:
-    import yaml
-
     given = {k.removeprefix("field_"): v for k, v in vars(chosen).items() if k.startswith("field_") and v is not None}
-    try:
-        experiment = Experiment(**{name: yaml.safe_load(value) for name, value in given.items()})
-    except yaml.YAMLError as problem:
-        raise ValueError(f"a value is no YAML: {' '.join(str(problem).split())}") from None
+    experiment = Experiment(**{name: typed(name, text) for name, text in given.items()})
     check(experiment, chosen.device)
     records = run(experiment, chosen.store, chosen.device, chosen.threads, _tracker(chosen.track))
     print(f"experiment {experiment.hash} in {open_store(chosen.store).url}")
@@ -198,7 +252,8 @@ def _at_most(minutes: float | None) -> Iterator[None]:
 
     # Started in the background of a script, a process ignores interrupts.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    main_thread, clock = threading.main_thread().ident or 0, threading.Timer(60 * minutes, end)
+    main_thread = threading.main_thread().ident or 0
+    clock = threading.Timer(min(60 * minutes, threading.TIMEOUT_MAX), end)
     clock.daemon = True
     clock.start()
     try:
@@ -206,7 +261,7 @@ def _at_most(minutes: float | None) -> Iterator[None]:
     except KeyboardInterrupt:
         if not over.is_set():
             raise
-        print(f"stopped after {minutes:g} minutes; what was finished is kept: the same command goes on from there")
+        print(f"stopped after {minutes:g} minutes; {KEPT}")
     finally:
         clock.cancel()
         signal.signal(signal.SIGINT, before)

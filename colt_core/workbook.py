@@ -194,10 +194,19 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.renew:
             return renew(chosen.notebooks, chosen.renew)
         seeds = numbers(chosen.seeds)
-        return run(chosen.preset, seeds, chosen.data.replace(";", " ").split(), chosen.notebooks, chosen.out)
+        return run(chosen.preset, seeds, data_sets(chosen.data), chosen.notebooks, chosen.out)
     except (ValueError, OSError) as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"error: {' '.join(str(problem).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept: the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+def data_sets(text: str) -> list[str]:
+    """Return the data sets of "cifar10 cifar100" or "cifar10; cifar100"; a folder's name may hold spaces."""
+    pieces = [piece.strip() for piece in text.split(";") if piece.strip()]
+    return [name for piece in pieces for name in ([piece] if Path(piece).is_dir() else piece.split())]
 
 
 def numbers(text: str) -> list[int]:

@@ -1,13 +1,17 @@
 import json
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
 import yaml
-from waiting import PATIENCE
+from waiting import PATIENCE, wait_for
 
 import colt_core as cc
 from colt_core.cli import main
+from colt_core.files import is_alive
+from colt_core.studies.typed import READERS, typed
 
 
 @pytest.fixture
@@ -88,7 +92,28 @@ def test_one_experiment_its_card_and_its_push(folder, tmp_path, capsys):
         (["plan", "mini", "--methods", "colt", "--transfer"], "give one"),
         (["study", "mini", "--device", "tpu"], "unknown device 'tpu'"),
         (["run", "--method", "magic"], "unknown method 'magic'"),
-        (["run", "--network-args", "{"], "a value is no YAML"),
+        (["run", "--network-args", "{"], "--network-args is no YAML"),
+        (["run", "--network-args", "16"], "--network-args must be a mapping, for example {width: 16}, not '16'"),
+        (["run", "--network-args", "{width: 1, width: 2}"], "--network-args, line 1: the key 'width' stands"),
+        (["run", "--network-args", "{width: 010}"], "010 is no decimal number"),
+        (["run", "--seed", "0x10"], "--seed must be a whole number, not '0x10'"),
+        (["run", "--seed", "1_0"], "--seed must be a whole number, not '1_0'"),
+        (["run", "--seed", "1.0"], "--seed must be a whole number, not '1.0'"),
+        (["run", "--parts", "true"], "--parts must be a whole number, not 'true'"),
+        (["run", "--rate", "nan"], "--rate must be a number, not 'nan'"),
+        (["run", "--rate", "0,3"], "--rate must be a number, not '0,3'"),
+        (["run", "--target", "1:30.5"], "--target must be a number, not '1:30.5'"),
+        (["run", "--scores", "[0.5, x]"], "--scores must be numbers, for example 0.5,0.9, or none, not 'x'"),
+        (["run", "--dataset", "pics #2"], "unknown data set 'pics #2'"),
+        (["run", "--dataset", "null"], "unknown data set 'null'"),
+        (["run", "--recipe", "1"], "unknown recipe '1'"),
+        (["run", "--official", "best"], "official"),
+        (["run", "--threads", "1_0"], "argument --threads: must be a whole number, not '1_0'"),
+        (["study", "mini", "--workers", "2.5"], "argument --workers: must be a whole number, not '2.5'"),
+        (["study", "mini", "--minutes", "nan"], "argument --minutes: must be a number, not 'nan'"),
+        (["study", "mini", "--minuets", "3"], "unrecognized arguments: --minuets 3; see colt --help"),
+        (["studie"], "invalid choice: 'studie'"),
+        (["study"], "the following arguments are required: study; see colt study --help"),
         (["run", "--parts", "99"], "parts must be at most 10"),
         (["run", "--track", "paper:x"], "track must be tensorboard:FOLDER"),
         (["plan", "mini", "--store", "nowhere://x"], "cannot be opened"),
@@ -100,6 +125,85 @@ def test_a_mistake_is_one_line_and_status_2(arguments, message, tmp_path, capsys
     assert main([a.replace("STORE", str(tmp_path)) for a in arguments]) == 2
     shown = capsys.readouterr()
     assert shown.err.startswith("error: ") and message in shown.err and len(shown.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("dataset", "pics #2", "pics #2"), ("dataset", " a: b", " a: b"), ("score_on", "no", "no"),
+        ("seed", "010", 10), ("parts", "3", 3), ("rate", "1e-1", 0.1), ("target", ".5", 0.5),
+        ("scores", "[0.5, .9]", (0.5, 0.9)), ("scores", "0.5,0.9", (0.5, 0.9)), ("scores", "none", None),
+        ("scores", "[]", ()), ("official", "best-epoch, all-counted", ("best-epoch", "all-counted")),
+        ("network_args", "{width: 16}", {"width": 16}), ("options", '{"pooling": "mean"}', {"pooling": "mean"}),
+        ("recipe", "small", "small"), ("recipe", "{epochs: 3, gamma: 3e-1}", {"epochs": 3, "gamma": 0.3}),
+        ("objective", "toys:SquaredError", "toys:SquaredError"), ("early_bird", "{}", {}),
+    ],
+)  # fmt: skip
+def test_a_value_on_the_command_line_is_read_by_the_fields_kind(name, text, value):
+    assert typed(name, text) == value and type(typed(name, text)) is type(value)
+
+
+def test_every_field_has_a_kind():
+    assert list(READERS) == list(cc.Experiment.model_fields)
+
+
+def test_a_data_set_with_an_odd_name_is_trained_on(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "pics #2").symlink_to(folder)
+    (tmp_path / "pics").mkdir()
+    monkeypatch.chdir(tmp_path)
+    how = ["--method", "dense", "--scores", "none", "--device", "cpu", "--store", "own #1"]
+    assert main(["run", "--dataset", "pics #2", *how]) == 0
+    about = json.loads(next((tmp_path / "own #1").glob("*/experiment.json")).read_text())
+    assert about["dataset"] == "pics #2"
+
+
+# --- how it ends ---
+
+
+def started(*arguments, **how):
+    """Start the command, so that an interrupt reaches it wherever the tests themselves were started."""
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += f"from colt_core.cli import main; sys.exit(main({list(arguments)!r}))"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how
+    return subprocess.Popen([sys.executable, "-c", code], text=True, **pipes)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "workers"),
+    [(signal.SIGTERM, 143, "1"), (signal.SIGTERM, 143, "2"), (signal.SIGTERM, 143, "run"), (signal.SIGINT, 130, "2")],
+)
+def test_a_signal_ends_it_in_one_line_and_leaves_no_claim_and_no_worker(
+    study_file, tmp_path, monkeypatch, number, status, workers
+):
+    content = yaml.safe_load(study_file.read_text())
+    content["base"]["recipe"] |= {"epochs": 10**6}
+    study_file.write_text(yaml.safe_dump(content))
+    store, recipe = tmp_path / "store", json.dumps(content["base"]["recipe"])
+    command = ["study", str(study_file), "--workers", workers]
+    if workers == "run":
+        command = ["run", "--dataset", content["base"]["dataset"], "--network-args", "{width: 4}", "--recipe", recipe]
+    monkeypatch.setenv("COLT_WORKERS", "1" if workers == "1" else "2")  # 1: everything in the process itself
+    process = started(*command, "--store", str(store), "--device", "cpu")
+    place = cc.open_store(store)
+    claims = lambda: [str(path.relative_to(store).with_suffix("")) for path in store.glob("*/*.claim")]
+    at_work = lambda: [holder["pid"] for holder in map(place.holder, claims()) if holder]
+    # An epoch of a training is in the store: its process is in the midst of the next.
+    wait_for(lambda: list(store.glob("trainings/*.epoch*")) or process.poll() is not None)
+    pids = {process.pid, *at_work()}
+    process.send_signal(number)
+    error = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == status, error
+    assert len(error.splitlines()) == 1 and "what was finished is kept: the same command goes on" in error, error
+    wait_for(lambda: not any(is_alive(str(pid)) for pid in pids))
+    assert not at_work() and (workers != "1" or not claims())  # those of a worker are void, for it is dead
+
+
+def test_a_closed_pipe_ends_it_quietly(tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = started("status", "mini", "--store", str(tmp_path), stdout=writing)
+    os.close(writing)
+    assert process.communicate(timeout=PATIENCE)[1] == "" and process.returncode == 141
 
 
 def test_a_study_in_pieces_of_minutes_ends_as_one_in_one_go(study_file, tmp_path, capsys, hold):

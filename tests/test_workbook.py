@@ -39,6 +39,22 @@ def test_the_module_is_the_command(tmp_path):
     assert done.returncode == 2 and done.stderr.startswith("error: seeds must be whole numbers")
 
 
+def test_a_folders_name_may_hold_spaces(tmp_path, monkeypatch):
+    (tmp_path / "pics #2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert workbook.data_sets("pics #2") == ["pics #2"]
+    assert workbook.data_sets("pics #2; cifar10;") == ["pics #2", "cifar10"]
+    for text in (" cifar10  cifar100 ", "cifar10;cifar100", "cifar10; cifar100"):
+        assert workbook.data_sets(text) == ["cifar10", "cifar100"]
+    assert workbook.data_sets("") == workbook.data_sets(" ; ") == []
+
+
+def test_an_interrupt_is_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(workbook, "run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert workbook.main(["--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err.startswith("stopped; what was finished is kept")
+
+
 def test_papermill_cannot_pass_a_parameter_that_the_notebook_does_not_know(tmp_path):
     import papermill
 

@@ -1,0 +1,95 @@
+"""The fields of an experiment as they are typed on a command line: each is read by its own kind, none is guessed at."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ..settings import shown
+from .reading import parsed
+
+
+def typed(name: str, text: str) -> Any:
+    """Return the value of a field of `Experiment` from its text.
+
+    Raises
+    ------
+    ValueError
+        In one line, for text of another kind.
+    """
+    try:
+        return READERS[name](text)
+    except ValueError as problem:
+        raise ValueError(f"{flag(name)}{problem}") from None
+
+
+def flag(name: str) -> str:
+    """Return the option that gives a field."""
+    return f"--{name.replace('_', '-')}"
+
+
+def whole(text: str) -> int:
+    """Return a whole number, in decimal."""
+    if not re.fullmatch(r"-?[0-9]{1,400}", text):
+        raise ValueError(f" must be a whole number, not {shown(text)}")
+    return int(text)
+
+
+def number(text: str) -> float:
+    """Return a number, in decimal: 0.3, .3 or 3e-1."""
+    if not re.fullmatch(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", text):
+        raise ValueError(f" must be a number, not {shown(text)}")
+    return float(text)
+
+
+def _listed(text: str) -> list[str]:
+    """Return the pieces of "[a, b]", "a,b" or "a b"."""
+    return re.sub(r"^\s*\[(.*)\]\s*$", r"\1", text).replace(",", " ").split()
+
+
+def _numbers(text: str) -> tuple[float, ...] | None:
+    if text.strip() in ("none", "null"):
+        return None
+    try:
+        return tuple(number(piece) for piece in _listed(text))
+    except ValueError as problem:
+        wrong = str(problem).rpartition("not ")[2]
+        raise ValueError(f" must be numbers, for example 0.5,0.9, or none, not {wrong}") from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(_listed(text))
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    found = parsed(text, "")
+    if not isinstance(found, dict):
+        raise ValueError(f" must be a mapping, for example {{width: 16}}, not {shown(text)}")
+    return found
+
+
+def _name_or_mapping(text: str) -> str | dict[str, Any]:
+    return _mapping(text) if text.lstrip().startswith("{") else text
+
+
+# What they refuse they say so that it follows the option's name.
+READERS: dict[str, Callable[[str], Any]] = {
+    "dataset": str,
+    "parts": whole,
+    "by": str,
+    "network": str,
+    "network_args": _mapping,
+    "method": str,
+    "recipe": _name_or_mapping,
+    "rate": number,
+    "target": number,
+    "scope": str,
+    "rewind": whole,
+    "early_bird": _mapping,
+    "options": _mapping,
+    "official": _names,
+    "objective": _name_or_mapping,
+    "seed": whole,
+    "scores": _numbers,
+    "score_on": str,
+    "scoring": _mapping,
+}
