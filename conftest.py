@@ -36,9 +36,9 @@ if os.name == "posix":
 
 # The longest first, so that pytest's two processes end together: the browser beside the notebooks that train most, of
 # which others look up what they need. What is not named comes afterwards, in its usual order.
-LONG = ["test_browser.py", "06_controls.ipynb", "04_transfer.ipynb", "test_resume.py", "test_copies.py"]
+LONG = ["test_browser.py", "06_controls.ipynb", "04_transfer.ipynb", "test_kills.py", "test_copies.py"]
 LONG += ["test_widgets.py", "test_experiments.py", "test_workbook.py", "05_tables.ipynb", "02_cycles.ipynb"]
-LONG += ["test_live.py", "test_cluster.py", "test_keep_results.py"]
+LONG += ["test_resume.py", "test_live.py", "test_cluster.py", "test_keep_results.py"]
 
 
 def pytest_collection_modifyitems(items):

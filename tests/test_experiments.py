@@ -205,7 +205,8 @@ def test_a_record_that_is_missing_or_altered_is_named(make, tmp_path):
         "line 2, has been altered": [lines[0], lines[1].replace(b'"seed": 0', b'"seed": 1'), *lines[2:]],
         "line 3, is no record": [*lines[:2], b"[1, 2]\n", *lines[2:]],
         "line 1, is no record": [b'{"kind": "round", "round": "0"}\n', *lines],
-        "is marked complete and has no record": [],
+        "is marked complete, but 0 of its rounds have records": [],
+        "is marked complete, but 2 of its rounds have records": lines[:4],
     }
     for message, damaged in damages.items():
         path.write_bytes(b"".join(damaged))

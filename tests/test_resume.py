@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -55,82 +54,6 @@ def script(code, *arguments, check=True, **environment):
 
 def described(*jobs):
     return json.dumps([job.model_dump(mode="json") for job in jobs])
-
-
-# Forks children that have everything imported, and kills them: a moment after a step chosen at random, or around the
-# n-th time that a file is brought to the disk (a checkpoint, a ticket, a score, a record). Both count what has been
-# done, so a fast machine gets no further between two kills than a slow one; a moment is less than two steps' time.
-KILLS = """
-    import json, os, random, signal, sys, threading, time
-    import colt_core as cc
-    from colt_core.training import Trainer
-    store, jobs, kills = sys.argv[1], [cc.Experiment(**job) for job in json.loads(sys.argv[2])], int(sys.argv[3])
-    chance, killed, moment = random.Random(int(sys.argv[4])), 0, 0
-
-    def die():
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def die_around(number, after):
-        real, count = os.fsync, [0]
-        def fsync(file):
-            count[0] += 1
-            if count[0] == number and not after:
-                die()
-            real(file)
-            if count[0] == number:
-                die()
-        os.fsync = fsync
-
-    def die_after(number, later):
-        real, count = Trainer._step, [0]
-        def step(*arguments):
-            count[0] += 1
-            begun = time.perf_counter()
-            done = real(*arguments)
-            if count[0] == number:
-                threading.Timer(later * (time.perf_counter() - begun), die).start()
-            return done
-        Trainer._step = step
-
-    def work(workers):
-        os.environ["COLT_WORKERS"] = workers
-        for job in jobs:
-            cc.run(job, store, device="cpu")
-        os._exit(0)
-
-    while True:
-        moment += 1
-        by_file, number = moment % 2 == 0, chance.randint(1, 6) if moment % 2 == 0 else chance.randint(1, 24)
-        after, later = chance.random() < 0.5, 2 * chance.random()
-        child = os.fork()
-        if not child:
-            if killed < kills:
-                die_around(number, after) if by_file else die_after(number, later)
-            work("2" if moment == 8 else "1")  # copies in processes of their own, or not
-        _, status = os.waitpid(child, 0)
-        killed += os.WIFSIGNALED(status)
-        if not os.WIFSIGNALED(status):
-            assert os.WEXITSTATUS(status) == 0, status
-            break
-    print(killed)
-"""
-
-
-def test_killed_twenty_times_a_run_ends_with_the_same_bytes(make, tmp_path):
-    seed = int(os.environ.get("COLT_KILL_SEED") or random.randrange(10**6))
-    again = f"COLT_KILL_SEED={seed} kills at the same steps and files"
-    print(again)
-    jobs = [make(), make(method="matched"), make(early_bird=cc.EarlyBird(delta=0.4, window=1)), make(method="random")]
-    jobs += [make(method="imp", seed=1), make(seed=1, rewind=9), make(method="consensus")]
-    process = script(KILLS, tmp_path / "killed", described(*jobs), 20, seed)
-    cc.study(jobs, tmp_path / "whole", workers=1, device="cpu")
-    out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, f"{again}: {err}"
-    assert int(out) >= 20, f"the runs ended before twenty kills, make them longer; {again}"
-    for job in jobs:
-        assert left(tmp_path / "killed", job) == left(tmp_path / "whole", job), again
-    forgotten = [p.name for p in (tmp_path / "killed").rglob("*") if p.name.endswith((".claim", ".epoch"))]
-    assert not forgotten, again
 
 
 # Two processes, forked once everything is imported, do the same jobs on one store; each says how many steps it took.

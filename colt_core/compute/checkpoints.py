@@ -62,7 +62,7 @@ class Checkpoint:
             state = trainer.optimizer.state.get(parameter, {})
             tensors |= {f"optimizer/{i}/{name}": value for name, value in state.items()}
         name = self._name(len(trainer.history.epochs))
-        open_store(self.store).save_tensors(name, tensors, _about(tensors, trainer.history))
+        open_store(self.store).save_tensors(name, tensors, _about(name, tensors, trainer.history))
 
     def restore(self, trainer: Trainer) -> bool:
         """Bring a training to where it was after one more epoch, or, where only the last is kept, after that one."""
@@ -129,7 +129,8 @@ def _keep(store: Store, name: str, network: nn.Module, training: Training, histo
     for key, value in network.state_dict().items():
         plain = value.detach().cpu().contiguous()
         tensors[key] = plain[mask[key].cpu()] if key in mask else plain  # at 96 % sparsity a 25th of the disk
-    store.save_tensors(f"{name}.safetensors", tensors, _about(tensors, history))
+    file = f"{name}.safetensors"
+    store.save_tensors(file, tensors, _about(file, tensors, history))
 
 
 def _look_up(
@@ -154,16 +155,17 @@ def _look_up(
     return found[1]
 
 
-def _about(tensors: Mapping[str, torch.Tensor], history: History) -> dict[str, str]:
+def _about(name: str, tensors: Mapping[str, torch.Tensor], history: History) -> dict[str, str]:
     """Return a file's metadata: the history, and a checksum over everything, for disks and hands do alter files."""
     told = history.told()
-    return {"history": json.dumps({"sha256": _checksum(tensors, told), "told": told})}
+    return {"history": json.dumps({"sha256": _checksum(name, tensors, told), "told": told})}
 
 
-def _checksum(tensors: Mapping[str, torch.Tensor], told: dict[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(told).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name}/{tuple(tensor.shape)}/{tensor.dtype}".encode())
+def _checksum(name: str, tensors: Mapping[str, torch.Tensor], told: dict[str, Any]) -> str:
+    """The file's name is part of it: whole as it may be, its content must be this training's."""
+    digest = hashlib.sha256(json.dumps([name, told]).encode())
+    for key, tensor in sorted(tensors.items()):
+        digest.update(f"{key}/{tuple(tensor.shape)}/{tensor.dtype}".encode())
         hash_into(digest, tensor.detach().cpu().contiguous().reshape(-1))
     return digest.hexdigest()
 
@@ -177,7 +179,7 @@ def _read(store: Store, name: str) -> tuple[Tensors, History] | None:
         try:
             tensors, metadata = read_tensors(path)
             about = json.loads(metadata["history"])
-            if about["sha256"] != _checksum(tensors, about["told"]):
+            if about["sha256"] != _checksum(name, tensors, about["told"]):
                 return None
             copies = {key: value.clone() for key, value in tensors.items()}  # a bucket's file goes at once
             return copies, History(**about["told"])

@@ -70,7 +70,10 @@ def read_records(experiment: Experiment | str, store: Place = None) -> list[dict
         In one line that names the file, where a line is damaged or a round between others is missing.
     """
     name, place = experiment if isinstance(experiment, str) else experiment.hash, open_store(store)
-    records = {tuple(r.get(k) for k in KEY): r for r in reversed(place.lines(name))}
+    lines = place.lines(name)
+    if foreign := [r["experiment"] for r in lines if r.get("experiment", name) != name]:
+        raise ValueError(f"{place.url}/{name} holds a record of {foreign[0]}: restore or remove the folder")
+    records = {tuple(r.get(k) for k in KEY): r for r in reversed(lines)}
     numbers = sorted(r["round"] for r in records.values() if r["kind"] == "round")
     scored = max((r["round"] for r in records.values() if r["kind"] == "score"), default=-1)
     gaps = set(range(max(scored, *numbers, -1) + 1)) - set(numbers)
@@ -135,28 +138,45 @@ def sound(experiment: Experiment, store: Store) -> None:
     ValueError
         In one line that names the file or the data set.
     """
-    place, complete = f"{store.url}/{experiment.hash}", is_complete(experiment, store)
-    records = read_records(experiment, store)
-    if complete and not any(r["kind"] == "round" for r in records):
-        raise ValueError(f"{place} is marked complete and has no record of a round: restore or remove it")
+    place, records = f"{store.url}/{experiment.hash}", read_records(experiment, store)
+    marked, told = store.read(f"{experiment.hash}/complete"), sum(r["kind"] == "round" for r in records)
+    complete = marked is not None
+    if marked is not None and not 0 < told == _rounds_of(marked, told):
+        raise ValueError(f"{place} is marked complete, but {told} of its rounds have records: restore or remove it")
     text = store.read(f"{experiment.hash}/experiment.json")
     if text is None:
+        if records:
+            raise ValueError(f"{place}/experiment.json is missing: restore or remove the folder")
         return
+    data = _data_of(text, experiment, f"{place}/experiment.json")
     if not (complete and datasets.is_built_in(experiment.dataset)):
-        _same(experiment.dataset, _described_data(text, f"{place}/experiment.json"), place)
+        _same(experiment.dataset, data, place)
     target = experiment.score_on or experiment.dataset
     if not datasets.is_built_in(target):
         for prints in [r["score_data"] for r in records if r.get("scored_on") == target and "score_data" in r]:
             _same(target, prints, place)
 
 
-def _described_data(text: bytes, path: str) -> list[str]:
+def _rounds_of(complete: bytes, told: int) -> int:
+    """Return how many rounds a complete run has; older versions did not say."""
+    text = complete.decode(errors="replace").split(" ")[0]
+    return int(text) if text.isdecimal() else told if not text else -1
+
+
+def _data_of(text: bytes, experiment: Experiment, path: str) -> list[str]:
+    """Return the fingerprints of the data in a description, which must be this experiment's."""
     try:
-        return list(json.loads(text)["data"])
+        about = json.loads(text)
+        data = list(about["data"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise ValueError(
-            f"{path} does not say which data the run began with: restore it, or remove its folder"
-        ) from None
+        raise ValueError(f"{path} does not say which data the run began with: restore or remove the folder") from None
+    try:
+        described = Experiment.from_description(about).hash
+    except ValueError as problem:
+        raise ValueError(f"{path} is damaged ({problem}): restore or remove the folder") from None
+    if described != experiment.hash:
+        raise ValueError(f"{path} describes another experiment: restore or remove the folder")
+    return data
 
 
 def _same(name: str, prints: list[str], place: str) -> None:

@@ -167,7 +167,7 @@ def _complete(store: Store, experiment: Experiment, last: Round | None) -> None:
     if missing or told != len(names):
         gone = missing[0] if missing else f"{experiment.hash}/records.jsonl"
         raise ValueError(f"{store.url}/{gone} was removed or replaced during the run; run it again")
-    store.write(f"{experiment.hash}/complete", "")
+    store.write(f"{experiment.hash}/complete", f"{told} rounds\n")
 
 
 def check(experiment: Experiment, device: str = "auto") -> None:

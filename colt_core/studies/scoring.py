@@ -39,14 +39,14 @@ def _score(ticket: Ticket, experiment: Experiment, target: str, store: Store, de
     name, objective, head = _score_name(ticket, experiment, data, device, threads)
 
     def known() -> Score | None:
-        return _read_score(store.read(f"{name}.json"))
+        return _read_score(name, store.read(f"{name}.json"))
 
     def work() -> Iterator[Score]:
         checkpoint = Checkpoint(store.url, name.removeprefix("scores/"))
         how: dict[str, Any] = {"objective": objective_of(objective), "head": head, "drive": checkpoint.drive}
         score = evaluate(ticket, data, experiment.recipe, experiment.seed, device, threads, **how)
         values = finite(score.as_dict())
-        store.write(f"{name}.json", json.dumps(values | {"sha256": _digest(values)}))
+        store.write(f"{name}.json", json.dumps(values | {"sha256": _digest(name, values)}))
         checkpoint.clear()
         yield score
 
@@ -54,18 +54,19 @@ def _score(ticket: Ticket, experiment: Experiment, target: str, store: Store, de
     return replace(score, value=score.best_value) if data.validation is data.test else score
 
 
-def _read_score(text: bytes | None) -> Score | None:
+def _read_score(name: str, text: bytes | None) -> Score | None:
     """Return a stored score; None where it is missing or damaged: then it is taken again, and is the same."""
     try:
         values = json.loads(text or b"")
-        altered = values.pop("sha256", None) not in (None, _digest(values))
+        altered = values.pop("sha256", None) != _digest(name, values)
         return None if altered else Score.from_dict(values)
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def _digest(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+def _digest(name: str, values: dict[str, Any]) -> str:
+    """The name is part of it: whole as it may be, a score must be this ticket's."""
+    return hashlib.sha256(json.dumps([name, values], sort_keys=True).encode()).hexdigest()
 
 
 def _score_name(
