@@ -98,6 +98,69 @@ def test_push_to_a_folder_has_ticket_card_and_records(found, tmp_path):
     assert (where / "README.md").read_text().startswith("---\nlibrary_name: colt_core\n")
 
 
+EVIL = [
+    "<script>alert(1)</script>",
+    "x\n---\nlibrary_name: evil\n---\n# Heading",
+    "a | b | c",
+    "[click](javascript:alert(1))",
+    "![see](https://example.com/track.png)",
+    "`code` ``` fence **bold** ~~struck~~",
+    "<img src=x onerror=alert(1)>\r\n\u2028<!-- -->",
+    "&lt;script&gt; \\| \\<b>",
+    "\u202etxt.exe\x1b[31m",
+    "| a |\n| --- |\n\n<iframe src='https://example.com'>",
+]
+
+
+@pytest.fixture(params=EVIL)
+def foreign(request, tmp_path, network):
+    """The folder of a ticket that says of itself, wherever it can, what a page must not do."""
+    import mistune  # of nbconvert, which Jupyter brings
+
+    evil = request.param
+    ticket = cc.Ticket.of(network)
+    about = {"experiment": "e", "round": 0, "method": evil, evil: evil, "nested": {evil: [evil]}}
+    ticket = cc.Ticket({"name": evil, "classes": evil, "arguments": {evil: evil}}, ticket.theta0, ticket.mask, about)
+    record = {"kind": "score", "experiment": "e", "round": 0, "dataset": evil, "scored_on": evil, "metric": evil}
+    record |= {"method": evil, "network": evil, "network_args": json.dumps({evil: evil})}
+    record |= {"python": evil, "device": evil}
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "experiment.json").write_text(json.dumps({**record, "official": [evil], "data": [evil] * 3}))
+    (tmp_path / "e" / "records.jsonl").write_text(json.dumps(record) + "\n")
+    cards.push(ticket.save(tmp_path / "e" / "round-00.safetensors"), tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text()
+    page = mistune.create_markdown(escape=False, plugins=["table", "strikethrough", "url"])
+    return evil, text, page(text.split("---\n", 2)[2])
+
+
+def test_what_a_foreign_ticket_says_of_itself_is_text_and_nothing_else(foreign):
+    from html.parser import HTMLParser
+
+    import yaml
+
+    evil, text, page = foreign
+    own = yaml.safe_load(text.split("---\n")[1])
+    assert text.startswith("---\n") and own == yaml.safe_load(cards._front_matter().split("---\n")[1])
+    tags, links, said, rows = set(), set(), [], []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            tags.add(tag)
+            links.update(value for name, value in attributes if name in ("href", "src"))
+            assert not any(name.startswith("on") for name, _ in attributes)
+            rows.append(tag)
+
+        def handle_data(self, data):
+            said.append(data)
+
+    Reader().feed(page)
+    assert tags <= {"h1", "h2", "p", "table", "thead", "tbody", "tr", "th", "td", "pre", "code", "a", "strong"}, tags
+    assert not any(link.startswith(("javascript:", "data:")) for link in links)
+    assert rows.count("h1") == 1 and rows.count("h2") == 6 and rows.count("pre") == 3
+    plain = " ".join("".join(c if c.isprintable() else " " for c in evil).split())
+    assert plain in " ".join("".join(said).split()), "it can be read as it was written"
+
+
 def test_push_to_a_folder_that_cannot_be_written_is_one_line(found, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="cannot be written") as caught:

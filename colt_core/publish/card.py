@@ -181,8 +181,9 @@ def _head(ticket: Ticket, settings: dict[str, Any]) -> str:
         ("density (all weights)", f"{ticket.density_all:.4%}"),
         ("sparsity (all weights)", f"{1 - ticket.density_all:.4%}"),
     ]
-    title = f"# A lottery ticket: {arch['name']} at {1 - ticket.density:.2%} sparsity"
-    lead = f"Initial weights (theta0) and a mask over them, found on {data} by {method}. It is not trained: train it."
+    title = f"# A lottery ticket: {_text(arch['name'])} at {1 - ticket.density:.2%} sparsity"
+    where = f"found on {_text(data)} by {_text(method)}"
+    lead = f"Initial weights (theta0) and a mask over them, {where}. It is not trained: train it."
     return f"{title}\n\n{lead}\n\n{_table(('', ''), rows)}"
 
 
@@ -282,9 +283,16 @@ def _front_matter() -> str:
 
 def _table(head: tuple[Any, ...], rows: Iterable[Iterable[Any]]) -> str:
     def line(cells: Iterable[Any]) -> str:
-        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(map(_text, cells)) + " |"
 
     return "\n".join([line(head), "|" + " --- |" * len(head), *map(line, rows)])
+
+
+def _text(value: Any) -> str:
+    """Return a value as Markdown shows it: as text in one line, whatever it holds. A ticket may be a stranger's."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"[\\`*~\[\]|]|(?<!\w)_|_(?!\w)|:(?=//)", r"\\\g<0>", line)
 
 
 def _plain(value: Any) -> str:
