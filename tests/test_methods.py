@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import colt_core as cc
-from colt_core import masks
+from colt_core import masks, methods
 from colt_core.data.augmentation import normalise
 from colt_core.methods import at_init
 from colt_core.methods import cycles as loop
@@ -262,6 +262,50 @@ def test_an_empty_partition_and_images_too_small_are_refused_at_the_call(network
     small = [replace(part, pixels=part.pixels[:, :, :4, :4]) for part in parts]
     with pytest.raises(ValueError, match="conv3 cannot take images of 4 x 4 pixels"):
         cc.colt(network, small, recipe)
+
+
+def test_a_rewind_point_at_the_end_of_a_partitions_training_is_refused_at_the_call(network, few, recipe, monkeypatch):
+    """5 steps on everything are 2 on each third: from step 4 on, nothing would be left of them."""
+    monkeypatch.setattr(loop, "train_side_by_side", lambda *_, **__: pytest.fail("a training was begun"))
+    monkeypatch.setattr(loop, "train_kept", lambda *_, **__: pytest.fail("a training was begun"))
+    thirds = cc.partition(few.train, 3)
+    how = {"whole": few.train, "device": "cpu", "target": 0.3}
+    message = r"rewind must lie in 0\.\.3, so that a step is left of each partition's training, not 4"
+    with pytest.raises(ValueError, match=message) as caught:
+        cc.colt(network, thirds, recipe, rewind=4, **how)
+    assert "\n" not in str(caught.value)
+    cc.colt(network, thirds, recipe, rewind=3, **how)
+    cc.imp(network, few.train, recipe, rewind=4, device="cpu", target=0.3)
+
+
+def test_a_batch_of_one_image_is_refused_where_it_cannot_be_normalised(few, recipe, monkeypatch):
+    monkeypatch.setattr(loop, "train_side_by_side", lambda *_, **__: pytest.fail("a training was begun"))
+    two, odd = recipe.changed(batch_size=2), few.train.take(torch.arange(61))
+    network = cc.build("toys:pooled", 10)
+    with pytest.raises(ValueError, match="61 images at batch_size 2 leave a batch of one image") as caught:
+        cc.imp(network, odd, two, device="cpu", target=0.5)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="61 images at batch_size 2 leave a batch of one image"):
+        cc.train(network, odd, two, device="cpu")
+    with pytest.raises(ValueError, match="61 images at batch_size 2 leave a batch of one image"):
+        cc.colt(network, [few.train, odd], two, device="cpu", target=0.5)
+    for fits in (few.train, few.train.take(torch.arange(60))):
+        cc.imp(network, fits, two, device="cpu", target=0.5)
+    cc.imp(network, odd, recipe, device="cpu", target=0.5)
+    cc.imp(cc.build("conv3", 10, width=4), odd, two, device="cpu", target=0.5)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    assert all(torch.equal(value, state[name]) for name, value in cc.build("toys:pooled", 10).state_dict().items())
+
+
+def test_a_run_that_kept_nothing_is_named_when_it_is_followed(network, few, recipe):
+    dense = cc.Ticket.of(network)
+    nothing = {name: torch.zeros_like(kept) for name, kept in dense.mask.items()}
+    rounds = [cc.Round(0, dense), cc.Round(1, dense.derived(mask=nothing, method="colt"))]
+    data = {"network": network, "data": few, "recipe": recipe, "rate": 0.9, "target": 0.9, "parts": 2, "by": "class"}
+    setting = methods.Setting(**data, seed=0, reference=lambda: rounds)
+    with pytest.raises(ValueError, match=r"round 1 of colt kept no weight at all") as caught:
+        setting.trajectory()
+    assert "\n" not in str(caught.value)
 
 
 def test_late_rewinding_leaves_colt_and_imp_the_same_training(network, few, parts, recipe):

@@ -1,6 +1,7 @@
 """What is refused before any training, and when a search is over."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import nn
 
@@ -8,7 +9,7 @@ from .. import masks, models
 from ..data import Images
 from ..masks import Mask
 from ..settings import check_fraction, check_rounds
-from ..training import Recipe
+from ..training import Recipe, Training
 from .options import Options
 
 
@@ -19,8 +20,8 @@ def check_inputs(network: nn.Module, parts: list[Images], recipe: Recipe, option
     ------
     ValueError
         For a network that `build` did not make or that cannot take such images, an empty partition, a recipe that is
-        none, a rewind point without its images or past the recipe's end, a pruned head where the heads differ, a
-        network without a head where the objective needs another one.
+        none, a rewind point without its images or past the end of a training, a pruned head where the heads differ, a
+        network without a head where the objective needs another one, a batch of one image that cannot be normalised.
     """
     about = models.architecture(network)
     if about["name"] not in models.NETWORKS and ":" not in about["name"]:
@@ -36,15 +37,39 @@ def check_inputs(network: nn.Module, parts: list[Images], recipe: Recipe, option
             options.objective.check(network, part)
     if options.best_epoch and not options.validation:
         raise ValueError("to prune the weights of the best epoch, validation images are needed: validation=[...]")
-    if options.rewind and options.whole is None:
-        raise ValueError("to rewind to a later step, the whole training images are needed: whole=data.train")
-    if options.whole is not None and options.rewind >= (steps := recipe.epochs * recipe.steps(len(options.whole))):
-        raise ValueError(f"rewind must lie in 0..{steps - 1}, the recipe's steps, not {options.rewind}")
+    _check_rewind(parts, recipe, options)
     try:
         models.forward_flops(network, parts[0].size)
     except RuntimeError:
         size = parts[0].size
         raise ValueError(f"{about['name']} cannot take images of {size} x {size} pixels") from None
+    for part in parts:
+        Training(part, recipe, first_step=first_step(part, recipe, options)).check_batches(network)
+    if options.rewind and options.whole is not None:
+        Training(options.whole, recipe, steps=options.rewind).check_batches(network)
+
+
+def _check_rewind(parts: list[Images], recipe: Recipe, options: Options) -> None:
+    """Refuse a rewind point at which nothing would be left of a training."""
+    if options.rewind and options.whole is None:
+        raise ValueError("to rewind to a later step, the whole training images are needed: whole=data.train")
+    if options.whole is not None and options.rewind >= (steps := recipe.epochs * recipe.steps(len(options.whole))):
+        raise ValueError(f"rewind must lie in 0..{steps - 1}, the recipe's steps, not {options.rewind}")
+
+    def fits(step: int) -> bool:
+        then = replace(options, rewind=step)
+        return all(first_step(part, recipe, then) < recipe.epochs * recipe.steps(len(part)) for part in parts)
+
+    if not fits(options.rewind):
+        most = next(step for step in range(options.rewind, -1, -1) if fits(step))
+        about = "so that a step is left of each partition's training"
+        raise ValueError(f"rewind must lie in 0..{most}, {about}, not {options.rewind}")
+
+
+def first_step(part: Images, recipe: Recipe, options: Options) -> int:
+    """Return the step of a partition's schedule at which the same share of it is over as at the rewind point."""
+    whole = recipe.steps(len(options.whole)) if options.whole is not None else 1
+    return round(options.rewind * recipe.steps(len(part)) / whole)
 
 
 def stopping_rule(

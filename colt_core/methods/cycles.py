@@ -18,7 +18,7 @@ from ..tickets import Cost, Round, Ticket
 from ..training import Recipe, Settling, Training
 from ..training.loop import doubt
 from ..version import __version__
-from .checks import check_inputs, heads_of, share_counted, stopping_rule
+from .checks import check_inputs, first_step, heads_of, share_counted, stopping_rule
 from .options import Options, Where
 
 Networks = list[nn.Module]
@@ -184,7 +184,7 @@ def train_round(
             # Of its round and its part alone: no training depends on which others ran before it.
             seed=derive(options.seed, "train", number, i),
             threads=where.threads,
-            first_step=_first_step(part, search.recipe, options),
+            first_step=first_step(part, search.recipe, options),
             objective=options.objective,
         )
         for i, (part, network, classes) in enumerate(zip(search.parts, networks, heads, strict=True))
@@ -198,12 +198,6 @@ def train_round(
     for copy in copies if best else []:  # the authors' code prunes the best epoch's weights, in the first round
         copy.network.load_state_dict(copy.history.best_state or {})
     return copies, sum(map(cost_of, copies), Cost())
-
-
-def _first_step(part: Images, recipe: Recipe, options: Options) -> int:
-    """Return the step of a partition's schedule at which the same share of it is over as at the rewind point."""
-    whole = recipe.steps(len(options.whole)) if options.whole is not None else 1
-    return round(options.rewind * recipe.steps(len(part)) / whole)
 
 
 def cost_of(copy: Copy) -> Cost:

@@ -55,8 +55,18 @@ class Setting:
         return partition(images, self.parts, self.by, self.seed)
 
     def trajectory(self) -> list[float]:
-        """Return the densities of the reference's rounds after the dense one."""
-        return [found.density for found in self.reference() if found.number]
+        """Return the densities of the reference's rounds after the dense one.
+
+        Raises
+        ------
+        ValueError
+            If nothing is left of one: its copies' masks had no weight in common.
+        """
+        rounds = [found for found in self.reference() if found.number]
+        if empty := [found for found in rounds if not found.density]:
+            followed = empty[0].ticket.provenance.get("method", "the run that is followed")
+            raise ValueError(f"round {empty[0].number} of {followed} kept no weight at all: follow one at a lower rate")
+        return [found.density for found in rounds]
 
     def remaining(self) -> list[Round]:
         """Return the reference's rounds that are not found yet."""

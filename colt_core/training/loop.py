@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,6 +81,22 @@ class Training:
         if self.first_step >= (whole := self.recipe.epochs * self.steps_per_epoch):
             raise ValueError(f"step {self.first_step} is past the recipe's {whole} steps")
         check(self.mask or {}, dict(network.named_parameters()))
+        self.check_batches(network)
+
+    def check_batches(self, network: nn.Module) -> None:
+        """Raise a `ValueError` where a batch is one image, of which this network's normalisation has no variance."""
+        whole, count = self.steps_per_epoch, len(self.images)
+        steps = range(self.first_step, min(self.end, self.first_step + whole))
+        if count // whole > 1 or not any(step % whole >= count % whole for step in steps):
+            return
+        size, probe = self.images.size, deepcopy(network).cpu().train()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            try:
+                probe(torch.zeros(1, 3, size, size))
+            except Exception as problem:  # any other will show in the training, with the real images
+                if "more than 1 value per channel" in str(problem):
+                    about = f"{count} images at batch_size {self.recipe.batch_size} leave a batch of one image"
+                    raise ValueError(f"{about}, which batch normalisation cannot take: choose another batch_size") from None
 
     def key(self, network: nn.Module, device: str | torch.device = "cpu") -> str:
         """Return what identifies it: the weights it starts from, mask, images, recipe, seed, where it runs."""
