@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from .compute.store import open_store
 from .seeding import choose_device
+from .settings import one_line
 from .studies.experiment import Experiment
 from .studies.plan import plan, status
 from .studies.reading import STUDIES
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
     except (ValueError, OSError, ImportError) as problem:
-        print(f"error: {' '.join(str(problem).split())}", file=sys.stderr)
+        print(f"error: {one_line(problem)}", file=sys.stderr)
         return 2
     except (RuntimeError, FloatingPointError) as problem:
         print(f"error: {problem}\nWhat was finished is kept; the same command goes on from there.", file=sys.stderr)
@@ -97,7 +98,7 @@ class _Parser(argparse.ArgumentParser):
     """Mistakes are one line, as all others are."""
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{' '.join(message.split())}; see {self.prog} --help")
+        raise ValueError(f"{one_line(message)}; see {self.prog} --help")
 
 
 def _of_kind(read: Callable[[str], Any]) -> Callable[[str], Any]:

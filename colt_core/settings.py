@@ -27,7 +27,7 @@ class Settings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as problem:
-            raise ValueError(_one_line(type(self), problem)) from None
+            raise ValueError(_told(type(self), problem)) from None
 
     @field_validator("*", mode="before")
     @classmethod
@@ -174,16 +174,21 @@ def first_line(problem: object) -> str:
     return next(iter(str(problem).splitlines()), type(problem).__name__)
 
 
+def one_line(value: Any) -> str:
+    """Return a value as text in one line, in which a terminal and a page see nothing but characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+
+
 def shown(value: Any) -> str:
     """Return a value as an error shows it: in one line, and not at length."""
     try:
-        text = " ".join(repr(value).split())
+        text = one_line(repr(value))
     except (RecursionError, ValueError):  # nested too deeply, or a number of more digits than Python writes
         text = f"this {type(value).__name__}"
     return text if len(text) <= 200 else f"{text[:199]}…"
 
 
-def _one_line(kind: type[BaseModel], problem: ValidationError) -> str:
+def _told(kind: type[BaseModel], problem: ValidationError) -> str:
     lines = []
     for error in problem.errors():
         where = ".".join(str(part) for part in error["loc"])
@@ -193,4 +198,4 @@ def _one_line(kind: type[BaseModel], problem: ValidationError) -> str:
             lines.append(f"{where}: {error['ctx']['error']}" if where else str(error["ctx"]["error"]))
         else:
             lines.append(f"{where}: {error['msg']}, not {shown(error['input'])}")
-    return f"{kind.__name__}: " + " ".join("; ".join(lines).split())
+    return f"{kind.__name__}: {one_line('; '.join(lines))}"

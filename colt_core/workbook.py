@@ -15,6 +15,7 @@ from typing import Any
 from .compute.store import open_store
 from .data import check_name, is_built_in
 from .files import scratch, write_text
+from .settings import one_line
 from .studies.plan import Plan, plan
 from .studies.reading import STUDIES
 from .studies.run import check
@@ -196,7 +197,7 @@ def main(arguments: list[str] | None = None) -> int:
         seeds = numbers(chosen.seeds)
         return run(chosen.preset, seeds, data_sets(chosen.data), chosen.notebooks, chosen.out)
     except (ValueError, OSError) as problem:
-        print(f"error: {' '.join(str(problem).split())}", file=sys.stderr)
+        print(f"error: {one_line(problem)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; what was finished is kept: the same command goes on from there", file=sys.stderr)

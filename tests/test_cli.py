@@ -95,7 +95,7 @@ def test_one_experiment_its_card_and_its_push(folder, tmp_path, capsys):
         (["run", "--network-args", "{"], "--network-args is no YAML"),
         (["run", "--network-args", "16"], "--network-args must be a mapping, for example {width: 16}, not '16'"),
         (["run", "--network-args", "{width: 1, width: 2}"], "--network-args, line 1: the key 'width' stands"),
-        (["run", "--network-args", "{width: 010}"], "010 is no decimal number"),
+        (["run", "--network-args", "{width: 010}"], "'010' is no decimal number"),
         (["run", "--seed", "0x10"], "--seed must be a whole number, not '0x10'"),
         (["run", "--seed", "1_0"], "--seed must be a whole number, not '1_0'"),
         (["run", "--seed", "1.0"], "--seed must be a whole number, not '1.0'"),

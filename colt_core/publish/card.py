@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import masks
 from ..files import write_text, write_whole
+from ..settings import one_line
 from ..studies.experiment import method_in_words, settings_in
 from ..studies.records import read_records
 from ..tickets import Ticket
@@ -290,8 +291,7 @@ def _table(head: tuple[Any, ...], rows: Iterable[Iterable[Any]]) -> str:
 
 def _text(value: Any) -> str:
     """Return a value as Markdown shows it: as text in one line, whatever it holds. A ticket may be a stranger's."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = one_line(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"[\\`*~\[\]|]|(?<!\w)_|_(?!\w)|:(?=//)", r"\\\g<0>", line)
 
 

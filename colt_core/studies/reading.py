@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..settings import LEVELS, first_line, shown
+from ..settings import LEVELS, first_line, one_line, shown
 
 STUDIES = Path(__file__).parent / "ready"
 MOST_BYTES = 100_000
@@ -105,8 +105,7 @@ def parsed(text: str, what: str) -> Any:
     except _Refused as problem:
         raise ValueError(str(problem)) from None
     except Exception as problem:  # of the syntax; or of a value that its tag does not fit: many kinds
-        said = " ".join(str(problem).split()) or first_line(problem)
-        raise ValueError(f"{what} is no YAML: {said[:300]}") from None
+        raise ValueError(f"{what} is no YAML: {one_line(problem)[:300] or first_line(problem)}") from None
 
 
 class _Refused(Exception):
@@ -151,7 +150,7 @@ def _parts(node: Any, what: str) -> list[Any]:
     line = f"{what}, line {node.start_mark.line + 1}"
     if isinstance(node.value, str):
         if node.tag in _DECIMAL and not _DECIMAL[node.tag].fullmatch(node.value):
-            raise _Refused(f"{line}: {node.value[:100]} is no decimal number; as text it needs quotes")
+            raise _Refused(f"{line}: {shown(node.value)} is no decimal number; as text it needs quotes")
         return []
     if not all(isinstance(part, tuple) for part in node.value):
         return list(node.value)
@@ -160,6 +159,6 @@ def _parts(node: Any, what: str) -> list[Any]:
         name = (key.tag, str(key.value))
         if name in seen and key.tag != _MERGED:
             where = f"{what}, line {key.start_mark.line + 1}"
-            raise _Refused(f"{where}: the key {str(key.value)[:100]!r} stands there twice")
+            raise _Refused(f"{where}: the key {shown(key.value)} stands there twice")
         seen.add(name)
     return [part for pair in node.value for part in pair]

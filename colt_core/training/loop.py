@@ -96,7 +96,7 @@ class Training:
             except Exception as problem:  # any other will show in the training, with the real images
                 if "more than 1 value per channel" in str(problem):
                     about = f"{count} images at batch_size {self.recipe.batch_size} leave a batch of one image"
-                    raise ValueError(f"{about}, which batch normalisation cannot take: choose another batch_size") from None
+                    raise ValueError(f"{about}, of which batch normalisation has no variance") from None
 
     def key(self, network: nn.Module, device: str | torch.device = "cpu") -> str:
         """Return what identifies it: the weights it starts from, mask, images, recipe, seed, where it runs."""
