@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from waiting import trainings, wait_for
+from waiting import PATIENCE, trainings, wait_for
 
 import colt_core as cc
 from colt_core.studies import cluster
@@ -169,3 +169,36 @@ def test_each_gpu_gets_a_worker_and_the_callers_choice_counts(monkeypatch):
     places = lambda workers, device: [p["CUDA_VISIBLE_DEVICES"] for p in cluster._environments(workers, device)]
     assert places(8, "cuda") == ["2", "5"] and places(1, "cuda") == ["2"] and places(8, "cuda:1") == ["5"]
     assert all(place["COLT_WORKERS"] == place["OMP_NUM_THREADS"] == "1" for place in cluster._environments(2, "cpu"))
+
+
+def test_a_local_cluster_listens_to_this_machine_alone():
+    psutil = pytest.importorskip("psutil")
+
+    def open_ports():
+        own = psutil.Process()
+        found = [c for process in (own, *own.children(recursive=True)) for c in process.net_connections("inet")]
+        return {(c.laddr.ip, c.laddr.port) for c in found if c.status == psutil.CONN_LISTEN}
+
+    before = open_ports()
+    with cluster.local(2) as place, distributed.Client(place, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=PATIENCE)
+        places = open_ports() - before
+    assert places and {ip for ip, _ in places} <= {"127.0.0.1", "::1"}
+
+
+def test_threads_of_one_dask_worker_find_the_same_tickets(make, tmp_path):
+    """A worker with more threads than one, as others may start it: their trainings do not disturb each other."""
+    jobs = [make(seed=seed) for seed in range(3)]
+    cc.study(jobs, tmp_path / "here", workers=1, device="cpu")
+    with distributed.LocalCluster(
+        n_workers=1,
+        threads_per_worker=3,
+        processes=False,
+        protocol="tcp://",
+        dashboard_address="127.0.0.1:0",
+        host="127.0.0.1",
+    ) as several:
+        cc.study(jobs, tmp_path / "there", device="cpu", cluster=several.scheduler_address)
+    for job in jobs:
+        for path in (tmp_path / "here" / job.hash).glob("*.safetensors"):
+            assert path.read_bytes() == (tmp_path / "there" / job.hash / path.name).read_bytes()

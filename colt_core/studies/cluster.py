@@ -25,7 +25,12 @@ Kubernetes (`pip install dask-kubernetes`; the image must have this package):
     cluster = KubeCluster(name="colt", image="registry/colt-workbook", n_workers=8)
     cc.study(experiments, "s3://bucket/runs", device="cpu", cluster=cluster.scheduler_address)
 
-One worker thread an experiment (`nthreads=1`): more would share one process's random state and thread count.
+One worker thread an experiment (`nthreads=1`): of more, one at a time would train, for the random state and the thread
+count are the process's.
+
+A scheduler does what whoever reaches it asks. "local" listens to this machine alone. On a network others share, use
+dask's TLS: the same certificates in `distributed.comm.tls` of every machine's dask configuration, this one's too, and
+`require-encryption: true` (https://distributed.dask.org/en/stable/tls.html); then the address is tls://host:8786.
 """
 
 import hashlib
@@ -235,7 +240,7 @@ def local(workers: int, device: str = "cpu") -> Iterator[str]:
     """
     from distributed import LocalCluster
 
-    how: dict[str, Any] = {"host": "127.0.0.1", "dashboard_address": None, "silence_logs": logging.CRITICAL}
+    how: dict[str, Any] = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
     with LocalCluster(n_workers=0, scheduler_kwargs={"allowed_failures": LOSSES}, **how) as cluster:
         processes: list[subprocess.Popen[bytes]] = []
         try:
@@ -273,7 +278,8 @@ def _environments(workers: int, device: str) -> list[dict[str, str]]:
 def _worker(address: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a worker with its nanny, which replaces it when it dies; in a group of its own, out of Ctrl-C's way."""
     command = [*interpreter(BESIDE), address, "--host", "127.0.0.1"]
-    command += ["--nworkers", "1", "--nthreads", "1", "--memory-limit", "0", "--no-dashboard", "--death-timeout", "60"]
+    command += ["--nworkers", "1", "--nthreads", "1", "--memory-limit", "0", "--death-timeout", "60"]
+    command += ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]  # else its HTTP server listens to everyone
     command += ["--local-directory", str(scratch() / "dask")]
     if "CUDA_VISIBLE_DEVICES" in environment:
         command += ["--resources", "GPU=1"]

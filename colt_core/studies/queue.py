@@ -122,4 +122,6 @@ def _attempt(job: Experiment, queue: _Queue, work: Callable[[], object]) -> None
 
 
 def _named(problem: Exception) -> str:
-    return str(problem) if type(problem) is RuntimeError else f"{type(problem).__name__}: {problem}"
+    """An error of ours is a sentence; any other says what kind it is."""
+    ours = type(problem) is RuntimeError or isinstance(problem, OSError | ValueError)
+    return str(problem) if ours else f"{type(problem).__name__}: {problem}"

@@ -146,6 +146,8 @@ def runs_in(store: Place = None) -> tuple[list[Saved], list[str]]:
             about = json.loads(place.read(name) or b"")
             run = Saved(place, folder, about)
             _ = run.label, run.records()
+            if run.experiment().hash != folder:
+                raise ValueError("experiment.json describes another experiment")
             found.append(run)
         except DAMAGED as problem:
             problems.append(f"{folder} cannot be read ({first_line(problem)})")
