@@ -9,7 +9,7 @@ export COLT_STORE ?= $(CURDIR)/runs
 export COLT_OUT ?= $(CURDIR)/runs/out
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab app figures bench lint clean
+.PHONY: help run test lab app figures bench chaos lint clean
 
 help: ## list the targets
 	@echo "make TARGET [PRESET=mini|small|paper] [SEEDS=0,1,2] [DATA=cifar100]"
@@ -32,6 +32,9 @@ figures: .venv/.run ## renew the committed figures and notebook outputs
 
 bench: .venv/.run ## measure speed against the usual way (half an hour); writes results/bench.md and .csv
 	@$(BIN)/python benchmarks/bench.py
+
+chaos: .venv/.test ## kill runs and damage files at random, 1,000 and 30,000 times (an hour)
+	@COLT_CHAOS_KILLS=1000 COLT_CHAOS_FILES=10000 COLT_CHAOS_CASES=20000 $(BIN)/python -m pytest -v -s -m chaos tests/chaos
 
 lint: .venv/.test ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -19,6 +19,8 @@ SEED = int(os.environ.get("COLT_CHAOS_SEED") or random.randrange(10**6))
 AGAIN = f"COLT_CHAOS_SEED={SEED} does the same again"
 TIMES = ("seconds", "score_seconds")
 
+pytestmark = pytest.mark.chaos
+
 
 @pytest.fixture(scope="module")
 def jobs(folder):

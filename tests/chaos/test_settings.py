@@ -19,6 +19,8 @@ OBJECTS = st.dictionaries(TEXT, JSON, max_size=3)
 FRACTIONS = st.floats(0, 1) | st.sampled_from([0.15, 0.3, 0.9, 1e-17, 5e-324, 1 - 1e-16])
 CHAOS = settings(max_examples=200)
 
+pytestmark = pytest.mark.chaos
+
 
 def fields(model, good):
     """Dictionaries of a model's fields, each with a good value or any, and now and then of an unknown one."""
