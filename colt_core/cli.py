@@ -222,11 +222,22 @@ def _study(chosen: argparse.Namespace) -> None:
         for name, experiments in pieces:
             planned, begun = plan(experiments, chosen.store, _here(chosen), chosen.workers), time.perf_counter()
             records = study(experiments, chosen.store, chosen.device, chosen.workers, cluster=chosen.cluster)
-            rounds = int((records["kind"] == "round").sum()) if len(records) else 0
-            done = f"{len(experiments)} experiments done: {rounds} rounds, {len(records) - rounds} scores"
-            print(f"{name}: {done} in {open_store(chosen.store).url}", flush=True)
+            for line in _outcome(records, len(experiments), open_store(chosen.store).url):
+                print(f"{name}: {line}", flush=True)
             if told := planned.against(time.perf_counter() - begun):
                 print(f"{name}: {told}", flush=True)
+
+
+def _outcome(records: Any, experiments: int, store: str) -> list[str]:
+    """Say what a study has come to: what is done, which trainings diverged, how many records carry warnings."""
+    kinds = records["kind"].value_counts() if len(records) else {}
+    failed = records[records["kind"] == "failed"] if len(records) else records
+    found = f"{kinds.get('round', 0)} rounds, {kinds.get('score', 0)} scores in {store}"
+    lines = [f"{experiments - len(failed)} experiments done: {found}"]
+    lines += [f"failed: {r.method} on {r.dataset}, seed {r.seed}: {r.problem}" for r in failed.itertuples()]
+    if "warnings" in records and (count := int(records["warnings"].notna().sum())):
+        lines.append(f"{count} of {len(records)} records carry warnings: see cc.report.warnings(records)")
+    return lines
 
 
 def _here(chosen: argparse.Namespace) -> str:
@@ -268,11 +279,14 @@ def _at_most(minutes: float | None) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+STATES = ("done", "failed", "running", "begun", "waiting")
+
+
 def _status(chosen: argparse.Namespace) -> None:
     table = status(_experiments(chosen), chosen.store)
     print(table.assign(sparsity=table["sparsity"].astype(float).round(4)).to_string(index=False, na_rep="-"))
     counts = table["state"].value_counts()
-    print(", ".join(f"{counts.get(name, 0)} {name}" for name in ("done", "running", "begun", "waiting")))
+    print(", ".join(f"{counts.get(name, 0)} {name}" for name in STATES if name in counts or name != "failed"))
 
 
 def _plan(chosen: argparse.Namespace) -> None:

@@ -34,6 +34,9 @@ def study_file(folder, tmp_path):
     return path
 
 
+WILD = {"optimizer": "sgd", "learning_rate": 1e30, "warmup": 0}
+
+
 def test_a_study_from_plan_to_tables(study_file, tmp_path, capsys):
     place = ["--store", str(tmp_path / "store"), "--device", "cpu"]
     assert main(["plan", str(study_file), *place, "--workers", "1"]) == 0
@@ -204,6 +207,20 @@ def test_a_closed_pipe_ends_it_quietly(tmp_path):
     process = started("status", "mini", "--store", str(tmp_path), stdout=writing)
     os.close(writing)
     assert process.communicate(timeout=PATIENCE)[1] == "" and process.returncode == 141
+
+
+def test_a_study_says_what_failed_and_what_records_warn_of(study_file, tmp_path, capsys):
+    content = yaml.safe_load(study_file.read_text())
+    content["methods"] = {"dense": {"scores": []}, "colt": {"recipe": content["base"]["recipe"] | WILD}}
+    content["grid"] = {}
+    study_file.write_text(yaml.safe_dump(content))
+    place = ["--store", str(tmp_path / "store")]
+    assert main(["study", str(study_file), *place, "--device", "cpu", "--workers", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "pictures: 1 experiments done: 1 rounds, 1 scores in " in printed
+    assert "seed 0: training diverged in epoch 0: the loss is " in printed
+    assert main(["status", str(study_file), *place]) == 0
+    assert "1 done, 1 failed, 0 running, 0 begun, 0 waiting" in capsys.readouterr().out
 
 
 def test_a_study_in_pieces_of_minutes_ends_as_one_in_one_go(study_file, tmp_path, capsys, hold):
