@@ -316,6 +316,86 @@ def test_random_like_keeps_the_layer_counts_and_nothing_else():
     assert not equal(mask, other)
 
 
+# --- masks that do not fit each other ---
+
+TOGETHER = {  # whatever takes two masks or more
+    "jaccard": masks.jaccard,
+    "hamming": masks.hamming,
+    "kappa": masks.kappa,
+    "kappa within": lambda a, b: masks.kappa(a, a, b),
+    "chance": masks.chance,
+    "chance within": lambda a, b: masks.chance(a, a, within=b),
+    "chance_global": masks.chance_global,
+    "similarities": lambda a, b: masks.similarities([a, b]).tolist(),
+    "beyond chance": lambda a, b: masks.similarities([a, b], beyond_chance=True).tolist(),
+    "overlap": lambda a, b: masks.count(masks.overlap(a, b)),
+    "union": lambda a, b: masks.count(masks.union(a, b)),
+    "vote": lambda a, b: masks.count(masks.vote(a, b, a, least=2)),
+    "combine": lambda a, b: masks.count(masks.combine([a, b], "and")),
+    "difference": lambda a, b: masks.count(masks.difference(a, b)),
+    "layer_statistics": lambda a, b: str(masks.layer_statistics(a, b)),
+    "by_layer": lambda a, b: masks.by_layer(a, b).to_string(),
+    "by_layer within": lambda a, b: masks.by_layer(a, a, b).to_string(),
+}
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+@given(mask_strategy, mask_strategy)
+@settings(max_examples=15)
+def test_masks_are_read_by_name_whatever_their_order(name, a, b):
+    turned = dict(reversed(b.items()))
+    assert list(turned) != list(a)
+    assert str(TOGETHER[name](a, turned)) == str(TOGETHER[name](a, b))  # as text: NaN is NaN
+
+
+def misfits(mask):
+    """A mask changed so that it fits its own network no more, with what an error says of it."""
+    first, second = mask
+    kept = mask[first]
+    yield {first: kept}, f"different networks: one alone has '{second}'"
+    yield mask | {"extra": kept}, "different networks: one alone has 'extra'"
+    yield {first: kept, "other": mask[second]}, "different networks: one alone has "
+    yield mask | {first: kept[:, :1]}, f"different networks: '{first}' has shapes (4, "
+    yield mask | {first: kept[0]}, f"different networks: '{first}' has shapes "
+    yield mask | {first: kept.reshape(-1)}, f"different networks: '{first}' has shapes "
+    yield mask | {second: mask[second].float()}, f"a mask holds booleans, but '{second}' is torch.float32"
+    yield mask | {first: kept.to(torch.uint8)}, f"a mask holds booleans, but '{first}' is torch.uint8"
+    yield mask | {first: kept.to("meta")}, f"the masks lie on different devices: '{first}' on "
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+@given(mask_strategy, st.integers(0, 8), st.booleans())
+@settings(max_examples=25)
+def test_masks_that_do_not_fit_are_refused_in_one_line(name, mask, number, turned):
+    misfit, message = list(misfits(mask))[number]
+    with pytest.raises(ValueError) as caught:
+        TOGETHER[name](*(misfit, mask) if turned else (mask, misfit))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_no_masks_and_scores_of_another_network_are_refused_in_one_line():
+    for measure in (masks.jaccard, masks.chance, masks.chance_global, masks.overlap):
+        with pytest.raises(ValueError, match="^at least one mask is needed$"):
+            measure()
+    with pytest.raises(ValueError, match="has shape"):
+        masks.prune_lowest({"a": torch.ones(3, 1)}, {"a": torch.ones(3, 4).bool()}, 0.5)
+    with pytest.raises(ValueError, match="a mask holds booleans"):
+        masks.by_layer({"a": torch.ones(3, 4)})
+
+
+@given(mask_strategy, mask_strategy)
+@settings(max_examples=60)
+def test_measures_of_agreement_keep_their_laws(a, b):
+    for measure in (masks.jaccard, masks.hamming, masks.kappa, masks.chance, masks.chance_global):
+        assert measure(a, b) == pytest.approx(measure(b, a), nan_ok=True)
+    assert masks.jaccard(a, a) == masks.kappa(a, a) == 1 and masks.hamming(a, a) == 0
+    assert 0 <= masks.jaccard(a, b) <= 1 and 0 <= masks.hamming(a, b) <= 1 and masks.kappa(a, b) <= 1
+    table = masks.similarities([a, b, a])
+    assert torch.equal(table, table.T) and table[0, 1] == pytest.approx(masks.jaccard(a, b))
+    beyond = masks.similarities([a, b], beyond_chance=True)[0, 1]
+    assert beyond == pytest.approx(masks.jaccard(a, b) - masks.chance(a, b))
+
+
 # --- collapse ---
 
 

@@ -34,15 +34,15 @@ def similarities(masks: list[Mask], beyond_chance: bool = False) -> torch.Tensor
     Raises
     ------
     ValueError
-        If they are of different networks.
+        If they do not fit each other, see `same_network`.
     """
     both, chance, counts = (torch.zeros(len(masks), len(masks), dtype=torch.float64) for _ in range(3))
-    for other in masks[1:]:
-        same_network(masks[0], other)
+    if masks:
+        same_network(*masks)
     for name in masks[0] if masks else ():
         flat = torch.stack([mask[name].flatten() for mask in masks]).float()  # sums are exact: a layer has < 2**24
-        kept = flat.sum(1).double()
-        both += (flat @ flat.T).double()
+        kept = flat.sum(1).double().cpu()
+        both += (flat @ flat.T).double().cpu()
         counts += kept[:, None] + kept[None]
         chance += kept[:, None] * kept[None] / flat.shape[1]
 
@@ -63,8 +63,9 @@ def kappa(a: Mask, b: Mask, within: Mask | None = None) -> float:
 
     One pool over all layers, so layers of different density alone raise it; `by_layer` has it layer by layer.
     """
-    either = (within or dense(a, list(a))).values()
-    tables = [_agreement(*layer) for layer in zip(a.values(), b.values(), either, strict=True)]
+    alive = dense(a, list(a)) if within is None else within
+    same_network(a, b, alive)
+    tables = [_agreement(a[name], b[name], alive[name]) for name in a]
     return _kappa(*(sum(column) for column in zip(*tables, strict=True)))
 
 
@@ -106,9 +107,10 @@ def chance_global(*masks: Mask, within: Mask | None = None) -> float:
 
 def _counts(masks: tuple[Mask, ...], within: Mask | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the weights alive in each layer [L] and those kept by each mask [P, L], as float64."""
-    if within:
+    same_network(*masks)
+    if within is not None:
         masks = tuple(overlap(mask, within) for mask in masks)
-    alive = [int(within[name].count_nonzero()) if within else kept.numel() for name, kept in masks[0].items()]
+    alive = [kept.numel() if within is None else int(within[name].count_nonzero()) for name, kept in masks[0].items()]
     kept = [[int(mask[name].count_nonzero()) for name in masks[0]] for mask in masks]
     return torch.tensor(alive, dtype=torch.float64), torch.tensor(kept, dtype=torch.float64)
 
@@ -182,10 +184,11 @@ def _mean_row(rows: tuple[dict[str, Any], ...]) -> dict[str, Any]:
 
 def layer_statistics(a: Mask, b: Mask, within: Mask | None = None) -> list[dict[str, Any]]:
     """Return, for each layer, how two masks agree and what chance would give (see `by_layer`)."""
-    same_network(a, b)
+    everything = dense(a, list(a)) if within is None else within
+    same_network(a, b, everything)
     rows = []
     for name in a:
-        alive = within[name] if within else torch.ones_like(a[name])
+        alive = everything[name]
         n, kept_a, kept_b, both = _agreement(a[name], b[name], alive)
         expected = kept_a * kept_b / n if n else 0.0
         variance = expected * (n - kept_a) * (n - kept_b) / (n * (n - 1)) if n > 1 else 0.0
@@ -225,5 +228,6 @@ def by_layer(a: Mask, b: Mask | None = None, within: Mask | None = None) -> "pd.
     """
     import pandas as pd
 
+    same_network(a)
     rows = layer_statistics(a, b, within) if b is not None else [layer_row(name, kept) for name, kept in a.items()]
     return pd.DataFrame(rows).set_index("layer")

@@ -4,7 +4,7 @@ from functools import reduce
 
 import torch
 
-from .mask import Mask
+from .mask import Mask, check_boolean
 
 
 def overlap(*masks: Mask) -> Mask:
@@ -23,8 +23,7 @@ def vote(*masks: Mask, least: int) -> Mask:
         raise ValueError("at least one mask is needed")
     if not 1 <= least <= len(masks):
         raise ValueError(f"least must lie in 1..{len(masks)}, the number of masks, not {least}")
-    for other in masks[1:]:
-        same_network(masks[0], other)
+    same_network(*masks)
     if least in (1, len(masks)):
         join = torch.logical_or if least == 1 else torch.logical_and
         return {name: reduce(join, (m[name] for m in masks)).clone() for name in masks[0]}
@@ -45,7 +44,25 @@ def difference(a: Mask, b: Mask) -> Mask:
     return {name: a[name] & ~b[name] for name in a}
 
 
-def same_network(a: Mask, b: Mask) -> None:
-    """Raise a `ValueError` unless two masks have the same names, in the same order, and shapes."""
-    if list(a) != list(b) or any(a[name].shape != b[name].shape for name in a):
-        raise ValueError("the masks belong to different networks: their names or shapes differ")
+def same_network(*masks: Mask) -> None:
+    """Raise one clear `ValueError` unless masks hold booleans and have the same names, shapes and devices.
+
+    The order of the names does not matter: masks are read by name.
+    """
+    if not masks:
+        raise ValueError("at least one mask is needed")
+    for other in masks:
+        for name in masks[0].keys() ^ other.keys():
+            raise ValueError(f"the masks belong to different networks: one alone has {name!r}")
+        for name, kept in other.items():
+            _check_layer(name, masks[0][name], kept)
+
+
+def _check_layer(name: str, a: torch.Tensor, b: torch.Tensor) -> None:
+    """Refuse two tensors of one name that torch would broadcast, convert or not take."""
+    if a.shape != b.shape:
+        shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
+        raise ValueError(f"the masks belong to different networks: {name!r} has shapes {shapes}")
+    if a.device != b.device:
+        raise ValueError(f"the masks lie on different devices: {name!r} on {a.device} and {b.device}")
+    check_boolean(name, b)

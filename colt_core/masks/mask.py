@@ -23,8 +23,13 @@ def check(mask: Weights, weights: Weights, what: str = "the network") -> None:
         if kept.shape != weights[name].shape:
             shapes = f"{tuple(kept.shape)} in the mask, {tuple(weights[name].shape)} in {what}"
             raise ValueError(f"the mask is for another network: {name!r} has shape {shapes}")
-        if kept.dtype != torch.bool:
-            raise ValueError(f"a mask holds booleans, but {name!r} is {kept.dtype}")
+        check_boolean(name, kept)
+
+
+def check_boolean(name: str, kept: torch.Tensor) -> None:
+    """Raise a `ValueError` unless a mask's tensor is boolean: of other types `&` and sums mean something else."""
+    if kept.dtype != torch.bool:
+        raise ValueError(f"a mask holds booleans, but {name!r} is {kept.dtype}")
 
 
 def count(mask: Mask) -> int:

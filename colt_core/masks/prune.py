@@ -46,6 +46,7 @@ def magnitude(weights: Weights, mask: Mask, rate: float, scope: str = "global") 
 
 def prune_lowest(scores: Weights, mask: Mask, rate: float, scope: str = "global") -> Mask:
     """Remove the fraction `rate` of the kept weights that have the lowest scores (see `magnitude`)."""
+    check(mask, scores)
     return _prune(scores, mask, rate, scope)
 
 
