@@ -3,12 +3,14 @@
 from .accuracy import accuracy_table, area, at_sparsities, paper_table
 from .agreement import overlaps
 from .answer import Answer, answer
-from .arms import arms, called, load, metric_of, scored
+from .arms import arms, called, scored
 from .compare import against, compare, conclusion, over_sparsities, verdict
 from .cost import at_costs, reach, rounds_table
+from .records import distinct, load, metric_of
 from .statistics import holm, interval, seeds_needed, summary
 from .tables import LEVELS, joined, save, tables
 from .transfer import AGAINST, transfer_conclusion, transfer_gains, transfers
+from .trouble import failures, say_warnings, warnings
 from .verdicts import verdicts
 from .words import count_seeds, level, percent, points, sized, spread, written
 
@@ -27,6 +29,8 @@ __all__ = [
     "compare",
     "conclusion",
     "count_seeds",
+    "distinct",
+    "failures",
     "holm",
     "interval",
     "joined",
@@ -41,6 +45,7 @@ __all__ = [
     "reach",
     "rounds_table",
     "save",
+    "say_warnings",
     "scored",
     "seeds_needed",
     "sized",
@@ -52,5 +57,6 @@ __all__ = [
     "transfers",
     "verdict",
     "verdicts",
+    "warnings",
     "written",
 ]

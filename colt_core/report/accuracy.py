@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy import integrate
 
-from .arms import SETTING, hashes, marked, metric_of, scores_by_arm
+from .arms import SETTING, hashes, scores_by_arm
+from .records import distinct, marked, metric_of
 from .statistics import TINY, half_width
+from .trouble import failures, with_failures
 from .words import level, written
 
 
@@ -24,7 +26,9 @@ def at_sparsities(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.Data
     ------
     ValueError
         If the records mix metrics, or several experiments of one data set, network, arm and seed: choose first.
+        If there are no records, or they are not whole: see `distinct`, which every table goes through.
     """
+    records = distinct(records)
     return scores_at(scores_by_arm(records), records, sparsities)
 
 
@@ -32,7 +36,7 @@ def scores_at(scores: pd.DataFrame, records: pd.DataFrame, sparsities: Iterable[
     """Carry `at_sparsities` out on scores that have their arms already."""
     dense = scores["finder"] == "dense"
     rows = [scores[dense].assign(at=0.0)]
-    for at in sparsities:
+    for at in dict.fromkeys(sparsities):
         first = first_rounds(records, at)[["experiment", "round"]]
         rows.append(scores[~dense].merge(first, on=["experiment", "round"]).assign(at=at))
     return pd.concat(rows, ignore_index=True)
@@ -87,13 +91,15 @@ def paper_table(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFr
     """Return `accuracy_table` in the paper's shape: a row a method, a column a sparsity.
 
     A cell is "mean ± half-width (reached)", all in percent: the accuracy, its interval, and the mean sparsity reached,
-    which is beyond the one asked for by as much as the method's steps are long. Other metrics are not in percent.
+    which is beyond the one asked for by as much as the method's steps are long. Other metrics are not in percent. Where
+    experiments failed, a column `note` says so, and an arm that has nothing else has a row.
     """
-    return in_papers_shape(accuracy_table(records, sparsities), sparsities)
+    levels = list(dict.fromkeys(sparsities))
+    return in_papers_shape(accuracy_table(records, levels), levels, failures(records))
 
 
-def in_papers_shape(table: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
-    """Return `paper_table` of an `accuracy_table`."""
+def in_papers_shape(table: pd.DataFrame, sparsities: Iterable[float], failed: pd.DataFrame) -> pd.DataFrame:
+    """Return `paper_table` of an `accuracy_table` and of `failures`."""
     metric, higher_is_better = metric_of(table)
     cells = []
     for row in table.itertuples():
@@ -109,7 +115,7 @@ def in_papers_shape(table: pd.DataFrame, sparsities: Iterable[float]) -> pd.Data
     if "train_images" in table:
         wide.insert(0, "training images", groups["train_images"].max().astype(int))
     shaped = wide.rename_axis(columns=None).reset_index().rename(columns={"scored_on": "dataset"})
-    return marked(shaped, metric, higher_is_better)
+    return marked(with_failures(shaped, failed), metric, higher_is_better)
 
 
 # --- areas -------------------------------------------------------------------------------------------------------

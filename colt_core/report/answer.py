@@ -10,11 +10,13 @@ import pandas as pd
 from ..studies.study import Study
 from .accuracy import accuracy_table, at_sparsities
 from .agreement import overlaps
-from .arms import called, load
+from .arms import called
 from .compare import COMPARED, conclusion, differences, mean_differences, pairs_of, verdict
 from .cost import reach
+from .records import load
 from .statistics import holm, seeds_needed
-from .transfer import transfer_conclusion, transfer_gains, transfers
+from .transfer import gains_of, matrix_of, transfer_conclusion
+from .trouble import say_warnings
 from .words import level, sized, spread
 
 # Claim 1 is about the first three; what COLT is held against beyond it is a family of tests of its own.
@@ -102,13 +104,17 @@ class Answer:
         """Say, for every run, how far COLT's copies agree beyond chance: in the first cycle, and in all."""
         lines = []
         for (dataset, network), rows in self.agreement.groupby(["dataset", "network"], sort=False):
-            row = rows.iloc[0]
+            told = rows[rows["gap"].notna()]
+            if not len(told):
+                lines.append(f"{dataset}, {network}: in every cycle a copy ended at chance")
+                continue
+            row = told.iloc[0]
             half = f" ± {row['half_width']:.3f}" if row["seeds"] > 2 else ""
             about = f"{sized(str(dataset), row['train_images'])}, {network}, cycle {row['round']}"
             lines.append(
-                f"{about}: {row['gap']:+.3f}{half} beyond chance; mean of all cycles {rows['gap'].mean():+.3f}"
+                f"{about}: {row['gap']:+.3f}{half} beyond chance; mean of all cycles {told['gap'].mean():+.3f}"
             )
-        return lines
+        return lines + say_warnings(self.cycles)
 
     def say_accuracy(self) -> list[str]:
         """Say claim 1's differences over all sparsities."""
@@ -174,7 +180,7 @@ def answer(results: str | Path, studies: Iterable[str]) -> Answer:
     levels = {(name, piece.experiment("colt").network): piece.levels for name, piece in pieces}
     last = Study.named(names[-1])
     carried = records[records["study"] == last.name]
-    matrix, gains = transfers(carried, last.carried_scores), transfer_gains(carried, last.carried_scores)
+    matrix, gains = matrix_of(carried, last.carried_scores), gains_of(carried, last.carried_scores)
     differences, rounds = _differences(records, levels), _rounds(records, levels)
     claims = _claims(differences, rounds, gains, last.name, _sized(records))
     return Answer(records, levels, differences, rounds, matrix, gains, last.carried_among(), claims)

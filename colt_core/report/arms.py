@@ -1,16 +1,14 @@
-"""The records of experiments, and which of them are one arm: they differ in nothing but the seed."""
+"""Which experiments are one arm: they differ in nothing but the seed."""
 
 import json
-import warnings
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from ..compute.store import open_store
 from ..methods import Look, Method, method_of
 from ..studies.experiment import NESTED, SETTINGS, settings_in
-from ..studies.records import Place, read_records
-from .words import ACCURACY
+from .records import distinct, metric_of, score_values
 
 IDENTITY = ["experiment", "dataset", "network", "method"]
 SETTING = ["scored_on", "network", "method"]
@@ -20,21 +18,7 @@ UNSET = {"early_bird": "no", "official": "no", "objective": "cross-entropy"}  # 
 Settings = tuple[dict[str, Any], dict[str, Any]]  # an experiment's settings by name, and the fields of nested ones
 
 
-def load(store: Place = None) -> pd.DataFrame:
-    """Return every record of a store, a row each (`kind` "round", "score" or "failed"); empty where there is none.
-
-    Runs that are damaged are left out, with a warning that names each.
-    """
-    place, found = open_store(store), []
-    for folder in dict.fromkeys(name.split("/")[0] for name in place.names("*/record*.jsonl")):
-        try:
-            found += read_records(folder, place)
-        except ValueError as problem:
-            warnings.warn(f"left out: {problem}", UserWarning, stacklevel=2)
-    return pd.DataFrame(found)
-
-
-# --- what records say of methods and metrics ---------------------------------------------------------------------
+# --- methods -----------------------------------------------------------------------------------------------------
 
 
 def facts(method: str) -> Method:
@@ -51,35 +35,6 @@ def called(arm: str) -> str:
     return facts(plain).look.name + arm[len(plain) :]
 
 
-def metric_of(records: pd.DataFrame) -> tuple[str, bool]:
-    """Return the metric of some records' scores, or of a table made of them: its name, and whether higher is better.
-
-    Raises
-    ------
-    ValueError
-        If they mix several.
-    """
-    scores = records[records["kind"] == "score"] if "kind" in records else records
-    if "metric" not in scores or not len(scores):
-        return ACCURACY, True
-    names = sorted(set(metrics(scores)))
-    if len(names) > 1:
-        raise ValueError(f"the records mix the metrics {' and '.join(names)}; choose among them first")
-    return names[0], names[0] == ACCURACY or bool(scores["higher_is_better"].iloc[0])
-
-
-def metrics(records: pd.DataFrame) -> pd.Series:
-    """Return each record's metric: accuracy where none is named."""
-    if "metric" not in records:
-        return pd.Series(ACCURACY, records.index)
-    return records["metric"].astype(object).where(records["metric"].notna(), ACCURACY)
-
-
-def marked(table: pd.DataFrame, metric: str, higher_is_better: bool) -> pd.DataFrame:
-    """Return a table that says its metric and direction, where that is not accuracy."""
-    return table if metric == ACCURACY else table.assign(metric=metric, higher_is_better=higher_is_better)
-
-
 # --- arms --------------------------------------------------------------------------------------------------------
 
 
@@ -89,8 +44,9 @@ def arms(records: pd.DataFrame) -> pd.DataFrame:
     Settings count that differ, the seed apart, between experiments of one data set, network and method within these
     records: "colt (parts 3)". Of recipes, network arguments and early-bird stopping the fields that differ are named.
     Where scores were made in several ways, the way is told, "colt scored by own head"; and a score on another data set,
-    "colt from cifar100", where the same arm of another source stands there.
+    "colt from cifar100", where the same arm of another source stands there. Each record is there once, see `distinct`.
     """
+    records = distinct(records)
     named = records.assign(arm=_names(records))
     if "scored_on" not in named:
         return named.assign(scored_on=None)
@@ -179,22 +135,33 @@ def scored(records: pd.DataFrame) -> pd.DataFrame:
 def scores_by_arm(records: pd.DataFrame) -> pd.DataFrame:
     """Return the scores of one metric, `method` the arm, `finder` the plain method, one experiment an arm and seed.
 
+    Scores that are no numbers are left out: they count for no seed, and `warnings` names them.
+
     Raises
     ------
     ValueError
         If the records mix metrics, or several experiments of one data set, network, arm and seed.
     """
     scores = scored(records)
-    metric_of(scores)
-    scores = scores.assign(finder=scores["method"], method=scores["arm"])
+    metric, _ = metric_of(scores)
+    values = score_values(scores)
+    scores = scores.assign(finder=scores["method"], method=scores["arm"], **{metric: values})[~np.isnan(values)]
     if "chance" in scores:
         scores = scores.assign(chance=scores["chance"].astype(float))  # None: nobody can say
-    mixed = scores.groupby([*SETTING, "seed"])["experiment"].nunique()
-    if (mixed > 1).any():
-        scored_on, network, method, seed = mixed.idxmax()
-        what = f"{mixed.max()} experiments of {method} with {network} on {scored_on}, seed {seed}"
-        raise ValueError(f"the records mix {what}; choose among them first, a table takes one a seed")
+    check_seeds(scores, "scored_on")
     return scores
+
+
+def check_seeds(table: pd.DataFrame, where: str) -> None:
+    """Raise a `ValueError` where an arm (in `method`) has several experiments of one seed on one data set."""
+    if not len(table):
+        return
+    runs = table["experiment"] if "study" not in table else table["study"].str.cat(table["experiment"], sep=": ")
+    mixed = runs.groupby([table[name] for name in (where, "network", "method", "seed")]).nunique()
+    if (mixed > 1).any():
+        data, network, method, seed = mixed.idxmax()
+        what = f"{mixed.max()} experiments of {method} with {network} on {data}, seed {seed}"
+        raise ValueError(f"the records mix {what}; choose among them first, a table takes one a seed")
 
 
 def hashes(*experiments: Any) -> str:

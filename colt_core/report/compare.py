@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from .accuracy import at_sparsities
-from .arms import SETTING, hashes, marked, metric_of
+from .arms import SETTING, hashes
+from .records import marked, metric_of
 from .statistics import holm, paired_tests
 from .words import ACCURACY, count_seeds, points, sized, spread, unit
 

@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from .accuracy import first_rounds, means
-from .arms import arms, facts, hashes, scores_by_arm
+from .arms import arms, check_seeds, facts, hashes, scores_by_arm
+from .records import check_columns
 from .statistics import half_width
 
 UNITS = ("image_epochs", "flops", "seconds")
@@ -21,8 +22,10 @@ def reach(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
     found = arms(records)
     by_rounds = [name for name in found["method"].unique() if facts(name).by_rounds]
     found = found[(found["kind"] == "round") & found["method"].isin(by_rounds)].assign(method=lambda r: r["arm"])
+    check_seeds(found, "dataset")
     key = ["dataset", "network", "method", "at"]
-    groups = pd.concat([first_rounds(found, at).assign(at=at) for at in sparsities]).groupby(key, sort=False)
+    reached = [first_rounds(found, at).assign(at=at) for at in dict.fromkeys(sparsities)]
+    groups = pd.concat([found.head(0).assign(at=0.0), *reached]).groupby(key, sort=False)
     columns = {}
     for name, column in ({"rounds": "round"} | {unit: unit for unit in UNITS if unit in found}).items():
         columns[name] = groups[column].mean()
@@ -41,7 +44,9 @@ def rounds_table(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataF
 
     Means over seeds: the short form of `reach`.
     """
-    return reach(records, sparsities)[["dataset", "network", "method", "at", "rounds", "image_epochs", "seeds"]]
+    spent = reach(records, sparsities)
+    check_columns(spent, ["image_epochs"] if len(spent) else [])
+    return spent.reindex(columns=["dataset", "network", "method", "at", "rounds", "image_epochs", "seeds"])
 
 
 def at_costs(records: pd.DataFrame, budgets: Iterable[float], unit: str = "image_epochs") -> pd.DataFrame:
@@ -69,9 +74,12 @@ def at_costs(records: pd.DataFrame, budgets: Iterable[float], unit: str = "image
     if unit not in UNITS:
         raise ValueError(f"unknown unit {unit!r}; allowed: {', '.join(UNITS)}")
     scores = scores_by_arm(records).sort_values("round", kind="stable")
+    if not len(scores):
+        scores = scores.assign(**{unit: 0.0})
+    check_columns(scores, [unit])
     run = ["experiment", "scored_on", "method", "seed"]
     bought = []
-    for budget in budgets:
+    for budget in dict.fromkeys(budgets):
         affordable = scores[scores[unit] <= budget].assign(budget=budget)
         bought.append(affordable.drop_duplicates(run, keep="last"))
     table = pd.concat(bought) if bought else scores.head(0).assign(budget=0.0)

@@ -45,7 +45,11 @@ def summary(values: Iterable[float], level: float = 0.95) -> dict[str, float]:
 
 
 def _bootstrap(values: np.ndarray, level: float) -> np.ndarray:
-    """Return the ends of the BCa bootstrap interval of each row's mean; where nothing varies, the mean itself."""
+    """Return the ends of the BCa bootstrap interval of each row's mean; where nothing varies, the mean itself.
+
+    Values are sorted first: the resamples are drawn by place, and the order of the records shall say nothing.
+    """
+    values = np.sort(values, axis=1)
     if values.shape[1] < LEAST_BOOTSTRAP:
         return np.full((len(values), 2), math.nan)
     ends = np.repeat(values.mean(1)[:, None], 2, 1)

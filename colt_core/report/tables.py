@@ -13,10 +13,13 @@ from ..files import write_text
 from ..studies.records import Place
 from ..training import RECIPES
 from .accuracy import all_areas, in_papers_shape, mean_scores, scores_at
-from .arms import facts, load, metrics, scores_by_arm
+from .arms import facts, scores_by_arm
 from .compare import differences, with_verdicts
 from .cost import reach
+from .records import distinct, load, metrics
 from .transfer import SHARED, source_by_target, told
+from .trouble import failures
+from .words import ACCURACY
 
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)  # where no study says which
 ORDER = ("colt", "matched", "imp", "random", "union", "dense")  # of controls in tables; others stand behind
@@ -45,11 +48,12 @@ def tables(
     records = (load(store) if records is None else records).drop(columns=list(BULKY), errors="ignore")
     pieces: dict[str, list[pd.DataFrame]] = {}
     if len(records):
+        records = distinct(records)
         lacking = {name: "{}" for name in ("recipe", "network_args") if name not in records}
         groups = records.assign(**lacking).groupby(["recipe", "network_args"], sort=False)
         for (recipe, arguments), group in groups:
             about = {"recipe": _recipe_name(str(recipe)), "network_args": arguments}
-            for name, table in _tables(group, about["recipe"], list(sparsities), margin):
+            for name, table in _tables(group, about["recipe"], list(dict.fromkeys(sparsities)), margin):
                 pieces.setdefault(name, []).append(pd.DataFrame(about, index=table.index).join(table))
     return joined([{name: pd.concat(several, ignore_index=True) for name, several in pieces.items()}], out)
 
@@ -82,18 +86,21 @@ def _tables(
     if len(spent):
         yield "reach", spent
     scores, named = records["kind"] == "score", metrics(records)
-    for metric in named[scores].unique():
+    failed = failures(records)
+    for metric in [*named[scores].unique()] or [ACCURACY] * bool(len(failed)):
         rows = records[~scores | (named == metric)]
-        for name, table in _of_one_metric(rows, sparsities, margin):
+        for name, table in _of_one_metric(rows, sparsities, margin, failed):
             yield f"{metric}-{recipe}" if name == "means" else name, table
 
 
-def _of_one_metric(records: pd.DataFrame, sparsities: list[float], margin: float) -> Iterator[tuple[str, pd.DataFrame]]:
+def _of_one_metric(
+    records: pd.DataFrame, sparsities: list[float], margin: float, failed: pd.DataFrame
+) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the tables that rest on scores."""
     scores = scores_by_arm(records)
     table = scores_at(scores, records, sparsities)
-    if len(table):
-        yield "means", in_papers_shape(mean_scores(table), sparsities)
+    if len(table) or len(failed):
+        yield "means", in_papers_shape(mean_scores(table), sparsities, failed)
     compared = differences(table, _controls(table), margin, 0.95)
     if len(compared):
         yield "compare", with_verdicts(compared)

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from .accuracy import at_sparsities, means
-from .arms import SETTING, marked, metric_of
+from .arms import SETTING
 from .compare import COMPARED, MARKS, conclusion, differences, side_by_side
+from .records import check_columns, distinct, marked, metric_of
 from .statistics import holm, interval, paired_tests
 from .words import written
 
@@ -40,12 +41,18 @@ def transfers(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFram
         Columns source, target, network, method, at, sparsity, accuracy, half_width (of the 95 % t interval), seeds,
         rounds, image_epochs and score_image_epochs (the cost of finding and of the one training that is scored),
         chance, train_images and source_images (how large the data sets at hand were), experiments. On the diagonal
-        stand the targets' own tickets; dense stands there alone.
+        stand the targets' own tickets; dense stands there alone. Empty where no ticket was carried.
     """
+    return matrix_of(distinct(records), sparsities)
+
+
+def matrix_of(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
+    """Carry `transfers` out on distinct records, which may be none."""
     costs = ["image_epochs", "score_image_epochs", "chance"]
     if not _any_carried(records):
         columns = ["source", "target", "network", "method", "at", "sparsity", "accuracy", "half_width", "seeds"]
         return pd.DataFrame(columns=[*columns, "rounds", *costs, "train_images", "experiments", "source_images"])
+    check_columns(records, ["train_images"])
     table = carried(at_sparsities(records, sparsities))
     sizes = records[records["kind"] == "round"].groupby("dataset")["train_images"].max()
     table = table.assign(method=without_source(table["method"]))
@@ -57,9 +64,10 @@ def transfers(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFram
 
 def _any_carried(records: pd.DataFrame) -> bool:
     """Tell whether any ticket was scored on another data set than its own."""
-    if "scored_on" not in records:
+    if not len(records):
         return False
-    return bool((records["scored_on"].notna() & (records["scored_on"] != records["dataset"])).any())
+    scores = records[records["kind"] == "score"]
+    return bool(len(scores) and (scores["scored_on"] != scores["dataset"]).any())
 
 
 def carried(table: pd.DataFrame) -> pd.DataFrame:
@@ -101,6 +109,13 @@ def transfer_gains(
         matrix of each control. On the diagonal the target's own ticket. Rows of source and target "all" hold the mean
         over every pair of different data sets, of those seeds that have them all. Empty where no ticket was carried.
     """
+    return gains_of(distinct(records), sparsities, margin, level)
+
+
+def gains_of(
+    records: pd.DataFrame, sparsities: Iterable[float], margin: float = 0.01, level: float = 0.95
+) -> pd.DataFrame:
+    """Carry `transfer_gains` out on distinct records, which may be none."""
     columns = ["source", "target", "arm", "against", *(c for c in COMPARED if c != "scored_on")]
     if not _any_carried(records):
         return pd.DataFrame(columns=columns)
