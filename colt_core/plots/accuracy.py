@@ -14,6 +14,7 @@ from .frame import (
     COLOURS,
     arm_name,
     canvas,
+    check_rows,
     guessing,
     line_look,
     looks_of,
@@ -29,6 +30,7 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "") -> Figure:
     `table` is `report.accuracy_table`, of accuracy or another metric. Methods of equal density are drawn side by side,
     1.5 % of it apart, so that no bar hides another.
     """
+    check_rows(table)
     looks, most, (metric, _) = looks_of(table["method"]), table["seeds"].max(), report.metric_of(table)
     title = title or f"{'Accuracy' if metric == 'accuracy' else metric} of tickets, trained on everything"
     with canvas(size=(8.4, 4.8)) as (figure, axis):
@@ -74,6 +76,7 @@ def tickets(table: pd.DataFrame, title: str = "Every scored ticket") -> Figure:
 
     `table` has columns arm, experiment, density, accuracy, chance; of another metric its own column and `metric`.
     """
+    check_rows(table)
     looks, (metric, _) = looks_of(table["arm"]), metric_of(table)
     with canvas(size=(8.6, 4.4), dpi=100) as (figure, axis):
         named: set[str] = set()
@@ -111,6 +114,7 @@ def _mark_chances(axis: Axes, table: pd.DataFrame) -> None:
 
 def costs(table: pd.DataFrame) -> Figure:
     """Draw rounds and training-image passes needed to reach each sparsity; `table` is `report.rounds_table`."""
+    check_rows(table)
     looks = looks_of(table["method"])
     with canvas(2) as (figure, axes):
         for axis, column, title in zip(
@@ -127,6 +131,7 @@ def costs(table: pd.DataFrame) -> Figure:
 
 def countings(table: pd.DataFrame) -> Figure:
     """Draw sparsity over the rounds as two ways of counting give it; `table` has round, density and density_all."""
+    check_rows(table)
     looks = {"density": line_look("colt"), "density_all": line_look("imp")}
     words = {"density": "of prunable weights", "density_all": "of all weights, head and normalisation too"}
     with canvas(size=(7.2, 3.6)) as (figure, axis):

@@ -6,11 +6,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import report
+from ..report.trouble import say_warned
 from .frame import (
     COPIES,
     MARKS,
     arm_name,
     canvas,
+    check_rows,
     line_look,
     looks_of,
     whole_numbers,
@@ -19,6 +21,7 @@ from .frame import (
 
 def overlap_over_cycles(table: pd.DataFrame) -> Figure:
     """Draw the partitions' Jaccard index over cycles beside its two chance levels and the inherited one."""
+    check_rows(table)
     with canvas(size=(7.2, 3.8)) as (figure, axis):
         rows = table[table["round"] > 0]
         axis.plot(rows["round"], rows["inherited"], ":^", color="#009E73", label="with pruning theta0 itself")
@@ -30,8 +33,13 @@ def overlap_over_cycles(table: pd.DataFrame) -> Figure:
         axis.set(xlabel="cycle", ylabel="Jaccard index", title="Do the partitions agree on what to keep?")
         whole_numbers(axis)
         axis.set_ylim(0, 1)
-        axis.legend(fontsize=9, loc="lower left")
+        axis.legend(fontsize=9, loc="lower left", title=_say_warned(table), title_fontsize=8)
     return figure
+
+
+def _say_warned(table: pd.DataFrame) -> str | None:
+    """Say how many rounds of a table carry warnings: where a copy ended at chance no overlap is drawn."""
+    return say_warned(int(table["warned"].sum()), len(table)) if "warned" in table else None
 
 
 def overlap_by_layer(table: pd.DataFrame) -> Figure:
@@ -39,6 +47,7 @@ def overlap_by_layer(table: pd.DataFrame) -> Figure:
 
     `table` has columns round, layer, kappa, z.
     """
+    check_rows(table)
     layers = list(dict.fromkeys(table["layer"]))
     shades = plt.get_cmap("viridis")(np.linspace(0.05, 0.85, len(layers)))
     with canvas(2) as (figure, (left, right)):
@@ -63,9 +72,15 @@ def overlaps(records: pd.DataFrame) -> Figure:
     """Draw, for each arm over the rounds, how far the partitions' Jaccard index lies above chance within each layer.
 
     The numbers are `report.overlaps` of the same records; bars from three seeds on. Several data sets or networks have
-    a colour each, and the line says which.
+    a colour each, and the line says which. Where records carry warnings, the legend says of how many.
+
+    Raises
+    ------
+    ValueError
+        If there are no records, or in no round several copies.
     """
     table = report.overlaps(records)
+    check_rows(table)
     looks, setting = looks_of(table["method"]), ["dataset", "network", "method"]
     several = len(table[setting[:2]].drop_duplicates()) > 1
     with canvas(size=(8.4, 4.0)) as (figure, axis):
@@ -80,5 +95,6 @@ def overlaps(records: pd.DataFrame) -> Figure:
         axis.set(xlabel="round", ylabel="Jaccard index minus chance", title="Do the partitions agree beyond chance?")
         whole_numbers(axis)
         drawn = "bars: 95 % interval over seeds" if table["half_width"].notna().any() else "too few seeds for bars"
+        drawn = "\n".join([drawn, *report.say_warnings(records)])
         figure.legend(title=drawn, fontsize=9, title_fontsize=8, loc="outside right upper")
     return figure

@@ -13,6 +13,7 @@ from ..report.words import unit
 from .frame import (
     arm_name,
     canvas,
+    check_rows,
     line_look,
 )
 
@@ -24,6 +25,7 @@ def comparisons(table: pd.DataFrame, margin: float = 0.01) -> Figure:
     `other` beside. The band is the margin within which two arms count as equivalent. Said are the sparsity asked for
     and what the first arm reached; of one bar a row, what both reached where that is two points or more apart.
     """
+    check_rows(table)
     table = table.reset_index(drop=True)
     pairs = [""] * len(table)
     if "other" in table:

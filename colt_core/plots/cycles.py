@@ -11,9 +11,23 @@ from matplotlib.figure import Figure
 
 from .. import report
 from ..data import Images
+from ..report.records import warned
+from ..report.trouble import copy_at_chance
 from ..studies import arithmetic
 from ..tickets import Round
-from .frame import COLOURS, COPIES, KEPT, MARKS, arm_name, canvas, guessing, line_look, percent_axis, whole_numbers
+from .frame import (
+    COLOURS,
+    COPIES,
+    KEPT,
+    MARKS,
+    arm_name,
+    canvas,
+    check_rows,
+    guessing,
+    line_look,
+    percent_axis,
+    whole_numbers,
+)
 
 
 def counts_table(parts: Sequence[Images], classes: Sequence[str]) -> pd.DataFrame:
@@ -72,23 +86,52 @@ def magnitudes(weights: Sequence[torch.Tensor], thresholds: Sequence[float], rat
 def rounds_table(runs: Mapping[str, Sequence[Round | Mapping[str, Any]]]) -> pd.DataFrame:
     """Return one row a round of each run: density, cost, mean partition accuracy, keep factor, overlap.
 
-    Rounds, or their records as a store has them.
+    Rounds, or their records as a store has them; each counts once. Where a copy ended at chance the overlap is NaN, and
+    where records carry warnings a column `warned` says of which rounds (see `report.warnings`).
+
+    Raises
+    ------
+    ValueError
+        If there are no rounds, or a run has two of one number that differ.
     """
-    told = {method: [r.record() if isinstance(r, Round) else r for r in rounds] for method, rounds in runs.items()}
-    measures = ("jaccard", "chance", "chance_global", "inherited", "kappa")
-    return pd.DataFrame(
-        {
-            "method": method,
-            "round": found["round"],
-            "density": found["density"],
-            "image_epochs": found["image_epochs"],
-            "keep": found["density"] / before["density"] if found["round"] else 1.0,
-            "partition_accuracy": float(np.mean(found["accuracies"])) if found["accuracies"] else np.nan,
-            **{name: (found["overlap"] or {}).get(name, np.nan) for name in measures},
-        }
+    told = {method: one_run(rounds, str(method)) for method, rounds in runs.items()}
+    if not all([told, *told.values()]):
+        empty = next((f" of {method}" for method, rounds in told.items() if not rounds), "")
+        raise ValueError(f"no records: there are no rounds{empty} to tell of")
+    table = pd.DataFrame(
+        {"method": method} | _told(found, before)
         for method, rounds in told.items()
         for before, found in zip([rounds[0], *rounds], rounds, strict=False)
     )
+    return table if table["warned"].any() else table.drop(columns="warned")
+
+
+def one_run(rounds: Iterable[Round | Mapping[str, Any]], name: str = "a run") -> list[Mapping[str, Any]]:
+    """Return the records of a run's rounds, each once, in order; scores and failures are passed over."""
+    found: dict[int, Mapping[str, Any]] = {}
+    for record in (r.record() if isinstance(r, Round) else r for r in rounds):
+        if record.get("kind", "round") != "round":
+            continue
+        known = found.setdefault(record["round"], record)
+        if any(known.get(key) != record.get(key) for key in ("experiment", "density")):
+            number = record["round"]
+            raise ValueError(f"{name} has two rounds {number} that differ: hand in those of one experiment")
+    return [found[number] for number in sorted(found)]
+
+
+def _told(found: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of `rounds_table`."""
+    overlap = {} if copy_at_chance(found) else found["overlap"] or {}
+    measures = ("jaccard", "chance", "chance_global", "inherited", "kappa")
+    return {
+        "round": found["round"],
+        "density": found["density"],
+        "image_epochs": found["image_epochs"],
+        "keep": found["density"] / before["density"] if found["round"] else 1.0,
+        "partition_accuracy": float(np.mean(found["accuracies"])) if found["accuracies"] else np.nan,
+        **{name: overlap.get(name, np.nan) for name in measures},
+        "warned": bool(warned(found.get("warnings"))),
+    }
 
 
 def epochs_table(
@@ -103,7 +146,7 @@ def epochs_table(
     running
         The curves so far of trainings under way, by round and copy; `planned` epochs each: (planned, curve).
     """
-    curves = {(r["round"], i): (len(c), c) for r in rounds for i, c in enumerate(r["curves"])}
+    curves = {(r["round"], i): (len(c), c) for r in one_run(rounds) for i, c in enumerate(r["curves"])}
     columns = ["round", "copy", "epoch", "at", "loss", "accuracy", "validation_accuracy"]
     rows = [
         {"round": number, "copy": copy, "epoch": i + 1, "at": number - 1 + (i + 1) / max(1, planned), **epoch}
@@ -166,6 +209,7 @@ def progress(epochs: pd.DataFrame, rounds: pd.DataFrame, rate: float, parts: int
 
 def what_if(table: pd.DataFrame, target: float) -> Figure:
     """Draw the density over rounds that arithmetic gives each method; `table` is of `arithmetic.what_if`."""
+    check_rows(table)
     names = {"colt": "COLT", "imp": "IMP at its own rate", "matched": "IMP at COLT's rate"}
     with canvas(size=(8.4, 3.6), dpi=100) as (figure, axis):
         for method, rows in table.groupby("method", sort=False):
@@ -197,6 +241,7 @@ def trajectories(table: pd.DataFrame, rate: float, parts: int, classes: int) -> 
 
     `table` is `rounds_table`; `rate` and `parts` are COLT's, `classes` those of the whole data set.
     """
+    check_rows(table)
     with canvas(2) as (figure, (left, right)):
         for method, rows in table.groupby("method", sort=False):
             left.plot(rows["round"], rows["density"], label=arm_name(str(method)), **line_look(str(method)))

@@ -49,6 +49,12 @@ def canvas(columns: int = 1, rows: int = 1, size: tuple[float, float] = (4.6, 3.
         plt.close(figure)
 
 
+def check_rows(table: pd.DataFrame) -> None:
+    """Raise one clear `ValueError` where a table has no rows: an empty figure would look like a finding."""
+    if not len(table):
+        raise ValueError("no records: the table has no rows, so there is nothing to draw")
+
+
 def png(figure: Figure) -> bytes:
     """Return a figure as a PNG file's bytes, at the figure's own resolution: what interactive views show."""
     place = io.BytesIO()

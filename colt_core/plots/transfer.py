@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from .. import report
 from .frame import (
     canvas,
+    check_rows,
     method_of,
 )
 
@@ -24,6 +25,7 @@ def transfer(table: pd.DataFrame, gains: pd.DataFrame, title: str = "Tickets car
     written in a cell is mean and half-width of the 95 % interval (from three seeds on), in percent or points; of
     another metric than accuracy as it is.
     """
+    check_rows(table)
     tickets, (metric, _) = table[table["method"].map(method_of) == "colt"], report.metric_of(table)
     if len(arms := tickets[["network", "method"]].drop_duplicates()) != 1:
         told = ", ".join(f"{m} with {n}" for n, m in arms.itertuples(index=False)) or "none"
