@@ -174,6 +174,20 @@ def test_an_unknown_data_set_or_class_is_named(name, message):
         cc.load(name)
 
 
+@pytest.mark.parametrize("validation", [0.999, 0.9999])
+def test_a_validation_share_that_leaves_nothing_to_train_on_is_refused(validation):
+    with pytest.raises(ValueError, match="would hold out all 300 images of class 'airplane'; at least one"):
+        cc.load("cifar10-mini", validation=validation)
+    assert min(cc.load("cifar10-mini", validation=0.998).train.counts()) == 1
+
+
+def test_a_class_whose_last_image_would_go_to_validation_is_named():
+    images = numbered(60, 3)
+    few = images.take(torch.cat([(images.labels != 1).nonzero().flatten(), (images.labels == 1).nonzero()[0]]))
+    with pytest.raises(ValueError, match="all 1 images of class 'c1'"):
+        datasets.split_validation(few, 0.1)
+
+
 # --- a user's folder ---
 
 

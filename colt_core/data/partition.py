@@ -79,11 +79,21 @@ PARTITIONINGS: dict[str, Callable[[Images, int, torch.Generator], list[Images]]]
 
 
 def split_validation(images: Images, share: float, seed: int = 0) -> tuple[Images, Images]:
-    """Cut a stratified validation split of `round(share * n)` images, at least one, from each class's n images."""
+    """Cut a stratified validation split of `round(share * n)` images, at least one, from each class's n images.
+
+    Raises
+    ------
+    ValueError
+        If no image of some class would be left to train on.
+    """
     rng = generator(seed, "validation")
     order = torch.randperm(len(images), generator=rng)
     held_out = torch.zeros(len(images), dtype=torch.bool)
     for label in range(len(images.classes)):
         of_class = order[images.labels[order] == label]
-        held_out[of_class[: max(1, round(share * len(of_class)))]] = True
+        out = max(1, round(share * len(of_class)))
+        if 0 < len(of_class) <= out:
+            found = f"all {len(of_class)} images of class {images.classes[label]!r}"
+            raise ValueError(f"validation {share} would hold out {found}; at least one must be left to train on")
+        held_out[of_class[:out]] = True
     return images.take((~held_out).nonzero().flatten()), images.take(held_out.nonzero().flatten())
