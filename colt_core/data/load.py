@@ -11,9 +11,10 @@ import torch
 
 from ..files import Damaged, read_tensors, sha256_of
 from ..settings import check_fraction
+from .folder import read_folder
 from .images import Dataset, Images, Source, channel_statistics
 from .partition import split_validation
-from .prepare import data_folder, prepare, read_folder
+from .prepare import data_folder, prepare
 
 BUILT_IN = ("cifar10-mini", "cifar10", "cifar100", "tinyimagenet")
 

@@ -1,4 +1,4 @@
-"""Where data comes from: downloads that are checked and prepared once, and folders of pictures."""
+"""The official downloads: checked, and prepared once as tensor files."""
 
 import json
 import os
@@ -13,14 +13,11 @@ from urllib.error import HTTPError
 import torch
 
 from ..files import sha256_of, write_tensors
-from .images import Images
-from .partition import split_validation
+from .pictures import decode
 
 TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 
 TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
-
-RESIZE = "to resize all, add a size to the folder's name, for example pictures@32"
 
 # What ends a download: no network, a connection that ends too early, a file that is not the official one, a full disk.
 BROKEN = (RuntimeError, OSError, EOFError, HTTPException, zipfile.BadZipFile, tarfile.TarError, zlib.error)
@@ -87,66 +84,8 @@ def _read_tiny(archive: Any) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     test = {f"{root}val/images/{line.split()[0]}": line.split()[1] for line in sorted(lines) if line.strip()}
     labels = [classes.index(n.removeprefix(root).split("/")[1]) for n in train]
     return {
-        "train_images": _decode(len(train), (archive.open(n) for n in train)),
+        "train_images": decode(len(train), (archive.open(n) for n in train)),
         "train_labels": torch.tensor(labels),
-        "test_images": _decode(len(test), (archive.open(n) for n in test)),
+        "test_images": decode(len(test), (archive.open(n) for n in test)),
         "test_labels": torch.tensor([classes.index(wnid) for wnid in test.values()]),
     }, classes
-
-
-def _decode(count: int, files: Any, size: int | None = None) -> torch.Tensor:
-    """Decode image files into uint8 [N, 3, H, W]: RGB (grey images converted), one size, or resized to `size`."""
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
-
-    pixels = torch.empty(0, dtype=torch.uint8)
-    for i, file in enumerate(files):
-        path = file if isinstance(file, Path) else file.name
-        try:
-            with Image.open(file) as opened:
-                picture = opened.convert("RGB")
-        except (UnidentifiedImageError, OSError, ValueError):
-            raise ValueError(f"{path} is no image that can be read") from None
-        picture = picture.resize((size, size)) if size else picture
-        one = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)
-        pixels = torch.empty((count, *one.shape), dtype=torch.uint8) if i == 0 else pixels
-        if one.shape != pixels.shape[1:]:
-            found = f"{one.shape[2]}x{one.shape[1]} after {pixels.shape[3]}x{pixels.shape[2]}"
-            raise ValueError(f"{path} has another size than those before it ({found}); {RESIZE}")
-        if one.shape[1] != one.shape[2]:
-            raise ValueError(f"{path} is not square ({one.shape[2]}x{one.shape[1]}); {RESIZE}")
-        pixels[i] = one
-    return pixels
-
-
-def read_folder(root: Path, size: int | None, seed: int) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-    """A user's folder of class folders; classes in sorted order of their folder names."""
-    split = (root / "train").is_dir() and (root / "test").is_dir()
-    train, classes = _read_classes(root / "train" if split else root, size)
-    if split:
-        test, other = _read_classes(root / "test", size)
-        if other != classes:
-            raise ValueError(f"{root}: train/ and test/ have different class folders")
-        if test.size != train.size:
-            raise ValueError(f"{root}: train/ and test/ have images of different sizes; {RESIZE}")
-    else:
-        train, test = split_validation(train, 0.2, seed)
-    return {
-        "train_images": train.images,
-        "train_labels": train.labels,
-        "test_images": test.images,
-        "test_labels": test.labels,
-    }, classes
-
-
-def _read_classes(root: Path, size: int | None) -> tuple[Images, tuple[str, ...]]:
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(folders) < 2:
-        raise ValueError(f"{root} holds {len(folders)} class folder(s); at least two are needed")
-    files = {f: sorted(p for p in f.rglob("*") if p.is_file() and not p.name.startswith(".")) for f in folders}
-    if empty := [f.name for f, inside in files.items() if len(inside) < 3]:
-        raise ValueError(f"{root}: class folder {empty[0]!r} holds fewer than three images")
-    paths = [p for inside in files.values() for p in inside]
-    labels = torch.tensor([i for i, inside in enumerate(files.values()) for _ in inside])
-    classes = tuple(f.name for f in folders)
-    return Images(_decode(len(paths), paths, size), labels, classes), classes

@@ -1,0 +1,180 @@
+"""A user's pictures: every mode rightly, every damage in one line, every change seen."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from colt_core.data.pictures import decode
+
+COLOURS = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+GREY = COLOURS[..., 0]
+
+
+def read(path):
+    """The pixels of one picture, [H, W, 3]."""
+    return decode(1, [Path(path)])[0].permute(1, 2, 0).numpy()
+
+
+def saved(picture, path, **options):
+    picture.save(path, **options)
+    return path
+
+
+def refusal(path):
+    """The line in which a picture is refused; it names the file."""
+    with pytest.raises(ValueError) as caught:
+        decode(1, [Path(path)])
+    assert len(str(caught.value).splitlines()) == 1 and str(path) in str(caught.value)
+    return str(caught.value)
+
+
+# --- modes ---
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "jp2", "pgm"])
+def test_grey_of_16_bits_is_scaled_to_8(tmp_path, ending):
+    wide = (GREY.astype(np.uint16) << 8) + np.arange(256, dtype=np.uint16).reshape(16, 16)
+    options = {"irreversible": False} if ending == "jp2" else {}
+    pixels = read(saved(Image.fromarray(wide), tmp_path / f"a.{ending}", **options))
+    assert np.array_equal(pixels, np.rint(wide / 257).astype(np.uint8)[..., None].repeat(3, 2))
+
+
+def test_grey_of_16_bits_in_32_is_scaled_too(tmp_path):
+    wide = GREY.astype(np.int32) * 257
+    assert np.array_equal(read(saved(Image.fromarray(wide), tmp_path / "a.tif"))[..., 0], GREY)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1, 400), (0, 65_536), (0, 200)])
+def test_32_bits_that_tell_no_white_are_refused(tmp_path, low, high):
+    values = np.linspace(low, high, 256).astype(np.int32).reshape(16, 16)
+    assert f"{low}..{high}" in refusal(saved(Image.fromarray(values), tmp_path / "a.tif"))
+
+
+def test_floating_point_pictures_are_scaled_from_0_to_1(tmp_path):
+    values = GREY.astype(np.float32) / 255
+    assert np.array_equal(read(saved(Image.fromarray(values), tmp_path / "a.tif"))[..., 0], GREY)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.1, 1), (0, 1.5), (0, 255), (0, np.nan), (0, np.inf)])
+def test_floating_point_pictures_of_another_range_are_refused(tmp_path, low, high):
+    values = np.array([[low, high]] * 2, dtype=np.float32)
+    assert "allowed: 0..1" in refusal(saved(Image.fromarray(values), tmp_path / "a.tif"))
+
+
+def tiff(values, bits, photometric):
+    """A TIFF file of one strip, as some cameras and scanners write it and Pillow does not."""
+    height, width = values.shape
+    packed = values.astype("<u2").tobytes()
+    if bits == 12:
+        text = "".join(f"{value:012b}" for value in values.flatten())
+        packed = bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1), (278, height)]
+    tags.append((279, len(packed)))
+    table = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + table + bytes(4)
+
+
+@pytest.mark.parametrize(("bits", "photometric"), [(12, 1), (16, 1), (16, 0)])
+def test_what_is_white_is_read_from_the_file(tmp_path, bits, photometric):
+    white = 2**bits - 1
+    values = np.rint(GREY / 255 * white).astype(np.int64)
+    (tmp_path / "a.tif").write_bytes(tiff(values if photometric else white - values, bits, photometric))
+    assert np.array_equal(read(tmp_path / "a.tif")[..., 0], GREY)
+
+
+def test_transparency_is_left_out_and_warns_of_nothing(tmp_path):
+    colours = Image.fromarray(COLOURS)
+    clear = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+    solid, grey = colours.copy(), Image.fromarray(GREY)
+    solid.putalpha(clear)
+    grey.putalpha(clear)
+    palette = colours.quantize(32)
+    few = np.asarray(palette.convert("RGB"))
+    assert np.array_equal(read(saved(solid, tmp_path / "rgba.png")), COLOURS)
+    assert np.array_equal(read(saved(grey, tmp_path / "la.png")), GREY[..., None].repeat(3, 2))
+    assert np.array_equal(read(saved(palette, tmp_path / "p.png", transparency=bytes(range(32)))), few)
+    assert np.array_equal(read(saved(palette, tmp_path / "one.png", transparency=3)), few)
+    assert np.array_equal(read(saved(palette, tmp_path / "p.gif", transparency=3)), few)
+
+
+def test_one_bit_inks_and_brightness_with_colour_become_rgb(tmp_path):
+    colours = Image.fromarray(COLOURS)
+    bits = colours.convert("1")
+    assert np.array_equal(read(saved(bits, tmp_path / "1.png"))[..., 1], np.asarray(bits) * np.uint8(255))
+    inks = Image.fromarray(np.dstack([255 - COLOURS, np.zeros_like(GREY)]), "CMYK")
+    assert np.array_equal(read(saved(inks, tmp_path / "cmyk.tif")), COLOURS)
+    apart = np.abs(read(saved(colours.convert("YCbCr"), tmp_path / "ycc.tif")).astype(int) - COLOURS)
+    assert apart.max() <= 3, "but for rounding"
+
+
+# --- damage ---
+
+
+def png(width, height, pixels=b""):
+    """A PNG file that announces so many pixels."""
+    chunk = lambda kind, text: struct.pack(">I", len(text)) + kind + text + struct.pack(">I", zlib.crc32(kind + text))
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("edge", [10_000, 40_000])
+def test_a_decompression_bomb_is_refused(tmp_path, edge):
+    """Pillow only warns of the first, and calls the second an error."""
+    (tmp_path / "a.png").write_bytes(png(edge, edge))
+    assert "decompression bomb" in refusal(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("ending", ["avif", "bmp", "dds", "gif", "jp2", "jpg", "png", "ppm", "qoi", "tif", "webp"])
+def test_a_truncated_picture_is_refused_wherever_it_ends(tmp_path, ending):
+    whole = saved(Image.fromarray(COLOURS), tmp_path / f"a.{ending}").read_bytes()
+    expected = read(tmp_path / f"a.{ending}")
+    for length in range(0, len(whole), 1 if ending == "jp2" else 9):  # of jp2, Pillow misses one length among hundreds
+        (tmp_path / f"a.{ending}").write_bytes(whole[:length])
+        try:
+            found = decode(1, [tmp_path / f"a.{ending}"])[0].permute(1, 2, 0).numpy()
+        except ValueError as problem:
+            assert f"a.{ending} is no image that can be read" in str(problem) and "\n" not in str(problem)
+        else:
+            assert np.array_equal(found, expected), f"{length} of {len(whole)} bytes are another picture"
+
+
+def test_a_palette_that_is_missing_is_missed(tmp_path):
+    path = saved(Image.fromarray(COLOURS).quantize(64), tmp_path / "a.pcx")
+    assert read(path).std(2).any()
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "truncated" in refusal(path)
+
+
+KINDS = [SyntaxError, struct.error, ZeroDivisionError, OverflowError, MemoryError, KeyError, IndexError, TypeError]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, NotImplementedError, EOFError, zlib.error, RecursionError, AssertionError])
+def test_whatever_pillow_lets_through_becomes_one_line(tmp_path, monkeypatch, kind):
+    def stumble(*_):
+        raise kind("first\nsecond")
+
+    path = saved(Image.fromarray(COLOURS), tmp_path / "a.png")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", stumble)
+    assert "is no image that can be read (" in refusal(path)
+
+
+def test_a_file_with_a_strange_name_is_told_in_one_line(tmp_path):
+    (tmp_path / "a\nb.png").write_text("no picture")
+    with pytest.raises(ValueError, match=r"a\\nb\.png' is no image"):
+        decode(1, [tmp_path / "a\nb.png"])
+
+
+def test_more_pixels_than_memory_are_one_line(monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:121]\nDefaultCPUAllocator: can't allocate memory")
+
+    path = saved(Image.fromarray(COLOURS), tmp_path / "a.png")
+    real = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *shape, **rest: real(0) if shape == (0,) else full())
+    with pytest.raises(ValueError, match="2 images of 16x16 pixels need .* GB of memory"):
+        decode(2, [path, path])
