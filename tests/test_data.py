@@ -167,11 +167,33 @@ def test_some_of_the_classes_by_name():
         ("cifar10-mini:3", "at least two classes"),
         ("cifar10-mini:1,1", "different numbers"),
         ("cifar10-mini:5-", "at least two|names no classes"),
+        ("cifar10-mini:0-9999999999", r"different numbers in 0\.\.9"),
+        ("cifar10-mini:0-" + "9" * 5000, r"different numbers in 0\.\.9"),
+        ("", "unknown data set ''; allowed:"),
+        ("@32", "unknown data set ''; allowed:"),
+        (":0-4", "unknown data set ''; allowed:"),
+        ("@32:0-4", "unknown data set ''; allowed:"),
+        ("one\ntwo", r"unknown data set 'one\\ntwo'"),
+        ("cifar10-mini\n", r"unknown data set 'cifar10-mini\\n'"),
+        ("cifar10-mini\n:0-4", r"unknown data set 'cifar10-mini\\n'"),
+        ("$cifar10$", r"unknown data set '\$cifar10\$'"),
+        ("cifar10\0", r"unknown data set 'cifar10\\x00'"),
+        ("a" * 5000, "unknown data set"),
+        (None, "must be text or a path, not NoneType"),
     ],
 )
-def test_an_unknown_data_set_or_class_is_named(name, message):
-    with pytest.raises(ValueError, match=message):
-        cc.load(name)
+def test_an_unknown_data_set_or_class_is_named_at_once(name, message):
+    for refuse in (cc.load, datasets.check_name):
+        with pytest.raises(ValueError, match=message) as caught:
+            refuse(name)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_path_is_as_good_as_its_text(folder):
+    data, same = cc.load(Path(folder)), cc.load(str(folder))
+    assert data.name == same.name == str(folder) and data.train.fingerprint() == same.train.fingerprint()
+    assert cc.load(Path("cifar10-mini:0-1")).classes == ("airplane", "automobile")
+    assert datasets.is_built_in(Path("cifar10-mini")) and not datasets.is_built_in(Path(folder))
 
 
 @pytest.mark.parametrize("validation", [0.999, 0.9999])
@@ -281,6 +303,19 @@ def test_an_altered_data_file_is_found_out(prepared, key):
     save_file(tensors, path, about)
     with pytest.raises(ValueError, match="altered"):
         cc.load("cifar10")
+
+
+def test_another_data_set_under_a_name_is_refused(prepared):
+    path, tensors, about = prepared
+    save_file(tensors, path, about | {"name": "cifar100"})
+    with pytest.raises(ValueError, match=r"cifar10\.safetensors holds cifar100 \(10 classes\), not cifar10") as caught:
+        cc.load("cifar10")
+    assert "\n" not in str(caught.value)
+    path.rename(path.with_name("cifar100.safetensors"))
+    assert len(cc.load("cifar100").classes) == 10
+    save_file(tensors, path.with_name("cifar100.safetensors"), about)  # as a file of before names were written
+    with pytest.raises(ValueError, match=r"holds another data set \(10 classes\), not cifar100"):
+        cc.load("cifar100")
 
 
 # --- the official archives ---

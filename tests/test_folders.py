@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+import colt_core as cc
+from colt_core import data as datasets
 from colt_core.data.pictures import decode
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
@@ -167,6 +169,36 @@ def test_a_file_with_a_strange_name_is_told_in_one_line(tmp_path):
     (tmp_path / "a\nb.png").write_text("no picture")
     with pytest.raises(ValueError, match=r"a\\nb\.png' is no image"):
         decode(1, [tmp_path / "a\nb.png"])
+
+
+# --- another size ---
+
+
+def test_a_built_in_set_at_another_size_is_resized_as_pictures_are(mini, tmp_path):
+    small = cc.load("cifar10-mini@16")
+    assert small.name == "cifar10-mini@16" and small.test.images.shape == (2000, 3, 16, 16)
+    for i in range(3):
+        picture = Image.fromarray(mini.test.images[i].permute(1, 2, 0).numpy())
+        path = saved(picture, tmp_path / f"{i}.png")
+        assert torch.equal(decode(1, [path], 16)[0], small.test.images[i])
+    assert torch.equal(cc.load("cifar10-mini", size=16).test.images, small.test.images)
+    assert datasets.halves("cifar10-mini@16")[0] == "cifar10-mini@16:0-4"
+
+
+def test_a_built_in_set_at_its_own_size_is_the_same_data(mini):
+    assert cc.load("cifar10-mini@32").train.fingerprint() == mini.train.fingerprint()
+
+
+@pytest.mark.parametrize("size", [0, -1, 4097, 10**30, 2.5, True, "", "x"])
+def test_a_size_that_no_image_has_is_refused(size):
+    with pytest.raises(ValueError, match=r"whole number of pixels in 1\.\.4096"):
+        cc.load("cifar10-mini", size=size)
+
+
+@pytest.mark.parametrize("size", ["0", "4097", "9" * 5000])
+def test_a_size_in_a_name_that_no_image_has_is_refused_without_reading(size):
+    with pytest.raises(ValueError, match=r"whole number of pixels in 1\.\.4096"):
+        datasets.check_name(f"cifar10-mini@{size}")
 
 
 def test_more_pixels_than_memory_are_one_line(monkeypatch, tmp_path):

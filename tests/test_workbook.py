@@ -92,7 +92,7 @@ def tiny(tmp_path, monkeypatch, mini):
         tensors[f"{part}_images"] = images.images[few].repeat_interleave(2, 2).repeat_interleave(2, 3)
         tensors[f"{part}_labels"] = images.labels[few].clone()
     digest = hashlib.sha256(tensors["train_images"].numpy().tobytes() + tensors["test_images"].numpy().tobytes())
-    about = {"classes": json.dumps(["n01", "n02", "n03", "n04"]), "sha256": digest.hexdigest()}
+    about = {"name": "tinyimagenet", "classes": json.dumps(["n01", "n02", "n03", "n04"]), "sha256": digest.hexdigest()}
     save_file(tensors, tmp_path / "data" / "tinyimagenet.safetensors", about)
     return tensors
 

@@ -1,6 +1,7 @@
 """Names to data: `load()`."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,16 +15,23 @@ from ..settings import check_fraction
 from .folder import read_folder
 from .images import Dataset, Images, Source, channel_statistics
 from .partition import split_validation
+from .pictures import check_size, resized, shown
 from .prepare import data_folder, prepare
 
-BUILT_IN = ("cifar10-mini", "cifar10", "cifar100", "tinyimagenet")
+COUNTS = {"cifar10-mini": 10, "cifar10": 10, "cifar100": 100, "tinyimagenet": 200}  # classes
+
+BUILT_IN = tuple(COUNTS)
+
+Name = str | os.PathLike[str]
+
+Read = tuple[dict[str, torch.Tensor], tuple[str, ...], dict[str, Source]]  # tensors, class names, where they lie
 
 CIFAR100_STATISTICS = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)  # mean, std: its training set's, rounded
 
 ASSETS = Path(__file__).parent.parent / "assets"
 
 
-def load(name: str, validation: float = 0.1, seed: int = 0, size: int | None = None) -> Dataset:
+def load(name: Name, validation: float = 0.1, seed: int = 0, size: int | None = None) -> Dataset:
     """Load a data set by name, or a folder of class folders by its path.
 
     Parameters
@@ -32,14 +40,14 @@ def load(name: str, validation: float = 0.1, seed: int = 0, size: int | None = N
         "cifar10-mini" (in the package), "cifar10", "cifar100", "tinyimagenet" (read from
         `$COLT_DATA/<name>.safetensors`, else downloaded once and prepared there), or a folder: class folders directly
         (a fifth becomes the test set) or below `train/` and `test/`. A suffix takes some of the classes:
-        "cifar10:0-4", "cifar10:0,2,8". A folder whose images differ in size or are not square is resized by another:
-        "pictures@32", "pictures@32:0-4".
+        "cifar10:0-4", "cifar10:0,2,8". A size before them resizes all images: "tinyimagenet@32",
+        "pictures@32:0-4"; a folder whose images differ in size or are not square needs one.
     validation
-        The share of each class of the training set held out for choices.
+        The share of each class of the training set held out for choices; at least one image must be left to train on.
     seed
         For the validation split (and the test split of a plain folder).
     size
-        The same as the suffix "@size", for folders alone.
+        The same as the suffix "@size", where the name has none.
 
     Raises
     ------
@@ -47,14 +55,9 @@ def load(name: str, validation: float = 0.1, seed: int = 0, size: int | None = N
         For an unknown name, unknown classes, a damaged file, a folder with fewer than two classes or without images.
     """
     check_fraction("validation", validation)
-    base, chosen, wanted_size = _split_name(name)
-    size = wanted_size or size
-    if base in BUILT_IN:
-        tensors, classes, sources = (*_embedded(), {}) if base == "cifar10-mini" else read_prepared(base)
-    elif Path(base).is_dir():
-        tensors, classes, sources = (*read_folder(Path(base), size, seed), {})
-    else:
-        raise ValueError(f"unknown data set {base!r}; allowed: {', '.join(BUILT_IN)}, or a folder of class folders")
+    check_name(name)
+    base, chosen, edge = _split_name(name)
+    tensors, classes, sources = _read(base, check_size(edge or size) if edge or size is not None else None, seed)
     train, test = (
         Images(
             tensors[f"{part}_images"],
@@ -65,33 +68,47 @@ def load(name: str, validation: float = 0.1, seed: int = 0, size: int | None = N
         for part in ("train", "test")
     )
     if chosen:
-        wanted = _parse_classes(chosen, len(classes), name)
+        wanted = _parse_classes(chosen, len(classes), str(name))
         train, test = train.only(wanted), test.only(wanted)
     train, held_out = split_validation(train, validation, seed)
     mean, std = channel_statistics(train)
-    return Dataset(name, *(replace(part, mean=mean, std=std) for part in (train, held_out, test)))
+    return Dataset(str(name), *(replace(part, mean=mean, std=std) for part in (train, held_out, test)))
 
 
-def check_name(name: str) -> None:
+def _read(base: str, size: int | None, seed: int) -> Read:
+    """Read a whole data set, resized if asked."""
+    if base not in BUILT_IN:
+        return *read_folder(Path(base), size, seed), {}
+    tensors, classes, sources = (*_embedded(), {}) if base == "cifar10-mini" else read_prepared(base)
+    if size:
+        tensors |= {key: resized(tensors[key], size) for key in ("train_images", "test_images")}
+    return tensors, classes, sources
+
+
+def check_name(name: Name) -> None:
     """Raise a `ValueError` if no data set could have this name; reads nothing."""
-    base, _, _ = _split_name(name)
-    if base not in BUILT_IN and not Path(base).is_dir():
+    base, chosen, edge = _split_name(name)
+    if base not in BUILT_IN and not (base and os.path.isdir(base)):
         raise ValueError(f"unknown data set {base!r}; allowed: {', '.join(BUILT_IN)}, or a folder of class folders")
+    if edge:
+        check_size(edge)
+    if chosen and base in COUNTS:
+        _parse_classes(chosen, COUNTS[base], str(name))
 
 
-def is_built_in(name: str) -> bool:
+def is_built_in(name: Name) -> bool:
     """Tell whether a data set's pixels are fixed by a checksum, unlike a user's folder."""
     return _split_name(name)[0] in BUILT_IN
 
 
-def halves(name: str) -> tuple[str, str]:
+def halves(name: Name) -> tuple[str, str]:
     """Return the names of the first and the second half of a data set's classes: "cifar10:0-4" and "cifar10:5-9"."""
-    base, chosen, size = _split_name(name)
-    base += f"@{size}" if size else ""
+    base, chosen, edge = _split_name(name)
+    base += f"@{edge}" if edge else ""
     count = len(load(base).classes)
-    wanted = _parse_classes(chosen, count, name) if chosen else list(range(count))
+    wanted = _parse_classes(chosen, count, str(name)) if chosen else list(range(count))
     if len(wanted) < 4:
-        raise ValueError(f"data set {name!r} has {len(wanted)} classes; to be split in two halves it needs four")
+        raise ValueError(f"data set {str(name)!r} has {len(wanted)} classes; to be split in two halves it needs four")
     first, second = wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]
     return f"{base}:{_class_list(first)}", f"{base}:{_class_list(second)}"
 
@@ -102,22 +119,27 @@ def _class_list(classes: Sequence[int]) -> str:
     return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs)
 
 
-def _split_name(name: str) -> tuple[str, str, int | None]:
-    """Split "pictures@32:0-4" into name, classes and size; a path may hold colons of its own."""
-    match = re.fullmatch(r"(.*?)(?:@(\d+))?(?::([\d,\-]+))?", name)
+def _split_name(name: Name) -> tuple[str, str, str]:
+    """Split "pictures@32:0-4" into name, classes and size, or "" for what it lacks; a path may hold colons itself."""
+    if not isinstance(name, str | os.PathLike):
+        raise ValueError(f"a data set's name must be text or a path, not {type(name).__name__}")
+    match = re.fullmatch(r"(.*?)(?:@(\d+))?(?::([\d,\-]+))?", os.fspath(name), re.DOTALL)
     assert match
-    return match[1], match[3] or "", int(match[2]) if match[2] else None
+    return match[1], match[3] or "", match[2] or ""
 
 
 def _parse_classes(text: str, available: int, name: str) -> list[int]:
     wanted: list[int] = []
+    outside = f"data set {name!r}: classes must be different numbers in 0..{available - 1}"
     for piece in text.split(","):
         first, _, last = piece.partition("-")
         if not first.isdigit() or (last and not last.isdigit()):
             raise ValueError(f"data set {name!r}: {text!r} names no classes; write for example 0-4 or 0,2,8")
+        if len(piece) > 20 or int(last or first) >= available:  # before any list is as long as its numbers say
+            raise ValueError(outside)
         wanted += range(int(first), int(last or first) + 1)
-    if not wanted or len(set(wanted)) != len(wanted) or max(wanted) >= available:
-        raise ValueError(f"data set {name!r}: classes must be different numbers in 0..{available - 1}")
+    if not wanted or len(set(wanted)) != len(wanted):
+        raise ValueError(outside)
     if len(wanted) < 2:
         raise ValueError(f"data set {name!r}: at least two classes are needed")
     return wanted
@@ -147,7 +169,7 @@ def _embedded() -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     return tensors, tuple(about["classes"])
 
 
-def read_prepared(name: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...], dict[str, Source]]:
+def read_prepared(name: str) -> Read:
     """Read `$COLT_DATA/<name>.safetensors` memory-mapped and verified; prepare it first where it is missing.
 
     Returns
@@ -166,10 +188,13 @@ def read_prepared(name: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...], 
         whole = sha256_of(tensors["train_images"], tensors["test_images"]) == about["sha256"]
         labels = sha256_of(tensors["train_labels"], tensors["test_labels"])
         whole &= about.get("sha256_labels", labels) == labels
-    except (Damaged, KeyError, OSError, json.JSONDecodeError) as problem:
+    except (Damaged, KeyError, TypeError, OSError, json.JSONDecodeError) as problem:
         raise ValueError(
-            f"{path} is no prepared data set or is truncated ({problem}); delete it to prepare it anew"
+            f"{shown(path)} is no prepared data set or is truncated ({problem}); delete it to prepare it anew"
         ) from None
     if not whole:
-        raise ValueError(f"{path} is altered: its checksum differs; delete it to prepare it anew")
+        raise ValueError(f"{shown(path)} is altered: its checksum differs; delete it to prepare it anew")
+    if about.get("name", name) != name or ("name" not in about and len(classes) != COUNTS[name]):
+        found = about.get("name", "another data set")
+        raise ValueError(f"{shown(path)} holds {found} ({len(classes)} classes), not {name}; delete or rename it")
     return tensors, classes, sources

@@ -11,6 +11,8 @@ from ..settings import first_line
 
 RESIZE = "to resize all, add a size to the data set's name, for example pictures@32"
 
+LARGEST = 4096  # pixels along an edge that pictures are resized to
+
 BITS, PHOTOMETRIC = 258, 262  # the numbers of TIFF's tags BitsPerSample and PhotometricInterpretation
 
 
@@ -18,6 +20,14 @@ def shown(path: object) -> str:
     """Return a path as it can stand in a line of text: as it is, or escaped where it holds what cannot be printed."""
     text = str(path)
     return text if text.isprintable() else repr(text)
+
+
+def check_size(size: object) -> int:
+    """Return an edge in pixels, a number or its digits; raise a `ValueError` unless it lies in 1..4096."""
+    text = "" if isinstance(size, bool) else str(size)
+    if not text.isdecimal() or len(text) > len(str(LARGEST)) or not 1 <= int(text) <= LARGEST:
+        raise ValueError(f"the size of images must be a whole number of pixels in 1..{LARGEST}, not {size!r}")
+    return int(text)
 
 
 def decode(count: int, files: Iterable[Any], size: int | None = None) -> torch.Tensor:
@@ -57,6 +67,18 @@ def decode(count: int, files: Iterable[Any], size: int | None = None) -> torch.T
             pixels = _room(count, one.shape[1], one.shape[2]) if i == 0 else pixels
             _check_shape(path, one, pixels)
             pixels[i] = one
+    return pixels
+
+
+def resized(images: torch.Tensor, size: int) -> torch.Tensor:
+    """Return images, uint8 [N, 3, H, W], resized as a folder's pictures are; the same tensor where they fit already."""
+    from PIL import Image
+
+    if images.shape[2:] == (size, size):
+        return images
+    pixels = _room(len(images), size, size)
+    for i, image in enumerate(images):
+        pixels[i] = _tensor(Image.fromarray(image.permute(1, 2, 0).numpy()).resize((size, size)))
     return pixels
 
 

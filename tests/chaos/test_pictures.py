@@ -81,7 +81,7 @@ def own(tmp_path):
 def load(folder):
     """Load a folder in which the last picture may be damaged: return the line in which it is refused, if it is."""
     try:
-        data = cc.load(str(folder))
+        data = cc.load(folder)
     except ValueError as problem:
         line = str(problem)
         assert len(line.splitlines()) == 1 and str(folder / "z" / "2.png") in line, line
