@@ -1,6 +1,10 @@
 """A user's pictures: every mode rightly, every damage in one line, every change seen."""
 
+import io
+import os
+import shutil
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -11,6 +15,7 @@ from PIL import Image
 
 import colt_core as cc
 from colt_core import data as datasets
+from colt_core.data import folder as folders
 from colt_core.data.pictures import decode
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
@@ -169,6 +174,99 @@ def test_a_file_with_a_strange_name_is_told_in_one_line(tmp_path):
     (tmp_path / "a\nb.png").write_text("no picture")
     with pytest.raises(ValueError, match=r"a\\nb\.png' is no image"):
         decode(1, [tmp_path / "a\nb.png"])
+
+
+# --- changes ---
+
+
+@pytest.fixture
+def own(folder, tmp_path):
+    """A copy of the folder of pictures, with a folder, a hidden folder and a link in it."""
+    shutil.copytree(folder, tmp_path / "own")
+    for name in ("more", ".hidden", "ant-eaters"):
+        (tmp_path / "own" / "ant" / name).mkdir()
+        shutil.copy(folder / "ant" / "03.png", tmp_path / "own" / "ant" / name / "50.png")
+    (tmp_path / "own" / "ant" / ".secret.png").write_text("left out")
+    (tmp_path / "own" / "ant" / "60.png").symlink_to(folder / "ant" / "04.png")
+    (tmp_path / "own" / "ant" / "nothing.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "own" / "ant" / "linked").symlink_to(folder / "bee")
+    return tmp_path / "own"
+
+
+def test_the_files_of_a_class_are_those_of_rglob(own):
+    wanted = [p for p in (own / "ant").rglob("*") if p.is_file() and not p.name.startswith(".")]
+    assert sorted(Path(entry.path) for entry in folders._files(own / "ant")) == sorted(wanted) and len(wanted) == 16
+
+
+def test_a_stamp_changes_with_each_change_of_a_folder_and_with_nothing_else(own, folder):
+    picture, told = own / "bee" / "03.png", [datasets.stamp(str(own))]
+
+    def changed():
+        told.append(datasets.stamp(str(own)))
+        return len(set(told)) == len(told)
+
+    cc.load(str(own))
+    (own / "notes.txt").write_text("no picture")
+    (own / "bee" / ".hidden").write_text("none either")
+    assert datasets.stamp(own) == datasets.stamp(f"{own}@16:0-1") == told[0]
+    shutil.copy(folder / "bee" / "04.png", picture)
+    assert changed(), "other pixels"
+    os.utime(picture, ns=(0, picture.stat().st_mtime_ns + 1))
+    assert changed(), "another time"
+    picture.rename(own / "bee" / "99.png")
+    assert changed(), "another name"
+    (own / "bee" / "99.png").rename(own / "zebra" / "99.png")
+    assert changed(), "another class"
+    (own / "zebra" / "99.png").unlink()
+    assert changed(), "a picture less"
+    (own / "cat").mkdir()
+    assert changed(), "a class more"
+
+
+def test_a_stamp_sees_a_file_that_comes_with_the_old_time_and_size(own):
+    picture = own / "bee" / "03.png"
+    before, old = datasets.stamp(own), picture.stat()
+    time.sleep(0.02)  # file systems count in ticks
+    picture.write_bytes(bytes(old.st_size))
+    os.utime(picture, ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert datasets.stamp(own) != before
+
+
+def test_a_stamp_of_train_and_test_speaks_of_both(folder, tmp_path):
+    for part in ("train", "test"):
+        shutil.copytree(folder, tmp_path / "own" / part)
+    before = datasets.stamp(tmp_path / "own")
+    (tmp_path / "own" / "test" / "bee" / "00.png").unlink()
+    assert datasets.stamp(tmp_path / "own") != before
+
+
+def test_a_stamp_opens_no_picture(own, monkeypatch):
+    monkeypatch.setattr("builtins.open", None)
+    monkeypatch.setattr(io, "open", None)
+    assert len(datasets.stamp(own)) == 64
+
+
+def test_stamps_of_the_built_in_sets_speak_of_their_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLT_DATA", str(tmp_path))
+    assert datasets.stamp("cifar10-mini") == datasets.stamp("cifar10-mini:0-4") == "cifar10-mini"
+    told = [datasets.stamp("cifar10")]
+    for content in (b"one", b"three"):
+        (tmp_path / "cifar10.safetensors").write_bytes(content)
+        told.append(datasets.stamp("cifar10"))
+    os.utime(tmp_path / "cifar10.safetensors", ns=(0, 1))
+    assert len({*told, datasets.stamp("cifar10")}) == 4
+    with pytest.raises(ValueError, match="unknown data set"):
+        datasets.stamp("cifar11")
+
+
+def test_a_folder_that_cannot_be_read_is_one_line(own, monkeypatch):
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", denied)
+    for read_it in (datasets.stamp, cc.load):
+        with pytest.raises(ValueError, match=r"own(/ant)? cannot be read \(Permission denied\)"):
+            read_it(str(own))
 
 
 # --- another size ---

@@ -10,6 +10,7 @@ from .load import (
     is_built_in,
     load,
     read_prepared,
+    stamp,
 )
 from .partition import PARTITIONINGS, partition, split_validation
 from .prepare import data_folder, prepare
@@ -32,4 +33,5 @@ __all__ = [
     "prepare",
     "read_prepared",
     "split_validation",
+    "stamp",
 ]
