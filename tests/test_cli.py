@@ -217,7 +217,7 @@ def test_a_study_says_what_failed_and_what_records_warn_of(study_file, tmp_path,
     place = ["--store", str(tmp_path / "store")]
     assert main(["study", str(study_file), *place, "--device", "cpu", "--workers", "1"]) == 0
     printed = capsys.readouterr().out
-    assert "pictures: 1 experiments done: 1 rounds, 1 scores in " in printed
+    assert "pictures: 1 experiments done: 2 rounds, 1 scores in " in printed
     assert "seed 0: training diverged in epoch 0: the loss is " in printed
     assert main(["status", str(study_file), *place]) == 0
     assert "1 done, 1 failed, 0 running, 0 begun, 0 waiting" in capsys.readouterr().out

@@ -9,8 +9,7 @@ import yaml
 
 import colt_core as cc
 from colt_core import methods
-from colt_core.studies import inputs, scoring
-from colt_core.studies import run as runs
+from colt_core.studies import scoring
 from colt_core.studies.experiment import Experiment
 from colt_core.studies.records import read_records
 from colt_core.studies.study import Study
@@ -294,9 +293,36 @@ def test_data_that_changed_under_a_run_is_noticed(make, tmp_path, folder):
     next(finder)
     finder.close()
     shutil.copy(folder / "ant" / "00.png", tmp_path / "pictures" / "bee" / "99.png")
-    inputs.forget()
     with pytest.raises(ValueError, match="has changed since"):
         cc.run(experiment, tmp_path / "store")
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_data_that_changes_between_two_scores_is_noticed(make, tmp_path, folder, own):
+    """In the same process, whether it is what was trained on or another folder that tickets are scored on."""
+    pictures = tmp_path / "pictures"
+    shutil.copytree(folder, pictures)
+    experiment = make(scores=(), **({"dataset": str(pictures)} if own else {"score_on": str(pictures)}))
+
+    def change(record):
+        if record["kind"] == "score":
+            shutil.copy(folder / "ant" / "00.png", pictures / "bee" / "99.png")
+
+    with pytest.raises(ValueError, match="'.*pictures' has changed since"):
+        cc.run(experiment, tmp_path / "store", callback=change)
+    with pytest.raises(ValueError, match="'.*pictures' has changed since"):
+        cc.study([experiment], tmp_path / "store")
+
+
+def test_a_study_whose_data_changed_between_two_runs_is_refused(make, tmp_path, folder):
+    """One table would hold old and new pictures."""
+    pictures = tmp_path / "pictures"
+    shutil.copytree(folder, pictures)
+    jobs = [make(dataset=str(pictures), method="dense", seed=seed) for seed in (0, 1)]
+    cc.study(jobs[:1], tmp_path / "store")
+    shutil.copy(folder / "ant" / "00.png", pictures / "bee" / "99.png")
+    with pytest.raises(ValueError, match="has changed since"):
+        cc.study(jobs, tmp_path / "store")
 
 
 def test_an_unwritable_store_is_one_clear_line_before_any_training(make, tmp_path, monkeypatch):
@@ -328,14 +354,10 @@ def on_test_set(few, monkeypatch):
     train = few.train.take(torch.arange(0, len(few.train), 3))
 
     def put(images):
-        monkeypatch.undo()
-        inputs.forget()
-        for module in (inputs, runs):
-            monkeypatch.setattr(module, "dataset_of", lambda name: replace(few, train=train, test=images))
+        monkeypatch.setattr(cc.data, "load", lambda name: replace(few, train=train, test=images))
+        monkeypatch.setattr(cc.data, "stamp", lambda name: f"{name} {id(images)}")
 
-    yield put
-    monkeypatch.undo()
-    inputs.forget()
+    return put
 
 
 def test_the_test_set_touches_no_ticket_of_any_method_and_only_the_test_scores(make, few, on_test_set, tmp_path):

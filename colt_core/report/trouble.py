@@ -8,7 +8,7 @@ import pandas as pd
 from .arms import arms
 from .records import NUMBERS, distinct, metrics, score_values, warned, warnings_column
 
-AT_CHANCE = "ended at chance"  # how a record's warning says that a copy learnt nothing
+NOTHING_LEARNT = ("ended at chance", "has a single class")  # how a record's warning says so of a copy
 
 
 def warnings(records: pd.DataFrame) -> pd.DataFrame:
@@ -51,7 +51,7 @@ def say_warned(count: int, of: int) -> str:
 
 def copy_at_chance(record: Mapping[str, Any]) -> bool:
     """Tell whether a copy of a round learnt nothing: how far its mask agrees with another's then says nothing."""
-    return any(AT_CHANCE in text for text in warned(record.get("warnings")))
+    return any(sign in text for text in warned(record.get("warnings")) for sign in NOTHING_LEARNT)
 
 
 # --- failed experiments ------------------------------------------------------------------------------------------

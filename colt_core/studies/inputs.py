@@ -1,4 +1,7 @@
-"""What experiments read: data sets by name, as an experiment sees them, and their fingerprints. The last are kept."""
+"""What experiments read: data sets by name, as an experiment sees them, and their fingerprints. The last are kept.
+
+A user's folder may change while a process lives: what is kept is kept for the files as they are (`data.stamp`).
+"""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -7,16 +10,29 @@ from .. import data as datasets
 from ..data import Dataset
 
 
-@lru_cache(maxsize=4)
 def dataset_of(name: str) -> Dataset:
-    """Return a data set; the last few are kept."""
+    """Return a data set."""
+    return _loaded(name, datasets.stamp(name))
+
+
+def as_seen(name: str, official: tuple[str, ...] | None, scoring: bool = False) -> Dataset:
+    """Return a data set as an experiment sees it: see `Experiment.official`."""
+    return _seen(name, datasets.stamp(name), official or (), scoring)
+
+
+def prints_of(name: str) -> tuple[str, ...]:
+    """Return the fingerprints of a data set's three parts."""
+    return _prints(name, datasets.stamp(name))
+
+
+@lru_cache(maxsize=4)
+def _loaded(name: str, _: str) -> Dataset:
     return datasets.load(name)
 
 
 @lru_cache(maxsize=4)
-def as_seen(name: str, official: tuple[str, ...] | None, scoring: bool = False) -> Dataset:
-    """Return a data set as an experiment sees it: see `Experiment.official`."""
-    data, choices = dataset_of(name), official or ()
+def _seen(name: str, stamp: str, choices: tuple[str, ...], scoring: bool) -> Dataset:
+    data = _loaded(name, stamp)
     if "cifar100-normalised" in choices:
         mean, std = datasets.CIFAR100_STATISTICS
         parts = {n: replace(getattr(data, n), mean=mean, std=std) for n in ("train", "validation", "test")}
@@ -25,13 +41,6 @@ def as_seen(name: str, official: tuple[str, ...] | None, scoring: bool = False) 
 
 
 @lru_cache(maxsize=16)
-def prints_of(name: str) -> tuple[str, ...]:
-    """The fingerprints of a data set's three parts."""
-    data = dataset_of(name)
+def _prints(name: str, stamp: str) -> tuple[str, ...]:
+    data = _loaded(name, stamp)
     return tuple(part.fingerprint() for part in (data.train, data.validation, data.test))
-
-
-def forget() -> None:
-    """Let go of what is kept: the next call reads anew."""
-    for kept in (dataset_of, as_seen, prints_of):
-        kept.cache_clear()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .. import data as datasets
 from .. import models
 from ..compute.store import Store, open_store
 from ..methods import Setting, method_of
@@ -17,7 +16,7 @@ from ..settings import first_line
 from ..tickets import Round
 from ..training import History, objective_of
 from .experiment import FORMAT, MEASURED, Experiment
-from .inputs import as_seen, dataset_of, forget, prints_of
+from .inputs import as_seen, dataset_of, prints_of
 from .records import (
     KEY,
     Place,
@@ -106,6 +105,7 @@ def carry_out(
             _find_and_score(experiment, store, device, threads, callback, watch)
         except FloatingPointError as problem:
             done = sum(r["kind"] == "round" for r in read_records(experiment, store))
+            _start(store, experiment)  # it may have failed with the run that it follows
             _append(store, experiment, "failed", {"round": done, "problem": first_line(problem)})
             raise
 
@@ -124,6 +124,7 @@ def _find_and_score(
         while open_scores and found.sparsity >= open_scores[0] - 1e-12:
             wanted, _ = True, open_scores.pop(0)
         if wanted and found.number not in scored:
+            sound(experiment, store)  # a score is of the data as it is now, and that must be what it was
             values = score_record(found, experiment, store, device, threads)
             _append(store, experiment, "score", values)
             if callback:
@@ -131,9 +132,7 @@ def _find_and_score(
 
 
 def carry_out_described(experiment: dict[str, Any], store: str, device: str) -> None:
-    """What a worker process does for `study`. A user's folder may have changed since it was last read."""
-    if not datasets.is_built_in(experiment["dataset"]):
-        forget()
+    """What a worker process does for `study`."""
     carry_out(Experiment(**experiment), open_store(store), device, 1)
 
 
