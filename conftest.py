@@ -43,16 +43,17 @@ LONG += ["test_resume.py", "test_live.py", "test_cluster.py", "test_keep_results
 
 def pytest_collection_modifyitems(items):
     notebooks = [item for item in items if hasattr(item, "cell")]
-    preset = _half_of_mini() if notebooks else ""
+    preset = _some_of_mini() if notebooks else ""
     for item in notebooks:
-        _put_preset(item.cell, preset)
+        if "01_" not in item.path.name:  # trains nothing, and looks at all ten classes
+            _put_preset(item.cell, preset)
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
-def _half_of_mini():
-    """Write the study `mini` with two of its three seeds and one of its two epochs a training; return the path.
+def _some_of_mini():
+    """Write the study `mini` with two of its three seeds, one of its two epochs a training and six of its ten classes.
 
-    That is a third of the work, and enough for means, tests and intervals.
+    That is a fifth of the work, and enough for means, tests and intervals. Returns the path.
     """
     import yaml
 
@@ -60,6 +61,7 @@ def _half_of_mini():
 
     content = yaml.safe_load((Path(cc.__file__).parent / "studies" / "ready" / "mini.yaml").read_text())
     content["base"]["recipe"] = cc.Recipe.named("mini").changed(epochs=1).model_dump(mode="json")
+    content["base"]["dataset"] = "cifar10-mini:0-5"
     content["seeds"] = [0, 1]
     path = Path(os.environ["COLT_STORE"]).parent / "mini.yaml"
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
@@ -75,8 +77,8 @@ def _put_preset(cell, preset):
     for output in (output for output in cell.get("outputs", ()) if "text" in output):
         output.text = (
             output.text.replace("seeds [0, 1, 2]", "seeds [0, 1]")
-            .replace("rewind 0 against 56", "rewind 0 against 28")
-            .replace("takes 56 steps", "takes 28 steps")
+            .replace("rewind 0 against 56", "rewind 0 against 17")
+            .replace("takes 56 steps", "takes 17 steps")
         )
 
 

@@ -126,7 +126,9 @@ def foreign(request, tmp_path, network):
     record |= {"python": evil, "device": evil}
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "experiment.json").write_text(json.dumps({**record, "official": [evil], "data": [evil] * 3}))
-    (tmp_path / "e" / "records.jsonl").write_text(json.dumps(record) + "\n")
+    (tmp_path / "e" / "records.jsonl").write_text(
+        json.dumps(record | {"kind": "round"}) + "\n" + json.dumps(record) + "\n"
+    )
     cards.push(ticket.save(tmp_path / "e" / "round-00.safetensors"), tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()
     page = mistune.create_markdown(escape=False, plugins=["table", "strikethrough", "url"])

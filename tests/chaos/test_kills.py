@@ -38,7 +38,7 @@ def jobs(folder):
     special = [make(early_bird=cc.EarlyBird(delta=0.4, window=1)), make(seed=1, rewind=9), make(parts=3)]
     special += [make(official=("best-epoch",)), make(official=("statistics-kept",)), make(scope="layer", by="random")]
     every = [make(method=name) for name in METHODS] + special
-    return random.Random(SEED).sample(every, len(every) if KILLS > 100 else 7)
+    return random.Random(SEED).sample(every, len(every) if KILLS > 100 else 6)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_killed_at_random_runs_end_with_the_same_bytes(jobs, whole, tmp_path, mo
     while count < KILLS:
         place = tmp_path / f"lap-{lap}"
         store, workers = (f"shared://{place}", "1") if lap % 2 else (place, "2")
-        some = [jobs[(lap * 7 + i) % len(jobs)] for i in range(7)]
+        some = [jobs[(lap * 6 + i) % len(jobs)] for i in range(6)]
         count += killed(store, some, min(25, KILLS - count), chance.randrange(10**6), workers)
         for job in some:
             assert left(store, job) == left(whole, job), f"{job.method} in {store}; {AGAIN}"
@@ -85,7 +85,7 @@ def test_killed_at_random_runs_end_with_the_same_bytes(jobs, whole, tmp_path, mo
 
 
 def test_threads_that_share_a_store_leave_what_one_leaves(jobs, whole, tmp_path):
-    some = random.Random(SEED).sample(jobs, 3)
+    some = random.Random(SEED).sample(jobs, 2)
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(cc.run, job, tmp_path, "cpu") for job in some * 2]:
             done.result()
@@ -104,7 +104,7 @@ def test_containers_that_share_a_store_leave_what_one_leaves(jobs, whole, tmp_pa
         subprocess.run(isolated("true"), check=True, capture_output=True, timeout=PATIENCE)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no process number spaces here")
-    some = random.Random(SEED).sample(jobs, 4)
+    some = random.Random(SEED).sample(jobs, 2)
     code = """if True:
         import json, sys
         import colt_core as cc
