@@ -13,6 +13,8 @@ else:
     _FOLDER = tempfile.TemporaryDirectory(prefix="colt-test-")
     os.environ["COLT_STORE"] = os.path.join(_FOLDER.name, "store")
     os.environ["COLT_OUT"] = os.path.join(_FOLDER.name, "out")
+# Two processes of tests, each with a thread a core, and their workers, would wait for each other most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MPLBACKEND", None)  # the notebooks choose their own
 os.environ["PYTHONWARNINGS"] = "ignore"
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from ..files import Damaged, read_tensors, sha256_of
-from ..settings import check_fraction, shown
+from ..settings import check_fraction
+from ..settings import shown as shortened
 from .folder import read_folder, stamp_of
 from .images import Dataset, Images, Source, channel_statistics
 from .partition import split_validation
@@ -90,7 +91,7 @@ def check_name(name: Name) -> None:
     base, chosen, edge = _split_name(name)
     if base not in BUILT_IN and not (base and os.path.isdir(base)):
         raise ValueError(
-            f"unknown data set {shown(base)}; allowed: {', '.join(BUILT_IN)}, or a folder of class folders"
+            f"unknown data set {shortened(base)}; allowed: {', '.join(BUILT_IN)}, or a folder of class folders"
         )
     if edge:
         check_size(edge)
