@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,6 +40,15 @@ EXAMPLES = """examples:
 KEPT = "what was finished is kept: the same command goes on from there"
 
 
+@contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Print warnings as what they are to who gave the command: a line, without the place in our code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_, **__: print(f"warning: {one_line(message)}", file=sys.stderr)
+        yield
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM: whatever ends well when it is interrupted ends well when it is terminated."""
 
@@ -46,7 +56,7 @@ class _Terminated(KeyboardInterrupt):
 def main(arguments: list[str] | None = None) -> int:
     """Read the command line and carry it out; a mistake is one line on standard error and status 2."""
     try:
-        with _terminable():
+        with _terminable(), _warnings_in_a_line():
             status = _carry_out(arguments)
             sys.stdout.flush()  # a closed pipe shows here at the latest
         return status
@@ -294,18 +304,15 @@ def _plan(chosen: argparse.Namespace) -> None:
 
 
 def _table(chosen: argparse.Namespace) -> None:
-    import pandas as pd
 
     from . import report
-    from .studies.records import read_records
 
     if chosen.study:
         pieces = Study.named(chosen.study, chosen.data).each()
         levels = {piece.name.rpartition("/")[2]: piece.levels for piece in pieces}  # one family of tests a pair
         found = []
         for name, experiments in _pieces(chosen):
-            hashes = dict.fromkeys(e.hash for e in experiments)
-            records = pd.DataFrame([r for one in hashes for r in read_records(one, chosen.store)])
+            records = report.load(chosen.store, (e.hash for e in experiments))
             found.append(report.tables(records=records, sparsities=levels[name]))
         tables = report.joined(found, chosen.out)
     else:

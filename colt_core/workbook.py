@@ -119,13 +119,10 @@ def _no_transfer(study: Study) -> str:
 def _summary(
     studies: list[Study], seeds: list[int], written: list[Path], folder: Path, planned: Plan, seconds: float
 ) -> None:
-    import pandas as pd
-
     from . import report
-    from .studies.records import read_records
 
     experiments = [e for study in studies for e in study.experiments(seeds)]
-    records = pd.DataFrame([r for e in experiments for r in read_records(e)])
+    records = report.load(None, (e.hash for e in experiments))
     table = report.paper_table(records, studies[0].levels)
     written += report.save(table, folder, "main_table")
     endings = {"Executed notebooks": (".ipynb",), "Figures": (".png",), "Tables and numbers": (".csv", ".md", ".tex")}

@@ -223,6 +223,22 @@ def test_a_study_says_what_failed_and_what_records_warn_of(study_file, tmp_path,
     assert "1 done, 1 failed, 0 running, 0 begun, 0 waiting" in capsys.readouterr().out
 
 
+def test_a_damaged_run_is_named_and_the_table_has_the_others(study_file, tmp_path, capsys):
+    content = yaml.safe_load(study_file.read_text())
+    content |= {"grid": {}, "methods": {"dense": {"scores": []}}, "seeds": [0, 1]}
+    study_file.write_text(yaml.safe_dump(content))
+    place = ["--store", str(tmp_path / "store")]
+    assert main(["study", str(study_file), *place, "--device", "cpu", "--workers", "1"]) == 0
+    records = sorted((tmp_path / "store").glob("*/records.jsonl"))
+    records[0].write_text("nonsense\n")
+    capsys.readouterr()
+    for command in (["table", str(study_file)], ["table"]):
+        assert main([*command, *place]) == 0
+        said = capsys.readouterr()
+        assert said.err == f"warning: left out: {records[0]}, line 1, is no record: restore it, or remove its folder\n"
+        assert "dense" in said.out
+
+
 def test_a_study_in_pieces_of_minutes_ends_as_one_in_one_go(study_file, tmp_path, capsys, hold):
     """Every piece has a time limit; between two of them only records and tickets are carried over."""
     content = yaml.safe_load(study_file.read_text())

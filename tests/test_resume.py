@@ -196,6 +196,18 @@ def test_a_damaged_checkpoint_or_training_is_done_again(make, whole, tmp_path):
     assert left(tmp_path, job) == left(whole, job)
 
 
+def test_what_was_killed_after_its_end_was_kept_leaves_no_epoch_behind(make, tmp_path, monkeypatch):
+    """Between the end of a training, or of a score, and the removal of its last epoch."""
+    removed = Checkpoint.clear
+    monkeypatch.setattr(Checkpoint, "clear", lambda self: None)
+    cc.run(make(), tmp_path, device="cpu")
+    assert list((tmp_path / "trainings").glob("*.epoch"))
+    monkeypatch.setattr(Checkpoint, "clear", removed)
+    shutil.rmtree(tmp_path / make().hash)
+    cc.run(make(), tmp_path, device="cpu")
+    assert not list((tmp_path / "trainings").glob("*.epoch"))
+
+
 def test_what_another_experiment_trained_is_not_trained_again(make, tmp_path, monkeypatch):
     cc.run(make(scores=None), tmp_path)
     monkeypatch.setattr("colt_core.training.loop.Trainer._step", lambda *_: pytest.fail("trained again"))

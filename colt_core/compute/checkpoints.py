@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -87,6 +86,10 @@ class Checkpoint:
         for name in store.names(f"trainings/{self.key}.epoch*"):
             store.remove(name)
 
+    def tidy(self) -> None:
+        """Remove the last epoch of a training whose end is known: it was killed after that, before it could."""
+        open_store(self.store).remove(self._name(0))
+
     def _name(self, epoch: int) -> str:
         return f"trainings/{self.key}.epoch{f'-{epoch:04d}' if self.every else ''}"
 
@@ -113,7 +116,13 @@ def kept(
         _keep(store, name, network, training, history)
         checkpoint.clear()
 
-    yield from store.once(name, partial(_look_up, store, name, network, training, device), work)
+    def known() -> History | None:
+        found = _look_up(store, name, network, training, device)
+        if found is not None:
+            checkpoint.tidy()
+        return found
+
+    yield from store.once(name, known, work)
 
 
 def train_kept(network: nn.Module, training: Training, store: Store | None, device: torch.device) -> History:

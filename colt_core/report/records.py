@@ -19,13 +19,15 @@ MEASURED = ["round", "density"]  # of rounds and scores
 HOW = "hand in rows of cc.report.load or cc.study"
 
 
-def load(store: Place = None) -> pd.DataFrame:
-    """Return every record of a store, a row each (`kind` "round", "score" or "failed"); empty where there is none.
+def load(store: Place = None, experiments: Iterable[str] | None = None) -> pd.DataFrame:
+    """Return the records of a store, a row each (`kind` "round", "score" or "failed"); empty where there is none.
 
-    Runs that are damaged are left out, with a warning that names each.
+    Runs that are damaged are left out, with a warning that names each. `experiments` are the hashes of those wanted;
+    None: all.
     """
     place, found = open_store(store), []
-    for folder in dict.fromkeys(name.split("/")[0] for name in place.names("*/record*.jsonl")):
+    wanted = (name.split("/")[0] for name in place.names("*/record*.jsonl")) if experiments is None else experiments
+    for folder in dict.fromkeys(wanted):
         try:
             found += read_records(folder, place)
         except ValueError as problem:

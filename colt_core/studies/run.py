@@ -14,7 +14,7 @@ from ..methods import Setting, method_of
 from ..seeding import choose_device
 from ..settings import first_line
 from ..tickets import Round
-from ..training import History, objective_of
+from ..training import History, Training, objective_of
 from .experiment import FORMAT, MEASURED, Experiment
 from .inputs import as_seen, dataset_of, prints_of
 from .records import (
@@ -172,8 +172,11 @@ def _complete(store: Store, experiment: Experiment, last: Round | None) -> None:
 def check(experiment: Experiment, device: str = "auto") -> None:
     """Refuse, before any training, what only the data and the network can tell: see the errors of `run`."""
     plain = experiment.reference() or experiment
-    for name in {experiment.dataset, experiment.score_on or experiment.dataset}:
-        dataset_of(name)
+    dataset_of(experiment.dataset)
+    target = dataset_of(experiment.score_on or experiment.dataset)
+    if experiment.scores is not None:
+        network = models.build(experiment.network, len(target.classes), experiment.seed, **experiment.network_args)
+        Training(target.train, experiment.recipe).check_batches(network)
     method_of(plain.method).find(_setting(plain, open_store(), str(choose_device(device)), 1, None))
 
 

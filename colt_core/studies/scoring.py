@@ -38,11 +38,15 @@ def _score(ticket: Ticket, experiment: Experiment, target: str, store: Store, de
     data = as_seen(target, experiment.official, scoring=True)
     name, objective, head = _score_name(ticket, experiment, data, device, threads)
 
+    checkpoint = Checkpoint(store.url, name.removeprefix("scores/"))
+
     def known() -> Score | None:
-        return _read_score(name, store.read(f"{name}.json"))
+        found = _read_score(name, store.read(f"{name}.json"))
+        if found is not None:
+            checkpoint.tidy()
+        return found
 
     def work() -> Iterator[Score]:
-        checkpoint = Checkpoint(store.url, name.removeprefix("scores/"))
         how: dict[str, Any] = {"objective": objective_of(objective), "head": head, "drive": checkpoint.drive}
         score = evaluate(ticket, data, experiment.recipe, experiment.seed, device, threads, **how)
         values = finite(score.as_dict())

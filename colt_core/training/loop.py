@@ -20,7 +20,7 @@ from ..data import Images
 from ..data.augmentation import augment, draw, epoch_order, normalise
 from ..files import hash_into
 from ..masks import Mask, check
-from ..seeding import choose_device, derive, reproducible
+from ..seeding import choose_device, derive, drawing, reproducible
 from .memory import keeping_memory
 from .objective import CROSS_ENTROPY, Objective, described
 from .optimizer import Optimizer
@@ -90,7 +90,7 @@ class Training:
         if count // whole > 1 or not any(step % whole >= count % whole for step in steps):
             return
         size, probe = self.images.size, deepcopy(network).cpu().train()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), drawing(self.seed, "probe"):
             try:
                 probe(torch.zeros(1, 3, size, size))
             except Exception as problem:  # any other will show in the training, with the real images
