@@ -225,8 +225,6 @@ def _experiments(chosen: argparse.Namespace) -> list[Experiment]:
 
 def _study(chosen: argparse.Namespace) -> None:
     pieces = _pieces(chosen)
-    if chosen.workers is not None and chosen.workers < 1:
-        raise ValueError(f"workers must be at least 1, not {chosen.workers}")
     choose_device(chosen.device)
     with _at_most(chosen.minutes):
         for name, experiments in pieces:

@@ -32,6 +32,12 @@ def cores() -> int:
     return int(wanted or available)
 
 
+def check_workers(workers: int | None) -> None:
+    """Raise a `ValueError` unless it is None or a number from 1."""
+    if workers is not None and (isinstance(workers, bool) or workers != int(workers) or workers < 1):
+        raise ValueError(f"workers must be a whole number from 1, not {workers!r}")
+
+
 def _place() -> dict[str, str]:
     """What a worker takes over from this process when it starts: one from another place is not used again."""
     ours = {name: value for name, value in os.environ.items() if name.startswith(("COLT_", "XDG_"))}

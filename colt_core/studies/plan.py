@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .. import masks, models
-from ..compute.pool import cores
+from ..compute.pool import check_workers, cores
 from ..compute.store import Store, open_store
 from ..methods import method_of
 from ..methods.cycles import share_counted
@@ -107,6 +107,7 @@ def plan(
     ValueError
         As `run`, for settings and data.
     """
+    check_workers(workers)
     single = isinstance(experiments, Experiment)
     given = [experiments] if isinstance(experiments, Experiment) else list(experiments)
     where, place = choose_device(device), open_store(store)

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from tqdm import tqdm
 
 from .. import data as datasets
-from ..compute.pool import cores
+from ..compute.pool import check_workers, cores
 from ..compute.store import Store, open_store
 from ..methods import METHODS, method_of
 from ..seeding import choose_device
@@ -338,6 +338,7 @@ def study(
     """
     import pandas as pd
 
+    check_workers(workers)
     experiments = _listed(experiments)
     where, place = str(choose_device(device)) if cluster in (None, "local") else device, open_store(store)
     for experiment in experiments:
