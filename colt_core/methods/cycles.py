@@ -15,8 +15,7 @@ from ..data import Images
 from ..masks import Mask, Overlap
 from ..seeding import choose_device, derive
 from ..tickets import Cost, Round, Ticket
-from ..training import Recipe, Settling, Training
-from ..training.loop import doubt
+from ..training import Recipe, Settling, Training, doubt
 from ..version import __version__
 from .checks import check_inputs, first_step, heads_of, share_counted, stopping_rule
 from .options import Options, Where

@@ -13,8 +13,7 @@ from ..compute.checkpoints import Checkpoint
 from ..compute.store import Store
 from ..data import Dataset
 from ..tickets import Round, Score, Ticket, evaluate
-from ..training import objective_of
-from ..training.loop import doubt
+from ..training import doubt, objective_of
 from .experiment import FORMAT, Experiment
 from .inputs import as_seen, prints_of
 from .records import scored_by

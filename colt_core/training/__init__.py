@@ -1,7 +1,8 @@
 """How one network is trained: `Recipe`, `Objective`, `train()`."""
 
 from .early_bird import EarlyBird, Settling
-from .loop import Drive, History, Trainer, Training, epochs, train
+from .history import History, doubt
+from .loop import Drive, Trainer, Training, epochs, train
 from .memory import keeping_memory
 from .objective import CROSS_ENTROPY, OBJECTIVES, CrossEntropy, Objective, accuracy, described, objective_of
 from .optimizer import Optimizer
@@ -23,6 +24,7 @@ __all__ = [
     "Training",
     "accuracy",
     "described",
+    "doubt",
     "epochs",
     "keeping_memory",
     "objective_of",
