@@ -196,6 +196,20 @@ def test_a_damaged_checkpoint_or_training_is_done_again(make, whole, tmp_path):
     assert left(tmp_path, job) == left(whole, job)
 
 
+def test_kept_trainings_that_are_altered_or_another_ones_take_place_again(make, whole, tmp_path):
+    """One flipped bit in each, somewhere in its weights; then each in the place of another."""
+    shutil.copytree(whole, tmp_path / "store")
+    files = sorted((tmp_path / "store" / "trainings").glob("*.safetensors"))
+    contents = [path.read_bytes() for path in files]
+    flipped = [content[:-9] + bytes([content[-9] ^ 16]) + content[-8:] for content in contents]
+    for damaged in (flipped, contents[1:] + contents[:1]):
+        for path, content in zip(files, damaged, strict=True):
+            path.write_bytes(content)
+        shutil.rmtree(tmp_path / "store" / make().hash)
+        cc.run(make(), tmp_path / "store", device="cpu")
+        assert left(tmp_path / "store", make()) == left(whole, make())
+
+
 def test_what_was_killed_after_its_end_was_kept_leaves_no_epoch_behind(make, tmp_path, monkeypatch):
     """Between the end of a training, or of a score, and the removal of its last epoch."""
     removed = Checkpoint.clear
