@@ -30,6 +30,8 @@ VARIANTS = {
     "DDS": [{}, {"pixel_format": "DXT1"}, {"pixel_format": "DXT5"}],
 }
 
+pytestmark = pytest.mark.chaos
+
 
 def pictures():
     """Each format in each mode and variant that can be written and read back: (what it is, its bytes)."""
