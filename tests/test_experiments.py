@@ -392,6 +392,18 @@ def test_worker_processes_give_the_same_bytes_as_this_one(make, tmp_path):
         assert files(tmp_path / "one", job) == files(tmp_path / "two", job)
 
 
+def test_a_batch_of_one_image_that_only_scoring_has_is_refused_before_any_training(make, tmp_path, few, monkeypatch):
+    """Two partitions of even sizes; the other data set, on which tickets are scored, has an odd number of images."""
+    odd = replace(few, train=few.train.take(torch.arange(61)))
+    monkeypatch.setattr(cc.data, "load", lambda name: odd if name == "cifar10" else few)
+    monkeypatch.setattr(cc.data, "stamp", lambda name: f"{name}, made odd")  # what is kept under it is nobody else's
+    fields = {"dataset": "cifar10-mini", "network": "toys:pooled", "network_args": {}}
+    job = make(**fields, score_on="cifar10", recipe=make().recipe.changed(batch_size=2), target=0.3)
+    with pytest.raises(ValueError, match="61 images at batch_size 2 leave a batch of one image"):
+        cc.study([job], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_mistake_ends_one_experiment_alone_and_is_named_at_the_end(make, tmp_path, workers):
     jobs = [make(objective="toys:Broken", seed=s) for s in (1, 2)] + [make(method="dense")]
