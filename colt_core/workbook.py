@@ -16,7 +16,7 @@ from .compute.store import open_store
 from .data import check_name, is_built_in
 from .files import scratch, write_text
 from .settings import one_line
-from .studies.plan import Plan, plan
+from .studies.plan import Plan, between, duration, plan
 from .studies.reading import STUDIES
 from .studies.run import check
 from .studies.study import Study
@@ -133,7 +133,7 @@ def _summary(
     print(f"\nTest accuracy in %, mean over seeds {seeds}, with 95 % intervals from three seeds on;", end=" ")
     print("in brackets the sparsity reached:\n")
     print(table.to_markdown(index=False))
-    study = f" (its study alone was {planned.against(seconds)})" if planned.experiments else ""
+    study = f" (its study alone was planned {between(planned.seconds, duration)})" if planned.experiments else ""
     print(f"\nAll in {seconds:.0f} s{study}. The tickets and records are in {open_store().url}.")
 
 

@@ -392,6 +392,24 @@ def test_worker_processes_give_the_same_bytes_as_this_one(make, tmp_path):
         assert files(tmp_path / "one", job) == files(tmp_path / "two", job)
 
 
+def test_a_score_that_diverges_on_one_data_set_is_taken_on_another(make, tmp_path, monkeypatch):
+    """They share a folder: what is scored is no part of the hash."""
+    away, home = make(method="dense", scores=(), score_on="cifar10-mini:0-2"), make(method="dense", scores=())
+    real = scoring.evaluate
+
+    def evaluate(ticket, data, *more, **how):
+        if data.name != home.dataset:
+            raise FloatingPointError("training diverged in epoch 0")
+        return real(ticket, data, *more, **how)
+
+    monkeypatch.setattr(scoring, "evaluate", evaluate)
+    cc.study([away], tmp_path, workers=1)
+    assert list(cc.status([away, home], tmp_path)["state"]) == ["failed", "begun"]
+    frame = cc.study([away, home], tmp_path, workers=1)
+    assert set(frame[frame["kind"] == "score"]["scored_on"]) == {home.dataset}
+    assert list(cc.status([away, home], tmp_path)["state"]) == ["failed", "done"]
+
+
 def test_a_batch_of_one_image_that_only_scoring_has_is_refused_before_any_training(make, tmp_path, few, monkeypatch):
     """Two partitions of even sizes; the other data set, on which tickets are scored, has an odd number of images."""
     odd = replace(few, train=few.train.take(torch.arange(61)))

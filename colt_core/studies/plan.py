@@ -17,7 +17,7 @@ from ..seeding import choose_device
 from .arithmetic import kept_by_round
 from .experiment import Experiment
 from .inputs import dataset_of
-from .records import Place, is_complete, is_over, read_records, rounds_scored
+from .records import Place, is_complete, is_over, is_scored, read_records, rounds_scored
 from .speed import check_line, finished, speed
 
 if TYPE_CHECKING:
@@ -190,9 +190,10 @@ def status(experiments: Iterable[Experiment], store: Place = None) -> "pd.DataFr
     for e in experiments:
         records, holder = read_records(e, place), place.holder(f"{e.hash}/experiment")
         found = [r for r in records if r["kind"] == "round"]
-        over, failed = is_over(e, place), any(r["kind"] == "failed" for r in records)
+        over = is_over(e, place)
         state = "running" if holder and not over else "begun" if records else "waiting"
-        state = "failed" if failed else "done" if over else state
+        if over:
+            state = "done" if is_complete(e, place) and is_scored(e, place) else "failed"
         row = {name: getattr(e, name) for name in ("dataset", "network", "method", "parts", "by", "rate", "seed")}
         row |= {"state": state, "rounds": len(found), "scores": sum(r["kind"] == "score" for r in records)}
         row |= {"sparsity": 1 - found[-1]["density"] if found else None}

@@ -89,17 +89,18 @@ def is_complete(experiment: Experiment, store: Store) -> bool:
     return store.exists(f"{experiment.hash}/complete")
 
 
-def problem_of(experiment: Experiment, store: Store) -> str | None:
-    """Return why a run failed, where it did and would again: its training diverges."""
-    problems = [r["problem"] for r in read_records(experiment, store) if r["kind"] == "failed"]
-    return problems[0] if problems else None
+def has_failed(experiment: Experiment, store: Store) -> bool:
+    """Tell whether a run diverged, and would again: in finding, or in the scoring that the experiment asks for."""
+    asked = scored_as(experiment)
+    failed = [r for r in read_records(experiment, store) if r["kind"] == "failed"]
+    return any("scored_on" not in r or {k: r[k] for k in ("scored_on", "scored_by") if k in r} == asked for r in failed)
 
 
 def is_over(experiment: Experiment, store: Store) -> bool:
     """Tell whether there is nothing left to do: every round is found and scored, or the run has failed."""
     if is_complete(experiment, store) and is_scored(experiment, store):
         return True
-    return problem_of(experiment, store) is not None
+    return has_failed(experiment, store)
 
 
 def is_scored(experiment: Experiment, store: Store) -> bool:
@@ -121,6 +122,11 @@ def rounds_scored(experiment: Experiment, records: list[dict[str, Any]]) -> set[
         for r in records
         if r["kind"] == "score" and r["scored_on"] == target and r.get("scored_by") == way.get("scored_by")
     }
+
+
+def scored_as(experiment: Experiment) -> dict[str, str]:
+    """Return what a record says of the data, and of the way, that an experiment scores on."""
+    return {"scored_on": experiment.score_on or experiment.dataset} | scored_by(experiment)
 
 
 def scored_by(experiment: Experiment) -> dict[str, str]:

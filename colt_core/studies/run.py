@@ -25,6 +25,7 @@ from .records import (
     read_records,
     rounds_scored,
     saved_rounds,
+    scored_as,
     sound,
     ticket_name,
 )
@@ -101,13 +102,7 @@ def carry_out(
         return
     # This claim only informs (status, queues): the work itself is claimed training by training.
     with store.claim(f"{experiment.hash}/experiment"):
-        try:
-            _find_and_score(experiment, store, device, threads, callback, watch)
-        except FloatingPointError as problem:
-            done = sum(r["kind"] == "round" for r in read_records(experiment, store))
-            _start(store, experiment)  # it may have failed with the run that it follows
-            _append(store, experiment, "failed", {"round": done, "problem": first_line(problem)})
-            raise
+        _find_and_score(experiment, store, device, threads, callback, watch)
 
 
 def _find_and_score(
@@ -117,18 +112,27 @@ def _find_and_score(
     scored = rounds_scored(experiment, known)
     told = {r["round"] for r in known if r["kind"] == "round"}
     open_scores = sorted(experiment.scores or ())
-    for found in _rounds(experiment, store, device, threads, watch):
-        if callback and found.number not in told:
-            callback(_labelled(experiment, "round", found.record()))
-        wanted = experiment.scores == ()
-        while open_scores and found.sparsity >= open_scores[0] - 1e-12:
-            wanted, _ = True, open_scores.pop(0)
-        if wanted and found.number not in scored:
-            sound(experiment, store)  # a score is of the data as it is now, and that must be what it was
-            values = score_record(found, experiment, store, device, threads)
-            _append(store, experiment, "score", values)
-            if callback:
-                callback(_labelled(experiment, "score", values))
+    at: dict[str, str] = {}  # what is being scored: tickets that cannot be scored on one data set may be on another
+    try:
+        for found in _rounds(experiment, store, device, threads, watch):
+            if callback and found.number not in told:
+                callback(_labelled(experiment, "round", found.record()))
+            wanted = experiment.scores == ()
+            while open_scores and found.sparsity >= open_scores[0] - 1e-12:
+                wanted, _ = True, open_scores.pop(0)
+            if wanted and found.number not in scored:
+                sound(experiment, store)  # a score is of the data as it is now, and that must be what it was
+                at = scored_as(experiment)
+                values = score_record(found, experiment, store, device, threads)
+                at = {}
+                _append(store, experiment, "score", values)
+                if callback:
+                    callback(_labelled(experiment, "score", values))
+    except FloatingPointError as problem:
+        _start(store, experiment)  # it may have failed with the run that it follows
+        done = sum(r["kind"] == "round" for r in read_records(experiment, store))
+        _append(store, experiment, "failed", {"round": done, "problem": first_line(problem)} | at)
+        raise
 
 
 def carry_out_described(experiment: dict[str, Any], store: str, device: str) -> None:
