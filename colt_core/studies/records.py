@@ -134,7 +134,7 @@ def scored_by(experiment: Experiment) -> dict[str, str]:
     return {"scored_by": str(experiment.scoring)} if experiment.scoring else {}
 
 
-def sound(experiment: Experiment, store: Store) -> None:
+def check_stored(experiment: Experiment, store: Store) -> None:
     """Refuse to read or go on where a run's files lack something, or the data has changed since it began.
 
     The built-in sets have checksums of their own, and a finished run of theirs can be read where they are not at hand.

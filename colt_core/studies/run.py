@@ -20,13 +20,13 @@ from .inputs import as_seen, dataset_of, prints_of
 from .records import (
     KEY,
     Place,
+    check_stored,
     is_complete,
     is_scored,
     read_records,
     rounds_scored,
     saved_rounds,
     scored_as,
-    sound,
     ticket_name,
 )
 from .scoring import finite, score_record
@@ -97,7 +97,7 @@ def carry_out(
     FloatingPointError
         Where a training diverges; a record says so ("failed"), for it would again.
     """
-    sound(experiment, store)
+    check_stored(experiment, store)
     if is_complete(experiment, store) and is_scored(experiment, store):
         return
     # This claim only informs (status, queues): the work itself is claimed training by training.
@@ -121,7 +121,7 @@ def _find_and_score(
             while open_scores and found.sparsity >= open_scores[0] - 1e-12:
                 wanted, _ = True, open_scores.pop(0)
             if wanted and found.number not in scored:
-                sound(experiment, store)  # a score is of the data as it is now, and that must be what it was
+                check_stored(experiment, store)  # a score is of the data as it is now, and that must be what it was
                 at = scored_as(experiment)
                 values = score_record(found, experiment, store, device, threads)
                 at = {}
@@ -144,7 +144,7 @@ def _rounds(
     experiment: Experiment, store: Store, device: str, threads: int, watch: Watch | None = None
 ) -> Iterator[Round]:
     """Rounds are worked on by whoever asks for them: trainings are claimed one by one, the rest takes no time."""
-    sound(experiment, store)
+    check_stored(experiment, store)
     last = None
     for last in saved_rounds(experiment, store):
         yield last

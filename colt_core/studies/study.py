@@ -19,7 +19,7 @@ from .cluster import work_off_on
 from .experiment import Experiment
 from .queue import work_off
 from .reading import check_name, file_of, on_other_data, parsed, read_text
-from .records import Place, is_over, read_records, sound
+from .records import Place, check_stored, is_over, read_records
 from .run import check
 
 if TYPE_CHECKING:
@@ -342,7 +342,7 @@ def study(
     experiments = _listed(experiments)
     where, place = str(choose_device(device)) if cluster in (None, "local") else device, open_store(store)
     for experiment in experiments:
-        sound(experiment, place)
+        check_stored(experiment, place)
     jobs = to_do(experiments, place)
     hidden = None if progress is None else not progress
     alike = {(same.hash, same.score_on): job for job in jobs for same in [job.changed(seed=0)]}

@@ -10,14 +10,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from again import AGAIN, SEED, timeless
 
 import colt_core as cc
-from colt_core.studies.records import read_records
 
 CASES = int(os.environ.get("COLT_CHAOS_FILES", "150"))
-SEED = int(os.environ.get("COLT_CHAOS_SEED") or random.randrange(10**6))
-AGAIN = f"COLT_CHAOS_SEED={SEED} does the same again"
-TIMES = ("seconds", "score_seconds")
 
 pytestmark = pytest.mark.chaos
 
@@ -40,7 +37,7 @@ def store(jobs, tmp_path_factory):
 def left(store, job):
     """A run's tickets, read and verified, and its records without their times."""
     tickets = [found.ticket.hash for found in cc.rounds(job, store, "cpu")]
-    return tickets, [{k: v for k, v in r.items() if k not in TIMES} for r in read_records(job, store)]
+    return tickets, timeless(job, store)
 
 
 def flip(chance, path, _):

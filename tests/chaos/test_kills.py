@@ -14,17 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from again import AGAIN, SEED, timeless
 from waiting import PATIENCE
 
 import colt_core as cc
 from colt_core.methods import METHODS
-from colt_core.studies.records import read_records
 
 HERE = Path(__file__).parent
 KILLS = int(os.environ.get("COLT_CHAOS_KILLS", "20"))
-SEED = int(os.environ.get("COLT_CHAOS_SEED") or random.randrange(10**6))
-AGAIN = f"COLT_CHAOS_SEED={SEED} does the same again"
-TIMES = ("seconds", "score_seconds")
 
 pytestmark = pytest.mark.chaos
 
@@ -53,7 +50,7 @@ def left(store, experiment):
     """The bytes of an experiment's tickets, and its records without their times."""
     place = cc.open_store(store)
     tickets = {Path(n).name: place.read(n) for n in place.names(f"{experiment.hash}/*.safetensors")}
-    return tickets, [{k: v for k, v in r.items() if k not in TIMES} for r in read_records(experiment, place)]
+    return tickets, timeless(experiment, place)
 
 
 def killed(store, jobs, kills, seed, workers):
