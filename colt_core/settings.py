@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 LEVELS = 30  # of JSON in JSON; pydantic itself gives up at 255
 BITS = 1024  # of a whole number: a float has no more, and Python refuses to write much larger ones
 MOST_ROUNDS = 10_000
+NUMBERS = (int, float, int | float)
 
 
 class Settings(BaseModel):
@@ -35,7 +36,7 @@ class Settings(BaseModel):
         value = _plain(value)
         if isinstance(value, dict) and (odd := [key for key in value if not isinstance(key, str)]):
             raise ValueError(f"keys must be text, not {odd[0]!r}")
-        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation in (int, float):
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation in NUMBERS:
             raise ValueError(f"must be a number, not {value}")
         if isinstance(value, int) and value.bit_length() > BITS:
             raise ValueError(f"is too large: a whole number has at most {BITS} bits")

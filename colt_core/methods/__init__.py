@@ -1,13 +1,21 @@
 """The ways to find a ticket, one file each. `METHODS` is the one place that lists them for experiments."""
 
-from .at_init import GRASP, SNIP, SYNFLOW, grasp, snip, synflow
+from .at_init import GRASP, INITIAL, SNIP, SYNFLOW, grasp, initial, snip, synflow
+from .averaged import AVERAGED, averaged
+from .bound import BOUND, bound
 from .colt import COLT, UNION, VOTE, colt
 from .consensus import CONSENSUS, consensus
 from .controls import RANDOM, REINIT, random, reinit
+from .crossfit import CROSSFIT, crossfit
+from .displacement import DISPLACEMENT, displacement
 from .imp import DENSE, IMP, MATCHED, ONESHOT, imp, oneshot
 from .method import Look, Method, Setting, find_method
+from .soup import SOUP, soup
 
-_ALL = (DENSE, COLT, IMP, MATCHED, UNION, VOTE, CONSENSUS, ONESHOT, SNIP, GRASP, SYNFLOW, RANDOM, REINIT)
+_ALL = (
+    *(DENSE, COLT, IMP, MATCHED, UNION, VOTE, CONSENSUS, ONESHOT, INITIAL, SNIP, GRASP, SYNFLOW, RANDOM, REINIT),
+    *(DISPLACEMENT, SOUP, AVERAGED, BOUND, CROSSFIT),  # variants of ours
+)
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 
 
@@ -27,14 +35,20 @@ __all__ = [
     "Look",
     "Method",
     "Setting",
+    "averaged",
+    "bound",
     "colt",
     "consensus",
+    "crossfit",
+    "displacement",
     "grasp",
     "imp",
+    "initial",
     "method_of",
     "oneshot",
     "random",
     "reinit",
     "snip",
+    "soup",
     "synflow",
 ]

@@ -1,4 +1,4 @@
-"""Pruning at initialisation: SNIP, GraSP and SynFlow cut theta0 before any training. Controls at matched density."""
+"""Pruning at initialisation: by magnitude, SNIP, GraSP and SynFlow. Controls at matched density, cut from theta0."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -9,19 +9,33 @@ from torch import nn
 
 from .. import masks
 from ..data import Images
-from ..data.augmentation import normalise
 from ..files import Tensors
 from ..masks import Mask
-from ..seeding import generator, reproducible
+from ..seeding import reproducible
 from ..tickets import Cost, Round
 from ..training import Recipe
+from ..training.saliency import CPU, grasp_scores, sample, snip_scores
 from .cycles import Cut, Search, begin, rate_to, step_flops, straight
 from .method import Look, Method
 
-PER_CLASS = 10  # images of each class that SNIP and GraSP look at (GraSP's own choice)
-CHUNK = 100  # images at a time
 STEPS = 100  # of SynFlow's exponential schedule
-CPU = torch.device("cpu")  # scores are computed there in float64: the same on every machine with one seed
+
+
+def initial(
+    network: nn.Module, images: Images, recipe: Recipe, densities: list[float], **options: Any
+) -> Iterator[Round]:
+    """Prune theta0 to each density by its own magnitude: no training, no image. What tickets inherit is this.
+
+    Parameters as for `snip`; the images are looked at only on the way to a rewind point.
+    """
+    search = _search(network, images, recipe, densities, options)
+    scope = search.options.scope
+
+    def prepare(dense: Round) -> Cut:
+        weights, mask = dense.ticket.theta0, dense.ticket.mask
+        return Cut(lambda density: masks.magnitude(weights, mask, rate_to(density, mask), scope), Cost())
+
+    return straight(search, densities, prepare)
 
 
 def snip(network: nn.Module, images: Images, recipe: Recipe, densities: list[float], **options: Any) -> Iterator[Round]:
@@ -110,49 +124,6 @@ def _search(
     return begin(network, [images], recipe, 0.5, 0.5, densities, {"whole": images} | options)
 
 
-def sample(images: Images, seed: int, per_class: int = PER_CLASS) -> Images:
-    """Return `per_class` images of every class, drawn at random; fewer where a class has fewer."""
-    order = torch.randperm(len(images), generator=generator(seed, "sample"))
-    labels = images.labels.cpu()[order]
-    index = [order[(labels == c).nonzero().flatten()[:per_class]] for c in range(len(images.classes))]
-    return images.take(torch.cat(index))
-
-
-def _losses(network: nn.Module, images: Images) -> Iterator[torch.Tensor]:
-    """Yield the mean cross-entropy of each chunk of some images, in float64, weighted so that the sum is the mean."""
-    order = torch.randperm(len(images), generator=generator(0, "chunks", len(images)))
-    for index in order.tensor_split(-(-len(images) // CHUNK)):
-        pixels = normalise(images.batch(index), images.mean, images.std).double()
-        yield nn.functional.cross_entropy(network(pixels), images.labels[index]) * (len(index) / len(images))
-
-
-def _double(network: nn.Module, names: list[str]) -> tuple[nn.Module, list[nn.Parameter]]:
-    copy = deepcopy(network).cpu().double().train()
-    return copy, [copy.get_parameter(name) for name in names]
-
-
-def snip_scores(network: nn.Module, images: Images, names: list[str]) -> Tensors:
-    """Return |g w| for the named parameters, float64; g is the gradient of the mean loss over `images`."""
-    copy, weights = _double(network, names)
-    for loss in _losses(copy, images):
-        loss.backward()
-    return {name: (w.grad * w).detach().abs() for name, w in zip(names, weights, strict=True) if w.grad is not None}
-
-
-def grasp_scores(network: nn.Module, images: Images, names: list[str]) -> Tensors:
-    """Return w (Hg) for the named parameters, float64: the lowest are removed first."""
-    copy, weights = _double(network, names)
-    gradient = [torch.zeros_like(w) for w in weights]
-    for loss in _losses(copy, images):
-        gradient = [g + new for g, new in zip(gradient, torch.autograd.grad(loss, weights), strict=True)]
-    curved = [torch.zeros_like(w) for w in weights]
-    for loss in _losses(copy, images):
-        inner = torch.autograd.grad(loss, weights, create_graph=True)
-        product = torch.stack([(i * g).sum() for i, g in zip(inner, gradient, strict=True)]).sum()
-        curved = [h + new for h, new in zip(curved, torch.autograd.grad(product, weights), strict=True)]
-    return {name: (w * h).detach() for name, w, h in zip(names, weights, curved, strict=True)}
-
-
 def synflow_mask(network: nn.Module, mask: Mask, density: float, size: int, scope: str = "global") -> Mask:
     """Return what SynFlow leaves of a mask, by |dR/dw w| with R = 1^T prod |W| 1, in 100 exponential steps.
 
@@ -176,12 +147,22 @@ def synflow_mask(network: nn.Module, mask: Mask, density: float, size: int, scop
     return mask
 
 
+INITIAL = Method(
+    name="initial",
+    about="cut theta0 by its own magnitude, without any training, at COLT's densities",
+    find=lambda s: s.over_everything(initial, s.trajectory()),
+    look=Look("theta0 by magnitude", "#AA4499", "1"),
+    follows="colt",
+    takes="densities",
+    trains="never",
+)
 SNIP = Method(
     name="snip",
     about="cut theta0 by SNIP's scores |g w|, at COLT's densities",
     find=lambda s: s.over_everything(snip, s.trajectory()),
     look=Look("snip", "#8C6D31", "<"),
     follows="colt",
+    takes="densities",
     trains="never",
 )
 GRASP = Method(
@@ -190,6 +171,7 @@ GRASP = Method(
     find=lambda s: s.over_everything(grasp, s.trajectory()),
     look=Look("grasp", "#44AA99", ">"),
     follows="colt",
+    takes="densities",
     trains="never",
 )
 SYNFLOW = Method(
@@ -198,5 +180,6 @@ SYNFLOW = Method(
     find=lambda s: s.over_everything(synflow, s.trajectory()),
     look=Look("synflow", "#332288", "d"),
     follows="colt",
+    takes="densities",
     trains="never",
 )

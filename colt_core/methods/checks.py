@@ -53,17 +53,24 @@ def _check_rewind(parts: list[Images], recipe: Recipe, options: Options) -> None
     """Refuse a rewind point at which nothing would be left of a training."""
     if options.rewind and options.whole is None:
         raise ValueError("to rewind to a later step, the whole training images are needed: whole=data.train")
-    if options.whole is not None and options.rewind >= (steps := recipe.epochs * recipe.steps(len(options.whole))):
+    if options.whole is not None and options.rewind >= (steps := recipe.total(len(options.whole))):
         raise ValueError(f"rewind must lie in 0..{steps - 1}, the recipe's steps, not {options.rewind}")
 
     def fits(step: int) -> bool:
         then = replace(options, rewind=step)
-        return all(first_step(part, recipe, then) < recipe.epochs * recipe.steps(len(part)) for part in parts)
+        return all(first_step(part, recipe, then) < recipe.total(len(part)) for part in parts)
 
     if not fits(options.rewind):
         most = next(step for step in range(options.rewind, -1, -1) if fits(step))
         about = "so that a step is left of each partition's training"
         raise ValueError(f"rewind must lie in 0..{most}, {about}, not {options.rewind}")
+
+
+def refuse(options: Options, what: str, *also: str) -> None:
+    """Raise a `ValueError` where an option is set that watches or keeps whole trainings, and `also` those named."""
+    for name in ("early_bird", "best_epoch", "keep_statistics", *also):
+        if getattr(options, name):
+            raise ValueError(f"{name.replace('_', ' ')} does not go with {what}")
 
 
 def first_step(part: Images, recipe: Recipe, options: Options) -> int:

@@ -107,6 +107,7 @@ UNION = Method(
     find=lambda s: s.over_partitions(colt, combine="or", densities=s.trajectory()),
     look=Look("union", "#009E73", "X"),
     follows="colt",
+    takes="densities",
     trains="copies",
     control=True,
 )
@@ -116,5 +117,6 @@ VOTE = Method(
     find=lambda s: s.over_partitions(colt, combine=s.parts // 2 + 1, densities=s.trajectory()),
     look=Look("vote", "#E69F00", "^"),
     follows="colt",
+    takes="densities",
     trains="copies",
 )

@@ -97,6 +97,7 @@ CONSENSUS = Method(
     find=lambda s: s.over_partitions(consensus, pooling=s.own.pooling or "geometric", densities=s.trajectory()),
     look=Look("consensus", "#882255", "p"),
     follows="colt",
+    takes="densities",
     trains="copies",
     options=ConsensusOptions,
     contender=True,

@@ -1,10 +1,11 @@
 """Controls made from another method's rounds: what of a ticket matters, its layout, its mask or its initial weights?"""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from .. import masks
 from ..seeding import derive, generator
+from ..settings import Settings
 from ..tickets import Round
 from .method import Look, Method
 
@@ -28,12 +29,25 @@ def reinit(rounds: Iterable[Round], seed: int = 0, provenance: Mapping[str, Any]
         yield Round(found.number, found.ticket.redraw(derive(seed, "reinit"), **about), cost=found.cost)
 
 
+class RandomOptions(Settings):
+    """The method whose layers' densities a random mask is to have; None: COLT's."""
+
+    layers_of: Literal["imp", "matched", "union", "consensus", "oneshot", "initial"] | None = None
+
+
+def _layers_of(experiment: Any) -> Any:
+    """Return the experiment whose rounds a random mask follows."""
+    other = experiment.options.get("layers_of") or "colt"
+    return experiment.changed(method=other, options={}, scores=None, score_on=None, scoring=None)
+
+
 RANDOM = Method(
     name="random",
     about="a random mask with the layer densities of COLT's",
     find=lambda s: random(s.remaining(), s.seed, s.options["provenance"]),
     look=Look("random, same layers", "#999999", "v"),
-    follows="colt",
+    follows=_layers_of,
+    options=RandomOptions,
     trains="never",
     control=True,
 )

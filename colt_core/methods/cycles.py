@@ -3,15 +3,17 @@
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from .. import masks, models
 from ..compute.checkpoints import train_kept
 from ..compute.copies import Copy, train_side_by_side
 from ..data import Images
+from ..files import Tensors
 from ..masks import Mask, Overlap
 from ..seeding import choose_device, derive
 from ..tickets import Cost, Round, Ticket
@@ -23,6 +25,7 @@ from .options import Options, Where
 Networks = list[nn.Module]
 Choose = Callable[[Networks, Mask, int], tuple[list[Mask], Mask]]
 Reshape = Callable[[Ticket, Networks], Mask]
+Train = Callable[["Search", Ticket, int, Choose, list[Copy]], tuple[list[Copy], Cost]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +49,11 @@ class Search:
     where: Where
     dense: Mask
     done: Callable[[int, Mask], bool]
+
+    @cached_property
+    def start(self) -> Round:
+        """Round 0: the dense ticket at the rewind point, found once."""
+        return first_round(self)
 
 
 def begin(
@@ -76,7 +84,9 @@ def begin(
     return Search(network, parts, recipe, options, where, dense, done)
 
 
-def cycles(search: Search, choose: Choose, reshape: Reshape | None = None) -> Iterator[Round]:
+def cycles(
+    search: Search, choose: Choose, reshape: Reshape | None = None, train: Train | None = None
+) -> Iterator[Round]:
     """Yield rounds: train a copy on each part, choose what is kept, rewind, repeat, until the search is done.
 
     Parameters
@@ -89,16 +99,18 @@ def cycles(search: Search, choose: Choose, reshape: Reshape | None = None) -> It
     reshape
         Called with each round's ticket and its trained copies: gives the mask that is yielded in place of the ticket's,
         while the loop goes on with its own.
+    train
+        How the copies of a round are trained; by default each by itself, see `train_round`.
     """
     options, known = search.options, search.options.done
     # Running statistics lie in no ticket: where they are kept, every training is looked up again.
-    last = options.resume if options.resume and not options.keep_statistics else first_round(search)
+    last = options.resume if options.resume and not options.keep_statistics else search.start
     copies: list[Copy] = []
     if known < 0:
         yield last
     while not search.done(last.number, mask := last.ticket.mask if last.own is None else last.own):
         number, before = last.number + 1, last.ticket if last.own is None else last.ticket.derived(mask=last.own)
-        copies, spent = train_round(search, before, number, choose, copies)
+        copies, spent = (train or train_round)(search, before, number, choose, copies)
         networks = [copy.network for copy in copies]
         kept, combined = choose(networks, mask, number)
         ticket = before.derived(mask=combined, parent=last.ticket.hash, **_provenance(options, number))
@@ -130,7 +142,7 @@ def straight(search: Search, densities: list[float], prepare: Callable[[Round], 
 
     `prepare` is called once, with the dense round, and only where there is anything left to cut.
     """
-    dense, done = first_round(search), search.options.done
+    dense, done = search.start, search.options.done
     if done < 0:
         yield dense
     if done >= len(densities):
@@ -155,7 +167,7 @@ def first_round(search: Search) -> Round:
             threads=where.threads, objective=options.objective,
         )  # fmt: skip
         history = train_kept(start, training, where.store, choose_device(where.device))
-        cost = Cost(history.images, history.images * step_flops(start, options.whole), history.seconds)
+        cost = cost_of(Copy(start, training, history=history))
     ticket = Ticket.of(start, names=list(search.dense))
     about = _provenance(options, 0) | {"parent": None}
     return Round(0, Ticket(ticket.architecture, ticket.theta0, ticket.mask, about), cost=cost)
@@ -169,6 +181,27 @@ def train_round(
     `choose` is how masks will be drawn from the copies: what early-bird stopping watches. `before` are the copies of
     the last round, whose running statistics the new ones take over where they are not rewound.
     """
+    options, where = search.options, search.where
+    networks, trainings = copies_of(search, ticket, number, before)
+    early, best = options.early_bird, options.best_epoch and number == 1
+    settled = Settling(early, ticket.mask, lambda now: choose(now, ticket.mask, number)) if early else None
+    watch = partial(where.watch, number) if where.watch else None
+    copies = beside(search, networks, trainings, settled=settled, keep_best=best, watch=watch)
+    for copy in copies if best else []:  # the authors' code prunes the best epoch's weights, in the first round
+        copy.network.load_state_dict(copy.history.best_state or {})
+    return copies, Cost.beside(map(cost_of, copies))
+
+
+def beside(search: Search, networks: Networks, trainings: list[Training], **how: Any) -> list[Copy]:
+    """Train networks side by side where the search computes; see `train_side_by_side`."""
+    where = search.where
+    return train_side_by_side(networks, trainings, device=where.device, workers=where.workers, store=where.store, **how)
+
+
+def copies_of(
+    search: Search, ticket: Ticket, number: int, before: list[Copy] | None = None
+) -> tuple[Networks, list[Training]]:
+    """Return a ticket's copies before their training, and the training of each."""
     options, where = search.options, search.where
     heads = heads_of(search.network, search.parts)
     networks = [ticket.model(classes, options.seed) for classes in heads]  # the rewind: theta0 under the mask
@@ -188,21 +221,13 @@ def train_round(
         )
         for i, (part, network, classes) in enumerate(zip(search.parts, networks, heads, strict=True))
     ]
-    early, best = options.early_bird, options.best_epoch and number == 1
-    settled = Settling(early, ticket.mask, lambda now: choose(now, ticket.mask, number)) if early else None
-    copies = train_side_by_side(
-        networks, trainings, settled=settled, keep_best=best, device=where.device, workers=where.workers,
-        store=where.store, watch=partial(where.watch, number) if where.watch else None,
-    )  # fmt: skip
-    for copy in copies if best else []:  # the authors' code prunes the best epoch's weights, in the first round
-        copy.network.load_state_dict(copy.history.best_state or {})
-    return copies, sum(map(cost_of, copies), Cost())
+    return networks, trainings
 
 
 def cost_of(copy: Copy) -> Cost:
     """Return what training a copy has cost."""
-    images = copy.history.images
-    return Cost(images, images * step_flops(copy.network, copy.training.images), copy.history.seconds)
+    done = copy.history
+    return Cost(done.images, done.images * step_flops(copy.network, copy.training.images), done.seconds, done.steps)
 
 
 def step_flops(network: nn.Module, images: Images) -> float:
@@ -230,6 +255,15 @@ def doubt_of(copy: Copy) -> str:
 def magnitude_masks(networks: Networks, mask: Mask, rate: float, scope: str) -> list[Mask]:
     """Prune each trained network by magnitude."""
     return [masks.magnitude(dict(network.named_parameters()), mask, rate, scope) for network in networks]
+
+
+@torch.no_grad()
+def mean_weights(copies: Networks, mask: Mask) -> Tensors:
+    """Return the copies' mean of each weight of `mask`, signed, float64 on the CPU."""
+    return {
+        name: torch.stack([copy.get_parameter(name).detach().cpu().double() for copy in copies]).mean(0)
+        for name in mask
+    }
 
 
 def rate_to(density: float, mask: Mask) -> float:

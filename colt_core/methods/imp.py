@@ -1,12 +1,15 @@
 """Iterative magnitude pruning, the lottery ticket hypothesis's finder (arXiv 1803.03635, 1912.05671), and one-shot."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
+from pydantic import Field
 from torch import nn
 
 from ..data import Images
 from ..masks import Mask
+from ..settings import Settings
 from ..tickets import Round
 from ..training import Recipe
 from .cycles import Cut, Networks, begin, cycles, first_round, magnitude_masks, rate_to, straight, told, train_round
@@ -92,6 +95,20 @@ def _dense(setting: Setting) -> Iterator[Round]:
     return iter([] if search.options.resume else [first_round(search)])
 
 
+class MatchedOptions(Settings):
+    """The one partition to train on, the others left out: a copy of COLT's by itself. None: on everything."""
+
+    part: int | None = Field(None, ge=0)
+
+
+def _matched(setting: Setting) -> Iterator[Round]:
+    """IMP at a given trajectory, on everything or on one partition."""
+    finder = partial(imp, densities=setting.trajectory())
+    if (part := setting.own.part) is None:
+        return setting.over_everything(finder, setting.rate, setting.target)
+    return setting.over_one_partition(part, finder, setting.rate, setting.target)
+
+
 DENSE = Method(
     name="dense",
     about="the unpruned network",
@@ -103,7 +120,7 @@ DENSE = Method(
 IMP = Method(
     name="imp",
     about="iterative magnitude pruning at its own rate",
-    find=lambda s: s.over_everything(imp, s.rate, s.target),
+    find=lambda s: s.over_everything(imp, s.rate, s.target, densities=list(s.densities) if s.densities else None),
     look=Look("IMP", "#0072B2", "s"),
     rate=0.2,
     control=True,
@@ -111,9 +128,12 @@ IMP = Method(
 MATCHED = Method(
     name="matched",
     about="iterative magnitude pruning to COLT's very densities",
-    find=lambda s: s.over_everything(imp, s.rate, s.target, densities=s.trajectory()),
+    find=_matched,
     look=Look("IMP at COLT's rate", "#56B4E9", "D", hollow=True),
     follows="colt",
+    takes="densities",
+    passes=lambda e: 1.0 if e.options.get("part") is None or e.by == "order" else 1 / e.parts,
+    options=MatchedOptions,
     control=True,
 )
 ONESHOT = Method(
@@ -122,5 +142,6 @@ ONESHOT = Method(
     find=lambda s: s.over_everything(oneshot, s.trajectory()),
     look=Look("oneshot", "#F0E442", "*"),
     follows="colt",
+    takes="densities",
     trains="once",
 )

@@ -28,7 +28,7 @@ class Setting:
 
     Attributes
     ----------
-    network, data, recipe, rate, target, parts, by, seed
+    network, data, recipe, rate, target, densities, parts, by, seed
         The experiment's.
     own
         The method's own options (see `Method.options`), validated; None where it has none.
@@ -46,6 +46,7 @@ class Setting:
     parts: int
     by: str
     seed: int
+    densities: tuple[float, ...] | None = None
     own: Any = None
     options: dict[str, Any] = field(default_factory=dict)
     reference: Callable[[], list[Round]] = list
@@ -55,13 +56,15 @@ class Setting:
         return partition(images, self.parts, self.by, self.seed)
 
     def trajectory(self) -> list[float]:
-        """Return the densities of the reference's rounds after the dense one.
+        """Return the densities to go by: the experiment's, or those of the reference's rounds after the dense one.
 
         Raises
         ------
         ValueError
             If nothing is left of one: its copies' masks had no weight in common.
         """
+        if self.densities is not None:
+            return list(self.densities)
         rounds = [found for found in self.reference() if found.number]
         if empty := [found for found in rounds if not found.density]:
             followed = empty[0].ticket.provenance.get("method", "the run that is followed")
@@ -75,6 +78,7 @@ class Setting:
 
     def over_partitions(self, finder: Callable[..., Iterator[Round]], **chosen: Any) -> Iterator[Round]:
         """Call a finder that trains a copy on each partition, `colt` for example."""
+        chosen = ({"densities": list(self.densities)} if self.densities else {}) | chosen
         parts, held_out = self.split(self.data.train), self.split(self.data.validation)
         options = self.options | {"whole": self.data.train, "validation": held_out} | chosen
         return finder(self.network, parts, self.recipe, self.rate, self.target, **options)
@@ -84,8 +88,23 @@ class Setting:
         options = self.options | {"validation": [self.data.validation]} | chosen
         return finder(self.network, self.data.train, self.recipe, *how, **options)
 
+    def over_one_partition(self, number: int, finder: Callable[..., Iterator[Round]], *how: Any) -> Iterator[Round]:
+        """Call a finder that trains one network on the images of one partition, the others left out.
+
+        Raises
+        ------
+        ValueError
+            If there is no such partition.
+        """
+        parts, held_out = self.split(self.data.train), self.split(self.data.validation)
+        if number >= len(parts):
+            raise ValueError(f"part must lie in 0..{len(parts) - 1}, the partitions, not {number}")
+        options = self.options | {"whole": self.data.train, "validation": [held_out[number]]}
+        return finder(self.network, parts[number], self.recipe, *how, **options)
+
 
 Trains = Literal["copies", "rounds", "once", "never"]
+Takes = Literal["densities", "masks"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +124,15 @@ class Method:
     follows
         The method whose rounds it follows, with the same settings: its name, or a function from an experiment to the
         experiment that is followed. None: it goes its own way.
+    takes
+        What it takes of the rounds it follows: their "densities" alone, which an experiment may also give, or their
+        "masks", whatever there is.
     trains
         What finding costs: "copies", a training a round on each partition; "rounds", one a round on everything;
         "once", a single one; "never".
+    passes
+        From an experiment, the passes over the training set that a round of it takes; None: one, or one a copy where
+        every copy sees all images.
     rate
         The default fraction of the remaining weights that goes a round.
     options
@@ -123,7 +148,9 @@ class Method:
     find: Callable[[Setting], Iterator[Round]]
     look: Look
     follows: str | Callable[[Any], Any] | None = None
+    takes: Takes = "masks"
     trains: Trains = "rounds"
+    passes: Callable[[Any], float] | None = None
     rate: float = 0.15
     options: type[Settings] | None = None
     contender: bool = False
@@ -138,6 +165,12 @@ class Method:
     def by_rounds(self) -> bool:
         """Whether it trains in every round."""
         return self.trains in ("copies", "rounds")
+
+    def passes_of(self, experiment: Any) -> float:
+        """Return the passes over the training set of one of an experiment's rounds."""
+        if self.passes is not None:
+            return self.passes(experiment)
+        return float(experiment.parts if self.trains == "copies" and experiment.by == "order" else 1)
 
     def own_options(self, given: dict[str, Any]) -> Any:
         """Return its own options, validated.

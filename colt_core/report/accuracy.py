@@ -3,12 +3,14 @@
 The metric is that of the records, accuracy where they name none; its column has its name.
 """
 
+import json
 from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 from scipy import integrate
 
+from ..studies.experiment import counts_as
 from .arms import SETTING, hashes, scores_by_arm
 from .records import distinct, marked, metric_of
 from .statistics import TINY, half_width
@@ -44,8 +46,17 @@ def scores_at(scores: pd.DataFrame, records: pd.DataFrame, sparsities: Iterable[
 
 def first_rounds(records: pd.DataFrame, at: float) -> pd.DataFrame:
     """Return each experiment's record of its first round at or beyond a sparsity."""
-    found = records[(records["kind"] == "round") & (1 - records["density"] >= at - TINY)]
+    rounds = records[records["kind"] == "round"]
+    found = rounds[counted(rounds) >= at - TINY]
     return found.sort_values("round", kind="stable").drop_duplicates("experiment")
+
+
+def counted(rounds: pd.DataFrame) -> np.ndarray:
+    """Return the sparsity that each round counts as, see `studies.experiment.counts_as`."""
+    given = rounds["densities"] if "densities" in rounds else [None] * len(rounds)
+    ways = [json.loads(way) if isinstance(way, str) else None for way in given]
+    rows = zip(rounds["round"], rounds["density"], ways, strict=True)
+    return np.array([counts_as(number, density, way) for number, density, way in rows], dtype=float)
 
 
 def accuracy_table(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:

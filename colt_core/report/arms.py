@@ -84,6 +84,10 @@ def _settings(row: dict[str, Any]) -> Settings:
             continue
         if name in DETAILED:
             fields |= value
+        elif name == "finding":
+            fields |= {f"finding {field}": own for field, own in value.items()}
+        elif name == "densities":
+            told[name] = " ".join(f"{density:g}" for density in value)
         elif name in NESTED:
             told[name] = value.get("name", "yes")
             fields = {k: v for k, v in value.items() if k != "name"} | fields

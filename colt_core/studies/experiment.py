@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -17,18 +17,27 @@ from ..training import EarlyBird, Recipe, described, objective_of
 
 FORMAT = 2  # part of every hash: raise it when the same description comes to mean another computation
 MEASURED = {"scores", "score_on", "scoring"}  # how much is measured, not what is found: no part of the hash
-OPTIONAL = (
-    "early_bird",
-    "official",
-    "objective",
-)  # joined later: where they are None, hashes are what they were before
+LATER = ("official", "objective", "finding", "densities")  # joined later: left out of records where they are None,
+OPTIONAL = ("early_bird", *LATER)  # and of hashes, which are what they were before
 SETTINGS = (
-    *("dataset", "parts", "by", "network", "network_args", "method", "options", "pooling", "recipe", "rate", "target"),
-    *("scope", "rewind", "early_bird", "official", "objective", "seed"),
+    *("dataset", "parts", "by", "network", "network_args", "method", "options", "pooling", "recipe", "finding"),
+    *("rate", "target", "densities", "scope", "rewind", "early_bird", "official", "objective", "seed"),
 )  # what tells experiments apart, in records and descriptions; `pooling` had a place of its own before `options`
-NESTED = ("network_args", "options", "recipe", "early_bird", "objective")  # JSON text in records
+NESTED = ("network_args", "options", "recipe", "finding", "densities", "early_bird", "objective")  # JSON in records
 Choice = Literal["best-epoch", "statistics-kept", "all-counted", "test-selected", "cifar100-normalised"]
+NEAR = 0.01  # of a density
 OF_BUILD = ("name", "classes", "seed")  # arguments of `build` that an experiment has in other places
+
+
+def _finding(value: Any, recipe: Any) -> dict[str, Any] | None:
+    """Return what of a recipe is another while finding, validated; None: nothing is."""
+    if not value or not isinstance(value, Mapping):
+        if value is None or value == {}:
+            return None
+        raise ValueError(f"finding must be a mapping of what it changes of the recipe, not {shown(value)}")
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe(**recipe)
+    usual, other = (one.model_dump(mode="json") for one in (recipe, Recipe(**{**dict(recipe), **value})))
+    return {name: other[name] for name in value if other[name] != usual[name]} or None
 
 
 def _objective(value: Any) -> dict[str, Any] | None:
@@ -71,11 +80,16 @@ class Experiment(Settings):
         run with the same settings.
     recipe
         A `Recipe` or the name of a ready one.
+    finding
+        What of the recipe is another while tickets are found, {"epochs": 6} for example; scores keep to `recipe`.
     rate
         The fraction of remaining weights pruned a round; by default the method's own: 0.2 for imp, else 0.15 (COLT's,
         which `matched`, `random` and the others that follow COLT share).
     target
         Prunable-only sparsity to stop at.
+    densities
+        In place of rate and target: the density after each round, falling, the same for every method. Copies whose
+        masks are combined are each pruned as far as it takes. Who follows COLT for its densities alone follows nobody.
     scope, rewind
         "global" or "layer"; the step to rewind to.
     early_bird
@@ -110,8 +124,10 @@ class Experiment(Settings):
     network_args: JsonDict = FrozenDict()
     method: str = "colt"
     recipe: Recipe = "mini"  # type: ignore[assignment]
+    finding: JsonDict | None = None
     rate: Number = None  # type: ignore[assignment]
     target: Number = 0.991
+    densities: tuple[Number, ...] | None = None
     scope: str = "global"
     rewind: int = Field(0, ge=0)
     early_bird: EarlyBird | None = None
@@ -134,7 +150,10 @@ class Experiment(Settings):
         values["options"] = _options(method, values)
         recipe = values.get("recipe", "mini")
         values["recipe"] = Recipe.named(recipe) if isinstance(recipe, str) else recipe
+        values["finding"] = _finding(values.get("finding"), values["recipe"])
         values["rate"] = method.rate if values.get("rate") is None else values["rate"]
+        if values.get("densities") is not None:
+            values |= {"rate": method.rate, "target": _last(values["densities"], values.get("target"))}
         return values
 
     @field_validator("network")
@@ -174,6 +193,15 @@ class Experiment(Settings):
         check_fraction(info.field_name, value)
         return value
 
+    @field_validator("densities")
+    @classmethod
+    def _falling(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        for value, before in zip(values or (), (1.0, *(values or ())), strict=False):
+            check_fraction("densities", value)
+            if value >= before:
+                raise ValueError(f"densities must fall from one round to the next: {value:g} follows {before:g}")
+        return values
+
     @field_validator("scores")
     @classmethod
     def _fractions(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
@@ -207,12 +235,18 @@ class Experiment(Settings):
 
     def reference(self) -> "Experiment | None":
         """Return the experiment whose rounds this one follows, if its method does."""
-        follows = method_of(self.method).follows
-        if follows is None:
+        method = method_of(self.method)
+        follows = method.follows
+        if follows is None or (method.takes == "densities" and self.densities is not None):
             return None
         if not isinstance(follows, str):
             return follows(self)  # type: ignore[no-any-return]
         return self.changed(method=follows, options={}, **dict.fromkeys(MEASURED))
+
+    @property
+    def found_with(self) -> Recipe:
+        """The recipe of the trainings that find."""
+        return self.recipe.changed(**self.finding) if self.finding else self.recipe
 
     def labels(self) -> dict[str, Any]:
         """Return what identifies this experiment in every record."""
@@ -227,8 +261,29 @@ class Experiment(Settings):
                 told[name] = " ".join(self.official) if self.official else None
             elif name != "pooling":
                 told[name] = getattr(self, name)
-        later = ("options", "official", "objective")  # left out of records where there is nothing to tell
+        later = ("options", *LATER)  # left out of records where there is nothing to tell
         return {name: value for name, value in told.items() if name not in later or value not in (None, "{}")}
+
+
+def _last(densities: Any, target: Any) -> float:
+    """Return the sparsity at which a trajectory ends, which must be the target where that is given as well."""
+    if not isinstance(densities, list | tuple) or not densities or not isinstance(densities[-1], int | float):
+        raise ValueError(f"densities must be a list of falling numbers, not {shown(densities)}")
+    last = round(1 - densities[-1], 12)
+    if isinstance(target, int | float) and abs(target - last) > 1e-9:
+        raise ValueError(f"densities end at a sparsity of {last:g}: leave the target {target:g} out")
+    return last
+
+
+def counts_as(number: int, density: float, densities: Sequence[float] | None) -> float:
+    """Return the sparsity that a round counts as: what it was to be cut to, where it came as near as weights allow.
+
+    `densities` is the experiment's trajectory. Of so many weights no whole number may be that very share, and copies
+    whose masks are combined may miss it by a few.
+    """
+    if densities is not None and 0 < number <= len(densities) and abs(density / densities[number - 1] - 1) < NEAR:
+        return 1 - densities[number - 1]
+    return 1 - density
 
 
 def _options(method: Method, values: dict[str, Any]) -> dict[str, Any]:

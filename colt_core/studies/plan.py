@@ -233,8 +233,7 @@ def _work(e: Experiment, store: Store, finding: bool = True) -> _Work:
     if over:  # fewer where no round reaches a sparsity that was asked for
         scores = [0, 0]
     rounds = [max(0, n - found) if finding else 0 for n in every]
-    copies = _copies(e) if e.by == "order" else 1  # then every copy sees all images
-    training = len(data.train) * e.recipe.epochs * copies
+    training = len(data.train) * e.found_with.epochs * method_of(e.method).passes_of(e)
     trainings = [max(0, n - max(1, found)) if finding else 0 for n in every]  # the dense round needs none
     most = {"never": 0, "once": 1}.get(method_of(e.method).trains, math.inf)
     find = [min(n, most) * training for n in trainings]
@@ -259,6 +258,8 @@ def _rounds(e: Experiment, network: nn.Module, store: Store, density: float, fou
     if reference is not None and is_complete(reference, store):
         known = sum(r["kind"] == "round" for r in read_records(reference, store)) - max(1, found)
         return known, known
+    if e.densities is not None:
+        return (left := len(e.densities) + 1 - max(1, found)), left
     slow = _rounds_at(1 - e.rate, e, network, density)
     copies = e.parts if method_of(e.method).split else 1
     return _rounds_at((1 - e.rate) ** copies, e, network, density), slow

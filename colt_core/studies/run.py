@@ -15,7 +15,7 @@ from ..seeding import choose_device
 from ..settings import first_line
 from ..tickets import Round
 from ..training import History, Training, objective_of
-from .experiment import FORMAT, MEASURED, Experiment
+from .experiment import FORMAT, MEASURED, Experiment, counts_as
 from .inputs import as_seen, dataset_of, prints_of
 from .records import (
     KEY,
@@ -118,7 +118,8 @@ def _find_and_score(
             if callback and found.number not in told:
                 callback(_labelled(experiment, "round", found.record()))
             wanted = experiment.scores == ()
-            while open_scores and found.sparsity >= open_scores[0] - 1e-12:
+            sparsity = counts_as(found.number, found.density, experiment.densities)
+            while open_scores and sparsity >= open_scores[0] - 1e-12:
                 wanted, _ = True, open_scores.pop(0)
             if wanted and found.number not in scored:
                 check_stored(experiment, store)  # a score is of the data as it is now, and that must be what it was
@@ -190,10 +191,11 @@ def _setting(
     data = as_seen(experiment.dataset, experiment.official)
     reference = experiment.reference()
     switches = {"best_epoch": "best-epoch", "keep_statistics": "statistics-kept", "count_all": "all-counted"}
-    names = ("recipe", "rate", "target", "parts", "by", "seed")
+    names = ("rate", "target", "densities", "parts", "by", "seed")
     return Setting(
         network=models.build(experiment.network, len(data.classes), experiment.seed, **experiment.network_args),
         data=data,
+        recipe=experiment.found_with,
         **{name: getattr(experiment, name) for name in names},
         own=method_of(experiment.method).own_options(experiment.options),
         options={

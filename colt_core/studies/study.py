@@ -389,4 +389,5 @@ def _size(experiment: Experiment) -> float:
     method = method_of(experiment.method)
     keep = (1 - experiment.rate) ** (experiment.parts if method.split else 1)
     share = {"never": 0.1 if method.split else 0.0, "once": 0.2}.get(method.trains, 1.0)
-    return share * math.log(1 - experiment.target) / math.log(keep)
+    rounds = math.log(1 - experiment.target) / math.log(keep)
+    return share * (rounds if experiment.densities is None else len(experiment.densities))

@@ -1,7 +1,7 @@
 """What a finder yields: `Round`, its ticket and how it was found, and what that cost."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,28 @@ from .ticket import Ticket, read_ticket
 
 @dataclass(frozen=True)
 class Cost:
-    """What was spent: training images seen (once an epoch each), dense floating-point operations, seconds.
+    """What was spent: training images seen (once an epoch each), dense floating-point operations, seconds, steps.
 
     FLOPs count a forward and a backward pass (three forwards) of the dense network: unstructured masks save none.
+    Steps are the optimiser steps that must follow one another: of copies that can train at the same time, the longest
+    one's. None: unknown, in records older than the count.
     """
 
     images: int = 0
     flops: float = 0.0
     seconds: float = 0.0
+    steps: int | None = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.images + other.images, self.flops + other.flops, self.seconds + other.seconds)
+        steps = None if self.steps is None or other.steps is None else self.steps + other.steps
+        return Cost(self.images + other.images, self.flops + other.flops, self.seconds + other.seconds, steps)
+
+    @classmethod
+    def beside(cls, costs: Iterable["Cost"]) -> "Cost":
+        """Return the cost of what can be done at the same time."""
+        several = list(costs)
+        steps = [cost.steps or 0 for cost in several]
+        return replace(sum(several, cls()), steps=max(steps, default=0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +121,7 @@ class Round:
             "image_epochs": self.cost.images,
             "flops": self.cost.flops,
             "seconds": self.cost.seconds,
+            "steps": self.cost.steps,
             "accuracies": self.accuracies,
             "curves": self.curves,
             "epochs_saved": self.epochs_saved,
@@ -136,7 +148,7 @@ class Round:
             overlap=Overlap(**record["overlap"]) if record["overlap"] else None,
             accuracies=record["accuracies"],
             curves=record["curves"],
-            cost=Cost(record["image_epochs"], record["flops"], record["seconds"]),
+            cost=Cost(record["image_epochs"], record["flops"], record["seconds"], record.get("steps")),
             epochs_saved=record.get("epochs_saved", []),
             doubts=record.get("warnings", []),
             own={n: tensors[f"own/{n}"] for n in ticket.mask} if any(k.startswith("own/") for k in tensors) else None,

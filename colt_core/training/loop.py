@@ -71,7 +71,7 @@ class Training:
     @property
     def end(self) -> int:
         """The step of the recipe's schedule before which it ends."""
-        whole = self.recipe.epochs * self.steps_per_epoch
+        whole = self.recipe.total(len(self.images))
         return whole if self.steps is None else min(whole, self.first_step + self.steps)
 
     def check(self, network: nn.Module) -> None:
@@ -79,7 +79,7 @@ class Training:
         self.objective.check(network, self.images)
         if not len(self.images):
             raise ValueError("there are no images to train on")
-        if self.first_step >= (whole := self.recipe.epochs * self.steps_per_epoch):
+        if self.first_step >= (whole := self.recipe.total(len(self.images))):
             raise ValueError(f"step {self.first_step} is past the recipe's {whole} steps")
         check(self.mask or {}, dict(network.named_parameters()))
         self.check_batches(network)

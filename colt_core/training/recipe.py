@@ -1,24 +1,33 @@
 """How one network is trained: `Recipe`, and the ready ones."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ..settings import Settings
+
+
+def _whole_if_it_can_be(value: float) -> float:
+    """3.0 epochs are 3: they must be written alike, for hashes are taken of what is written."""
+    return int(value) if value == int(value) else value
+
+
+Epochs = Annotated[int | float, AfterValidator(_whole_if_it_can_be)]
 
 
 class Recipe(Settings):
     """How to train: optimiser, schedule, augmentation, precision. Frozen; `changed(epochs=3)` makes another.
 
-    The learning rate rises linearly over the first `warmup` epochs (fractions allowed), then is multiplied by `gamma`
-    after each of the `milestones` (schedule "step"), falls along a cosine to zero, or stays ("constant").
+    Epochs may be fractions: of 1.5 the last half of an epoch's steps are left out. The learning rate rises linearly
+    over the first `warmup` epochs, then is multiplied by `gamma` after each of the `milestones` (schedule "step"),
+    falls along a cosine to zero, or stays ("constant").
     Augmentation: random crop after zero-padding by `crop` pixels, flip, rotation by up to `rotation` degrees.
     Precision: "float32"; "tf32" (the same, but CUDA may round what it multiplies to TF32); "bfloat16" (autocast, the
     weights stay in float32; on CUDA the rest in TF32).
     """
 
-    epochs: int = Field(50, ge=1)
+    epochs: Epochs = Field(50, gt=0)
     batch_size: int = Field(256, ge=2)
     optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: float = Field(0.1, gt=0)
@@ -26,7 +35,7 @@ class Recipe(Settings):
     weight_decay: float = Field(5e-4, ge=0)
     schedule: Literal["step", "cosine", "constant"] = "step"
     warmup: float = Field(1.0, ge=0)
-    milestones: tuple[int, ...] = (20, 30, 45)
+    milestones: tuple[Epochs, ...] = (20, 30, 45)
     gamma: float = Field(0.2, gt=0, le=1)
     crop: int = Field(4, ge=0)
     flip: bool = True
@@ -49,6 +58,15 @@ class Recipe(Settings):
     def steps(self, images: int) -> int:
         """Return the optimiser steps of an epoch over so many images."""
         return math.ceil(images / self.batch_size)
+
+    def total(self, images: int) -> int:
+        """Return the optimiser steps of the whole training, at least one."""
+        return max(1, round(self.epochs * self.steps(images)))
+
+    def shortened(self, times: int) -> "Recipe":
+        """Return the recipe that takes the same course in a `times`-th of the epochs."""
+        ends = tuple(milestone / times for milestone in self.milestones)
+        return self.changed(epochs=self.epochs / times, warmup=self.warmup / times, milestones=ends)
 
     def rate_at(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate of a step (counted from 0)."""

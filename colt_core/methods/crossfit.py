@@ -1,0 +1,92 @@
+"""Crossfit, a variant of COLT: the weights of a copy are judged by the images that the other copies were trained on."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from .. import masks
+from ..data import Images
+from ..files import Tensors
+from ..masks import Mask
+from ..seeding import reproducible
+from ..tickets import Round
+from ..training import Recipe
+from ..training.saliency import CPU, sample, snip_scores
+from .checks import heads_of
+from .cycles import Networks, begin, cycles, magnitude_masks, rate_to
+from .method import Look, Method
+
+PER_CLASS = 50  # images of each class of a partition on which other copies' weights are judged
+
+
+def crossfit(
+    network: nn.Module,
+    parts: list[Images],
+    recipe: Recipe,
+    rate: float = 0.15,
+    target: float = 0.991,
+    *,
+    densities: list[float] | None = None,
+    **options: Any,
+) -> Iterator[Round]:
+    """Find tickets by sum_i |w_i dL_j/dw_i|, j other than i: saliency of what was learnt on images not learnt from.
+
+    Parameters
+    ----------
+    network, parts, recipe, target, densities, **options
+        As for `colt`; all partitions must have the same classes.
+    rate
+        The fraction of the remaining weights that goes each round.
+
+    Yields
+    ------
+    Round
+        Round 0 is dense. `partition_masks` are what each copy alone would have kept by magnitude.
+
+    Raises
+    ------
+    ValueError
+        At the call, before any training.
+
+    References
+    ----------
+    Saliency |w g|: arXiv 1810.02340, there at initialisation; cross-fitting: arXiv 1608.00060.
+    """
+    if len(parts) < 2:
+        raise ValueError(f"crossfit needs at least two partitions, not {len(parts)}")
+    if any(heads_of(network, parts)):
+        raise ValueError("crossfit needs copies with one head: not partitions by class")
+    search = begin(network, parts, recipe, rate, target, densities, options)
+    seed, scope, threads = search.options.seed, search.options.scope, search.where.threads
+
+    def choose(copies: Networks, mask: Mask, number: int) -> tuple[list[Mask], Mask]:
+        step = rate if densities is None else rate_to(densities[number - 1], mask)
+        with reproducible(CPU, seed, threads):
+            scores = saliency(copies, [sample(part, seed, PER_CLASS) for part in parts], mask)
+        return magnitude_masks(copies, mask, step, scope), masks.prune_lowest(scores, mask, step, scope)
+
+    return cycles(search, choose)
+
+
+def saliency(copies: Networks, looked: list[Images], mask: Mask) -> Tensors:
+    """Return sum_i sum_(j != i) |w_i dL_j/dw_i| for each weight of `mask`; L_j is the mean loss over `looked[j]`."""
+    found = [
+        snip_scores(copy, images, list(mask))
+        for i, copy in enumerate(copies)
+        for j, images in enumerate(looked)
+        if i != j
+    ]
+    return {name: sum((scores[name] for scores in found[1:]), found[0][name]) for name in mask}
+
+
+CROSSFIT = Method(
+    name="crossfit",
+    about="each copy's weights by their saliency on the other partitions, at COLT's densities",
+    find=lambda s: s.over_partitions(crossfit, densities=s.trajectory()),
+    look=Look("crossfit", "#999933", ">"),
+    follows="colt",
+    takes="densities",
+    trains="copies",
+    contender=True,
+)

@@ -1,0 +1,88 @@
+"""Displacement, a variant of COLT: the copies' ways from theta0 are added up, and where that leads is cut."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from .. import masks
+from ..data import Images
+from ..masks import Mask
+from ..settings import Settings
+from ..tickets import Round
+from ..training import Recipe
+from .cycles import Networks, begin, cycles, magnitude_masks, mean_weights, rate_to
+from .method import Look, Method
+
+
+def displacement(
+    network: nn.Module,
+    parts: list[Images],
+    recipe: Recipe,
+    rate: float = 0.15,
+    target: float = 0.991,
+    *,
+    gain: float | None = None,
+    densities: list[float] | None = None,
+    **options: Any,
+) -> Iterator[Round]:
+    """Find tickets by |theta0 + gain mean_i(w_i - theta0)|: each copy has taken a P-th of the steps.
+
+    Parameters
+    ----------
+    network, recipe, target, densities, **options
+        As for `colt`.
+    parts
+        One or more: of one, all images, it is IMP with its way from theta0 made longer, the control.
+    rate
+        The fraction of the remaining weights that goes each round.
+    gain
+        How often the mean way counts; by default once a copy, P.
+
+    Yields
+    ------
+    Round
+        Round 0 is dense. `partition_masks` are what each copy alone would have kept.
+
+    Raises
+    ------
+    ValueError
+        At the call, before any training.
+    """
+    if gain is not None and not gain > 0:
+        raise ValueError(f"gain must be positive, not {gain}")
+    search = begin(network, parts, recipe, rate, target, densities, options)
+    scope, times = search.options.scope, float(len(parts) if gain is None else gain)
+
+    def choose(copies: Networks, mask: Mask, number: int) -> tuple[list[Mask], Mask]:
+        step = rate if densities is None else rate_to(densities[number - 1], mask)
+        start, mean = search.start.ticket.theta0, mean_weights(copies, mask)
+        led = {name: _further(start[name], mean[name], times) for name in mask}
+        return magnitude_masks(copies, mask, step, scope), masks.magnitude(led, mask, step, scope)
+
+    return cycles(search, choose)
+
+
+def _further(start: torch.Tensor, mean: torch.Tensor, times: float) -> torch.Tensor:
+    return start.detach().cpu().double() + times * (mean - start.detach().cpu().double())
+
+
+class DisplacementOptions(Settings):
+    """How often the copies' mean way from theta0 counts; None: once a copy."""
+
+    gain: float | None = Field(None, gt=0)
+
+
+DISPLACEMENT = Method(
+    name="displacement",
+    about="cut theta0 plus the sum of the copies' ways from it, at COLT's densities",
+    find=lambda s: s.over_partitions(displacement, gain=s.own.gain, densities=s.trajectory()),
+    look=Look("displacement", "#6699CC", "d"),
+    follows="colt",
+    takes="densities",
+    trains="copies",
+    options=DisplacementOptions,
+    contender=True,
+)

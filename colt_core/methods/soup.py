@@ -1,0 +1,152 @@
+"""Soup, a variant of COLT: copies that begin together and part, and one cut of the mean of their signed weights."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from .. import masks
+from ..compute.checkpoints import train_kept
+from ..compute.copies import Copy
+from ..data import Images
+from ..masks import Mask
+from ..seeding import choose_device, derive
+from ..settings import Settings, check_fraction
+from ..tickets import Cost, Round, Ticket
+from ..training import Recipe, Training
+from .checks import heads_of, refuse
+from .cycles import (
+    Choose,
+    Networks,
+    Search,
+    Train,
+    begin,
+    beside,
+    copies_of,
+    cost_of,
+    cycles,
+    magnitude_masks,
+    mean_weights,
+    rate_to,
+)
+from .method import Look, Method
+
+WARM = 0.25  # of a copy's steps
+
+
+def soup(
+    network: nn.Module,
+    parts: list[Images],
+    recipe: Recipe,
+    rate: float = 0.15,
+    target: float = 0.991,
+    *,
+    warm: float = WARM,
+    densities: list[float] | None = None,
+    **options: Any,
+) -> Iterator[Round]:
+    """Find tickets by the mean of copies that set out together: |mean_i w_i|, the weights signed.
+
+    Each round one network is trained on all images for the first part of a copy's steps; the copies go on from it,
+    each on its partition. What they disagree about, in sign above all, cancels; the lowest fraction `rate` goes.
+
+    Parameters
+    ----------
+    network, parts, recipe, target, densities, **options
+        As for `colt`; the whole images (`whole`) are needed for the beginning.
+    rate
+        The fraction of the remaining weights that goes each round.
+    warm
+        The share of a copy's steps that is shared, in [0, 1).
+
+    Yields
+    ------
+    Round
+        Round 0 is dense. `partition_masks` are what each copy alone would have kept.
+
+    Raises
+    ------
+    ValueError
+        At the call, before any training.
+
+    References
+    ----------
+    Averaging sparse networks of one mask: arXiv 2306.16788, 2305.14852. A shared beginning raises what masks have in
+    common: arXiv 2104.14753.
+    """
+    if len(parts) < 2:
+        raise ValueError(f"soup needs at least two partitions, not {len(parts)}")
+    if warm:
+        check_fraction("warm", warm)
+    search = begin(network, parts, recipe, rate, target, densities, options)
+    given = search.options
+    if warm and given.whole is None:
+        raise ValueError("to begin together, the whole training images are needed: whole=data.train")
+    if warm and any(heads_of(network, parts)):
+        raise ValueError("copies that begin together need one head: not partitions by class (or warm=0)")
+    if warm:
+        refuse(given, "copies that begin together", "rewind")
+
+    def choose(copies: Networks, mask: Mask, number: int) -> tuple[list[Mask], Mask]:
+        step = rate if densities is None else rate_to(densities[number - 1], mask)
+        own = magnitude_masks(copies, mask, step, given.scope)
+        return own, masks.magnitude(mean_weights(copies, mask), mask, step, given.scope)
+
+    return cycles(search, choose, train=_together(warm) if warm else None)
+
+
+def _together(warm: float) -> Train:
+    """Return how copies are trained that share the first steps of their schedule."""
+
+    def train(
+        search: Search, ticket: Ticket, number: int, choose: Choose, before: list[Copy]
+    ) -> tuple[list[Copy], Cost]:
+        options, where = search.options, search.where
+        assert options.whole is not None
+        # On all images an epoch has as many steps as on all parts together: told in a P-th of the epochs, the schedule
+        # of a copy stays what it is, step by step.
+        recipe = search.recipe.shortened(len(search.parts))
+        steps = max(1, math.floor(warm * search.recipe.total(len(search.parts[0]))))
+        shared = ticket.model(None, options.seed)
+        training = Training(
+            options.whole, recipe, mask=ticket.mask_for(shared), steps=steps, threads=where.threads,
+            seed=derive(options.seed, "together", number), objective=options.objective,
+        )  # fmt: skip
+        history = train_kept(shared, training, where.store, choose_device(where.device))
+        networks, trainings = copies_of(search, ticket, number)
+        for network in networks:
+            network.load_state_dict(shared.state_dict())
+        rest = [replace(training, first_step=steps) for training in trainings]
+        copies = beside(search, networks, rest, watch=partial(where.watch, number) if where.watch else None)
+        return copies, cost_of(Copy(shared, training, history=history)) + Cost.beside(map(cost_of, copies))
+
+    return train
+
+
+class SoupOptions(Settings):
+    """The share of a copy's steps that is shared; None: a quarter."""
+
+    warm: float | None = None
+
+
+def _passes(experiment: Any) -> float:
+    """What is shared is trained once, and not by every copy."""
+    warm = experiment.options.get("warm", WARM)
+    return float((warm / experiment.parts + 1 - warm) * (experiment.parts if experiment.by == "order" else 1))
+
+
+SOUP = Method(
+    name="soup",
+    about="copies that share the first quarter of their steps; one cut of their mean, signed, at COLT's densities",
+    find=lambda s: s.over_partitions(soup, warm=WARM if s.own.warm is None else s.own.warm, densities=s.trajectory()),
+    look=Look("soup", "#117733", "8"),
+    follows="colt",
+    takes="densities",
+    trains="copies",
+    passes=_passes,
+    options=SoupOptions,
+    contender=True,
+)
