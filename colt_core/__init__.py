@@ -18,7 +18,26 @@ from . import masks
 from .compute.copies import train_copies
 from .compute.store import Store, open_store
 from .data import Dataset, Images, load, partition
-from .methods import METHODS, Look, Method, colt, consensus, grasp, imp, oneshot, random, reinit, snip, synflow
+from .methods import (
+    METHODS,
+    Look,
+    Method,
+    averaged,
+    bound,
+    colt,
+    consensus,
+    crossfit,
+    displacement,
+    grasp,
+    imp,
+    initial,
+    oneshot,
+    random,
+    reinit,
+    snip,
+    soup,
+    synflow,
+)
 from .models import NETWORKS, build, prunable, with_head
 from .seeding import choose_device
 from .studies.experiment import Experiment, Scoring
@@ -62,13 +81,18 @@ __all__ = [
     "Ticket",
     "__version__",
     "accuracy",
+    "averaged",
+    "bound",
     "build",
     "choose_device",
     "colt",
     "consensus",
+    "crossfit",
+    "displacement",
     "evaluate",
     "grasp",
     "imp",
+    "initial",
     "load",
     "masks",
     "oneshot",
@@ -81,6 +105,7 @@ __all__ = [
     "rounds",
     "run",
     "snip",
+    "soup",
     "status",
     "store_folder",
     "study",

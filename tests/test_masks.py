@@ -425,3 +425,60 @@ def test_two_channels_that_do_not_meet_leave_no_path():
     mask[second][:, :1] = False  # and only the others are read
     report = masks.collapse(mask, network)
     assert not report.connected and not report.empty_layers
+
+
+# --- chance given theta0 ---
+
+
+def test_chance_given_weights_is_what_shuffling_within_their_bins_gives():
+    rng = torch.Generator().manual_seed(5)
+    weights = {"a.weight": torch.randn(50, 40, generator=rng), "b.weight": torch.randn(30, 10, generator=rng)}
+    within = {name: torch.rand(w.shape, generator=rng) < 0.9 for name, w in weights.items()}
+    noisy = lambda: {name: w + 0.7 * torch.randn(w.shape, generator=rng) for name, w in weights.items()}
+    three = [masks.magnitude(noisy(), within, rate) for rate in (0.4, 0.5, 0.6)]
+    found = masks.chance(*three, within=within, given=weights)
+
+    def shuffled(mask):
+        """The mask dealt anew among weights of like magnitude: bins cut by sorting, not as the function does it."""
+        dealt = {}
+        for name, kept in mask.items():
+            alive = within[name].flatten().nonzero().flatten()
+            order = alive[weights[name].flatten()[alive].abs().argsort()]
+            bins = min(40, len(order) // 10)
+            ends = [len(order) * i // bins for i in range(bins + 1)]
+            flat = torch.zeros(kept.numel(), dtype=torch.bool)
+            for low, high in zip(ends, ends[1:], strict=False):
+                places = order[low:high]
+                flat[places] = kept.flatten()[places[torch.randperm(high - low, generator=rng)]]
+            dealt[name] = flat.view_as(kept)
+        return dealt
+
+    drawn = torch.tensor([masks.jaccard(*map(shuffled, three)) for _ in range(300)])
+    assert abs(found - drawn.mean()) < 4 * drawn.std() / 300**0.5 + 1e-3  # a ratio of means, not the mean of ratios
+
+
+def test_what_is_inherited_is_chance_given_theta0_and_what_is_learnt_is_not():
+    rng = torch.Generator().manual_seed(6)
+    theta0 = {"a.weight": torch.randn(200, 150, generator=rng)}
+    full = masks.dense(theta0, list(theta0))
+    noise = lambda: 0.5 * torch.randn(200, 150, generator=rng)
+    born_alike = [masks.magnitude({"a.weight": theta0["a.weight"] + noise()}, full, 0.5) for _ in range(2)]
+    learnt = 2 * torch.randn(200, 150, generator=rng)
+    taught_alike = [masks.magnitude({"a.weight": learnt + noise()}, full, 0.5) for _ in range(2)]
+    for pair, inherited in ((born_alike, True), (taught_alike, False)):
+        beyond = masks.jaccard(*pair) - masks.chance(*pair)
+        given = masks.jaccard(*pair) - masks.chance(*pair, given=theta0)
+        assert beyond > 0.15
+        assert abs(given) < 0.01 if inherited else given > 0.9 * beyond
+    same = {"a.weight": torch.ones(200, 150)}  # nothing to tell weights apart by: one bin
+    pair = born_alike
+    assert masks.chance(*pair, given=same) == pytest.approx(masks.chance(*pair), rel=1e-9)
+
+
+def test_chance_given_weights_of_another_network_is_refused():
+    kept = {"a.weight": torch.ones(4, 4, dtype=torch.bool)}
+    with pytest.raises(ValueError, match="another network"):
+        masks.chance(kept, kept, given={"b.weight": torch.ones(4, 4)})
+    with pytest.raises(ValueError, match="another network"):
+        masks.chance(kept, kept, given={"a.weight": torch.ones(2, 4)})
+    assert masks.chance(kept, kept, given={"a.weight": torch.rand(4, 4)}) == 1.0

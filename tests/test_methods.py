@@ -11,6 +11,7 @@ from colt_core.data.augmentation import normalise
 from colt_core.methods import at_init
 from colt_core.methods import cycles as loop
 from colt_core.methods.consensus import pooled
+from colt_core.training import saliency
 
 
 def equal(a, b):
@@ -367,7 +368,7 @@ def test_consensus_has_the_rate_that_is_chosen(network, parts, recipe, options):
 
 def one_batch_loss(few):
     """The loss of a sample as a function of some weights of a plain double network: PyTorch's own machinery."""
-    images = at_init.sample(few.train, 0, per_class=4)
+    images = saliency.sample(few.train, 0, per_class=4)
     pixels = normalise(images.images, images.mean, images.std).double()
 
     def loss(copy, names):
@@ -387,12 +388,12 @@ def one_batch_loss(few):
 def test_snip_and_grasp_are_their_papers_formulas(few, network):
     images, loss = one_batch_loss(few)
     names = cc.prunable(network)
-    copy, weights = at_init._double(network, names)
+    copy, weights = saliency._double(network, names)
     of = loss(copy, names)
     gradient = torch.autograd.functional.jacobian(of, tuple(weights))
     _, product = torch.autograd.functional.vhp(of, tuple(w.detach() for w in weights), gradient)
-    snip = at_init.snip_scores(network, images, names)
-    grasp = at_init.grasp_scores(network, images, names)
+    snip = saliency.snip_scores(network, images, names)
+    grasp = saliency.grasp_scores(network, images, names)
     for name, w, g, hg in zip(names, weights, gradient, product, strict=True):
         assert torch.allclose(snip[name], (w * g).abs().detach(), rtol=1e-6, atol=1e-12)
         assert torch.allclose(grasp[name], (w * hg).detach(), rtol=1e-5, atol=1e-10)

@@ -5,14 +5,19 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from .combine import overlap, same_network, union
-from .mask import Mask, Weights, count, dense, layer_row, size
+from .mask import Mask, Weights, check, count, dense, layer_row, size
 from .prune import magnitude
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+BINS = 40  # of initial magnitude, a layer
+LEAST_IN_BIN = 10  # weights: bins of one weight would call everything inherited
 
 
 def jaccard(*masks: Mask) -> float:
@@ -83,7 +88,7 @@ def _kappa(alive: int, a: int, b: int, both: int) -> float:
     return ((alive - a - b + 2 * both) / alive - expected) / (1 - expected) if expected < 1 else 1.0
 
 
-def chance(*masks: Mask, within: Mask | None = None) -> float:
+def chance(*masks: Mask, within: Mask | None = None, given: Weights | None = None) -> float:
     """Return the Jaccard index to be expected if each mask were random *within each layer* at its own keep rate.
 
     Parameters
@@ -92,8 +97,17 @@ def chance(*masks: Mask, within: Mask | None = None) -> float:
         Two or more masks.
     within
         The mask they were all pruned from; weights that were gone before take no part in the lottery.
+    given
+        Weights by name, theta0 for example: random only among weights of like magnitude, in 40 bins of equal number of
+        each layer (fewer where a bin would hold less than ten). What masks agree on because they were pruned from one
+        initialisation is then part of chance; what is left beyond it they have learnt.
+
+    Raises
+    ------
+    ValueError
+        If masks, `within` and `given` are not of one network.
     """
-    alive, kept = _counts(masks, within)
+    alive, kept = _counts(masks, within) if given is None else _counts_in_bins(masks, within, given)
     both, either = _expected(alive, kept)
     return float(both.sum() / either.sum()) if either.sum() else 1.0
 
@@ -113,6 +127,30 @@ def _counts(masks: tuple[Mask, ...], within: Mask | None) -> tuple[torch.Tensor,
     alive = [kept.numel() if within is None else int(within[name].count_nonzero()) for name, kept in masks[0].items()]
     kept = [[int(mask[name].count_nonzero()) for name in masks[0]] for mask in masks]
     return torch.tensor(alive, dtype=torch.float64), torch.tensor(kept, dtype=torch.float64)
+
+
+def _counts_in_bins(masks: tuple[Mask, ...], within: Mask | None, given: Weights) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return `_counts`, each bin of each layer's weights, by the magnitude of `given`, in a layer's place."""
+    same_network(*masks)
+    check(masks[0], given)
+    everything = dense(masks[0], list(masks[0])) if within is None else within
+    same_network(masks[0], everything)
+    sizes, counts = [], []
+    for name, alive in everything.items():
+        left = alive.flatten().cpu().numpy()
+        values = given[name].detach().flatten().cpu().float().abs().numpy()[left]
+        bins = max(1, min(BINS, len(values) // LEAST_IN_BIN))
+        ends = [len(values) * i // bins for i in range(1, bins)]
+        # The ends of the bins are a few order statistics: no need to sort eleven million weights for them.
+        places = (
+            np.searchsorted(np.partition(values, ends)[ends], values, side="right")
+            if ends
+            else np.zeros(len(values), int)
+        )
+        sizes.append(np.bincount(places, minlength=bins))
+        counts.append([np.bincount(places[mask[name].flatten().cpu().numpy()[left]], minlength=bins) for mask in masks])
+    together = np.concatenate(counts, 1) if counts else np.zeros((len(masks), 0))
+    return torch.tensor(np.concatenate(sizes)).double(), torch.tensor(together).double()
 
 
 def _expected(alive: torch.Tensor, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,6 +179,9 @@ class Overlap:
         The share of the weights alive before that the combined mask keeps.
     layers
         One dict a layer, from the pairs' means: see `by_layer`.
+    chance_theta0
+        As `chance`, but random only among weights of like initial magnitude: what is inherited is part of it. None: of
+        a record older than the measure.
     """
 
     jaccard: float
@@ -150,6 +191,7 @@ class Overlap:
     inherited: float
     keep: float
     layers: list[dict[str, Any]]
+    chance_theta0: float | None = None
 
     @classmethod
     def of(cls, masks: list[Mask], within: Mask, combined: Mask, theta0: Weights, scope: str = "global") -> "Overlap":
@@ -168,6 +210,7 @@ class Overlap:
             inherited=sum(jaccard(*pair) for pair in zip(masks, start, strict=True)) / len(masks),
             keep=count(combined) / alive if alive else 1.0,
             layers=[_mean_row(rows) for rows in zip(*layers, strict=True)],
+            chance_theta0=chance(*masks, within=within, given=theta0),
         )
 
     def as_dict(self) -> dict[str, Any]:
