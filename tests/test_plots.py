@@ -97,22 +97,28 @@ def test_class_counts_add_up(few, parts):
     assert table.to_numpy().sum() == len(few.train) and table.index.tolist() == list(few.classes)
 
 
-def test_arms_of_one_method_share_its_colour_and_differ_in_stroke(runs):
-    rows = told(runs["colt"], by="class") + told(runs["colt"], by="random", experiment="f")
-    figure = plots.overlaps(pd.DataFrame(rows))
-    first, second = [bars.lines[0] for bars in figure.axes[0].containers]
+def test_arms_of_one_method_share_its_colour_and_differ_in_stroke():
+    frame = records()
+    again = frame[frame["method"] == "colt"].assign(by="random", experiment=lambda rows: rows["experiment"] + "r")
+    both = pd.concat([frame.assign(by="class"), again], ignore_index=True)
+    table = report.accuracy_table(both[both["method"] == "colt"], [0.5, 0.7])
+    first, second = [bars.lines[0] for bars in plots.accuracy_sparsity(table).axes[0].containers]
     assert to_rgb(first.get_color()) == to_rgb(second.get_color()) == to_rgb(plots.COLOURS["colt"])
     assert first.get_linestyle() != second.get_linestyle()
-    assert [text.get_text() for text in figure.legends[0].get_texts()][1:] == ["COLT (by class)", "COLT (by random)"]
-    found = runs["colt"][1].overlap
-    assert first.get_ydata()[0] == pytest.approx(found.jaccard - found.chance)
 
 
-def test_the_agreement_of_several_data_sets_has_a_colour_and_a_name_each(runs):
-    rows = told(runs["colt"]) + told(runs["colt"], dataset="other", experiment="f")
+def test_agreement_has_a_panel_an_arm_and_data_set_each_with_both_nulls(runs):
+    rows = told(runs["colt"], by="class") + told(runs["colt"], by="random", experiment="f")
+    rows += told(runs["colt"], by="class", dataset="other", experiment="g")
     figure = plots.overlaps(pd.DataFrame(rows))
-    assert [text.get_text() for text in figure.legends[0].get_texts()][1:] == ["d, n", "other, n"]
-    assert len({to_rgb(bars.lines[0].get_color()) for bars in figure.axes[0].containers}) == 2
+    titles = [axis.get_title(loc="left") for axis in figure.axes]
+    assert titles == ["d, n\nCOLT (by class)", "d, n\nCOLT (by random)", "other, n\nCOLT"]
+    found = runs["colt"][1].overlap
+    for axis in figure.axes:
+        lines = {line.get_label(): line.get_ydata()[0] for line in axis.lines}
+        assert lines["chance within each layer"] == pytest.approx(found.chance)
+        assert lines["chance among like initial magnitudes"] == pytest.approx(found.chance_theta0)
+        assert axis.containers[0].lines[0].get_ydata()[0] == pytest.approx(found.jaccard)
 
 
 def test_bars_of_equal_density_stand_side_by_side_in_order():
@@ -131,7 +137,9 @@ def test_a_forest_shows_each_difference_beside_the_margin():
     axis = plots.comparisons(table, margin=0.02).axes[0]
     places = [bars.lines[0].get_xdata()[0] for bars in axis.containers]
     assert places == pytest.approx(list(100 * table["difference"]))
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["50% and 59% sparse", "70% sparse"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["50% sparse", "70% sparse"], (
+        "scores stand at one density"
+    )
 
 
 def test_a_forest_of_several_pairs_has_a_row_a_pair_and_in_it_a_bar_a_sparsity():
@@ -146,7 +154,7 @@ def test_a_forest_of_several_pairs_has_a_row_a_pair_and_in_it_a_bar_a_sparsity()
     assert rows == [0, 0, 1, 1] and drawn[0][1] < drawn[1][1]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "± 1 point",
-        "50% sparse (50% reached)",
+        "50% sparse (59% reached)",
         "70% sparse (75% reached)",
     ]
 

@@ -16,6 +16,7 @@ from .cycles import (
 )
 from .filters import against_chance, filters, weight_history
 from .frame import COLOURS, KEPT, MARKERS, STYLE, arm_name, canvas, places, png, save
+from .gains import accuracy_cost, recovered, waterfall
 from .similarity import layer_densities, order_of, similarity
 from .transfer import transfer
 
@@ -24,6 +25,7 @@ __all__ = [
     "KEPT",
     "MARKERS",
     "STYLE",
+    "accuracy_cost",
     "accuracy_sparsity",
     "against_chance",
     "arm_name",
@@ -45,12 +47,14 @@ __all__ = [
     "places",
     "png",
     "progress",
+    "recovered",
     "rounds_table",
     "save",
     "similarity",
     "tickets",
     "trajectories",
     "transfer",
+    "waterfall",
     "weight_history",
     "what_if",
 ]

@@ -3,20 +3,12 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .. import report
 from ..report.trouble import say_warned
-from .frame import (
-    COPIES,
-    MARKS,
-    arm_name,
-    canvas,
-    check_rows,
-    line_look,
-    looks_of,
-    whole_numbers,
-)
+from .frame import arm_name, canvas, check_rows, line_look, whole_numbers
 
 
 def overlap_over_cycles(table: pd.DataFrame) -> Figure:
@@ -69,10 +61,12 @@ def overlap_by_layer(table: pd.DataFrame) -> Figure:
 
 
 def overlaps(records: pd.DataFrame) -> Figure:
-    """Draw, for each arm over the rounds, how far the partitions' Jaccard index lies above chance within each layer.
+    """Draw how far the copies' masks agree over the rounds, a panel an arm of a data set and network, three lines each.
 
-    The numbers are `report.overlaps` of the same records; bars from three seeds on. Several data sets or networks have
-    a colour each, and the line says which. Where records carry warnings, the legend says of how many.
+    The Jaccard index that was observed, with bars from three seeds on; what masks have by chance that are random within
+    each layer; and what they have that are random among weights of like initial magnitude alone: agreement below that
+    line is inherited from the common initialisation, not learnt. The numbers are `report.overlaps` of the same records,
+    where older ones may lack the last (`report.with_theta0`). Where records carry warnings, the legend says so.
 
     Raises
     ------
@@ -81,20 +75,32 @@ def overlaps(records: pd.DataFrame) -> Figure:
     """
     table = report.overlaps(records)
     check_rows(table)
-    looks, setting = looks_of(table["method"]), ["dataset", "network", "method"]
-    several = len(table[setting[:2]].drop_duplicates()) > 1
-    with canvas(size=(8.4, 4.0)) as (figure, axis):
-        axis.axhline(0, color="#444444", linestyle="--", linewidth=1, label="chance within each layer")
-        for place, ((dataset, network, method), rows) in enumerate(table.groupby(setting, sort=False)):
-            name, half = arm_name(str(method)), rows["half_width"].fillna(0)
-            look = looks[str(method)]
-            if several:
-                name = f"{name}: {network}, {dataset}" if len(looks) > 1 else f"{dataset}, {network}"
-                look = {"color": COPIES[place % len(COPIES)], "marker": MARKS[place % len(MARKS)], "markersize": 5}
-            axis.errorbar(rows["round"], rows["gap"], half, capsize=3, label=name, **look)
-        axis.set(xlabel="round", ylabel="Jaccard index minus chance", title="Do the partitions agree beyond chance?")
-        whole_numbers(axis)
-        drawn = "bars: 95 % interval over seeds" if table["half_width"].notna().any() else "too few seeds for bars"
-        drawn = "\n".join([drawn, *report.say_warnings(records)])
-        figure.legend(title=drawn, fontsize=9, title_fontsize=8, loc="outside right upper")
+    groups = list(table.groupby(["dataset", "network", "method"], sort=False))
+    columns = len(groups) if len(groups) <= 4 else 3 if len(groups) <= 6 else 4
+    rows = -(-len(groups) // columns)
+    with canvas(columns, rows, size=(max(2.6, 8.4 / columns), 3.0), squeeze=False, sharey=True) as (figure, axes):
+        for axis, ((dataset, network, method), cycles) in zip(axes.flat, groups, strict=False):
+            _three_lines(axis, cycles)
+            named = arm_name(str(method)) if table["method"].nunique() > 1 else ""
+            axis.set_title("\n".join(filter(None, [f"{dataset}, {network}", named])), fontsize=9)
+            axis.set_xlabel("round", fontsize=9)
+            whole_numbers(axis)
+        for axis in axes.flat[len(groups) :]:
+            axis.set_axis_off()
+        for axis in axes[:, 0]:
+            axis.set_ylabel("Jaccard index of the masks", fontsize=9)
+        bars = "bars: 95 % over seeds" if table["half_width"].notna().any() else "too few seeds for bars"
+        drawn = "\n".join([bars, *report.say_warnings(records)])
+        handles, labels = axes.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, title=drawn, fontsize=9, title_fontsize=8, loc="outside lower center", ncols=3)
+        figure.suptitle("Do the copies agree on more than they were born with?", x=0.01, ha="left", fontsize=11)
     return figure
+
+
+def _three_lines(axis: Axes, cycles: pd.DataFrame) -> None:
+    """Draw one arm's agreement beside its two nulls."""
+    half = cycles["half_width"].fillna(0)
+    axis.plot(cycles["round"], cycles["chance"], "--", color="#444444", label="chance within each layer")
+    label = "chance among like initial magnitudes"
+    axis.plot(cycles["round"], cycles["chance_theta0"], ":s", color="#0072B2", markersize=7, mfc="none", label=label)
+    axis.errorbar(cycles["round"], cycles["jaccard"], half, capsize=3, label="observed", **line_look("colt"))

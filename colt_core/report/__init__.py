@@ -1,13 +1,14 @@
 """From records to tables in the paper's shape, with intervals over seeds; to verdicts; to Markdown, LaTeX and CSV."""
 
 from .accuracy import accuracy_table, area, at_sparsities, paper_table
-from .agreement import overlaps
+from .agreement import overlaps, with_theta0
 from .answer import Answer, answer
 from .arms import arms, called, scored
 from .compare import against, compare, conclusion, over_sparsities, verdict
 from .cost import at_costs, reach, rounds_table
+from .gains import gains, ladder, regimes, shares, shares_of, spent
 from .records import distinct, load, metric_of
-from .statistics import holm, interval, seeds_needed, summary
+from .statistics import fieller, holm, interval, seeds_needed, summary
 from .tables import LEVELS, joined, save, tables
 from .transfer import AGAINST, transfer_conclusion, transfer_gains, transfers
 from .trouble import failures, say_warnings, warnings
@@ -31,9 +32,12 @@ __all__ = [
     "count_seeds",
     "distinct",
     "failures",
+    "fieller",
+    "gains",
     "holm",
     "interval",
     "joined",
+    "ladder",
     "level",
     "load",
     "metric_of",
@@ -43,12 +47,16 @@ __all__ = [
     "percent",
     "points",
     "reach",
+    "regimes",
     "rounds_table",
     "save",
     "say_warnings",
     "scored",
     "seeds_needed",
+    "shares",
+    "shares_of",
     "sized",
+    "spent",
     "spread",
     "summary",
     "tables",
@@ -58,5 +66,6 @@ __all__ = [
     "verdict",
     "verdicts",
     "warnings",
+    "with_theta0",
     "written",
 ]

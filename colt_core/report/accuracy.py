@@ -155,7 +155,7 @@ def _areas(scores: pd.DataFrame, low: float, high: float) -> pd.DataFrame:
     covers = [min(p) <= low + TINY and max(p) >= high - TINY for p in runs["places"]]
     runs = runs[np.array(covers, dtype=bool)]
     pairs = zip(runs["places"], runs["heights"], strict=True)
-    heights = [_mean_height(np.array(p), np.array(h), low, high) for p, h in pairs]
+    heights = [mean_height(np.array(p), np.array(h), low, high) for p, h in pairs]
     runs = marked(runs, metric, higher_is_better).assign(low=low, sparsity=high)
     runs[metric] = np.array(heights, dtype=float)
     columns = [*SETTING, "low", "high", metric, "half_width", "seeds", "train_images", "experiments"]
@@ -163,7 +163,7 @@ def _areas(scores: pd.DataFrame, low: float, high: float) -> pd.DataFrame:
     return marked(found, metric, higher_is_better)
 
 
-def _mean_height(sparsity: np.ndarray, score: np.ndarray, low: float, high: float) -> float:
+def mean_height(sparsity: np.ndarray, score: np.ndarray, low: float, high: float) -> float:
     """Return the mean of the piecewise linear curve over -log(1 - sparsity) between two sparsities."""
     order = np.argsort(sparsity)
     places, heights = -np.log1p(-sparsity[order]), score[order]

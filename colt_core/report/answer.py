@@ -1,23 +1,26 @@
 """The paper's three claims, held against the records of reference runs: what holds, what does not, what is open."""
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from ..models import in_words
 from ..studies.study import Study
 from .accuracy import accuracy_table, at_sparsities
-from .agreement import overlaps
-from .arms import called
+from .agreement import overlaps, with_theta0
+from .arms import called, scores_by_arm
 from .compare import COMPARED, conclusion, differences, mean_differences, pairs_of, verdict
 from .cost import reach
+from .gains import gains, ladder, regimes, shares_of
 from .records import load
 from .statistics import holm, seeds_needed
 from .transfer import gains_of, matrix_of, transfer_conclusion
 from .trouble import say_warnings
-from .words import level, sized, spread
+from .words import count_seeds, level, sized, spread
 
 # Claim 1 is about the first three; what COLT is held against beyond it is a family of tests of its own.
 CLAIM = ("dense", "imp", "matched")
@@ -82,6 +85,38 @@ class Answer:
         return counts.fillna(0).astype(int)
 
     @property
+    def recovered(self) -> pd.DataFrame:
+        """`report.gains` of every reference run on the data it was found on; `run` says which, in a line."""
+        found = []
+        for (study, network, _), rows in self._own_runs():
+            table = gains(rows, self.levels[study, network])
+            how = json.loads(rows["recipe"].iloc[0])
+            named = in_words(network, json.loads(rows["network_args"].iloc[0]))
+            for dataset, own in table.groupby("scored_on", sort=False):
+                about = f"{study}: {dataset}, {named}, {how['epochs']} epochs, {count_seeds(own['seed'].nunique())}"
+                found.append(own.assign(study=study, run=about))
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+    @property
+    def regimes(self) -> pd.DataFrame:
+        """`report.regimes` of every study, the study first."""
+        several = [regimes(rows, self.levels[key[:2]]).assign(study=key[0]) for key, rows in self._own_runs()]
+        whole = pd.concat(several, ignore_index=True)
+        return whole[["study", *(name for name in whole if name != "study")]]
+
+    def ladder(self, study: str, network: str, dataset: str) -> pd.DataFrame:
+        """Return `report.ladder` of one run."""
+        rows = next(rows for key, rows in self._own_runs() if key[:2] == (study, network))
+        return ladder(rows[rows["dataset"] == dataset], self.levels[study, network])
+
+    def _own_runs(self) -> list[tuple[tuple[str, str, str], pd.DataFrame]]:
+        """Return the records of each study, network and recipe, scored on the data they were found on."""
+        own = self.records[self.records["scored_on"].isna() | self.records["scored_on"].eq(self.records["dataset"])]
+        groups = own.groupby(["study", "network", "recipe"], sort=False)
+        scored = [(key, rows) for key, rows in groups if (rows["kind"] == "score").any()]
+        return [(key, rows) for key, rows in scored if key[:2] in self.levels]  # type: ignore[misc]
+
+    @property
     def table(self) -> pd.DataFrame:
         """The answers in short: COLT minus each control, over all sparsities, and moved to another data set."""
         return _in_short(self.claims)
@@ -101,7 +136,7 @@ class Answer:
     # --- in sentences ---
 
     def say_agreement(self) -> list[str]:
-        """Say, for every run, how far COLT's copies agree beyond chance: in the first cycle, and in all."""
+        """Say, for every run, how far COLT's copies agree beyond chance, and beyond what theta0 explains."""
         lines = []
         for (dataset, network), rows in self.agreement.groupby(["dataset", "network"], sort=False):
             told = rows[rows["gap"].notna()]
@@ -109,12 +144,23 @@ class Answer:
                 lines.append(f"{dataset}, {network}: in every cycle a copy ended at chance")
                 continue
             row = told.iloc[0]
-            half = f" ± {row['half_width']:.3f}" if row["seeds"] > 2 else ""
+            half, own = (f" ± {row[name]:.3f}" if row["seeds"] > 2 else "" for name in ("half_width", "learnt_half"))
             about = f"{sized(str(dataset), row['train_images'])}, {network}, cycle {row['round']}"
-            lines.append(
-                f"{about}: {row['gap']:+.3f}{half} beyond chance; mean of all cycles {told['gap'].mean():+.3f}"
-            )
+            found = f"{row['gap']:+.3f}{half} beyond chance within layers, {row['learnt']:+.3f}{own} given theta0"
+            every = f"{told['gap'].mean():+.3f} and {told['learnt'].mean():+.3f}"
+            lines.append(f"{about}: {found}; means of all cycles {every}")
         return lines + say_warnings(self.cycles)
+
+    def say_recovered(self, arm: str = "colt") -> list[str]:
+        """Say, for every run, what share of IMP's gain over a random mask an arm recovers."""
+        found = self.recovered
+        found = found[found["method"] == arm]
+        lines = []
+        for row in shares_of(found.assign(study=found["run"])).itertuples():
+            ends = "" if math.isnan(row.low) else f", 95 % interval {100 * row.low:.0f} to {100 * row.high:.0f} %"
+            full = spread(row.full, row.full_half)
+            lines.append(f"{row.study}: {100 * row.share:.0f} % of IMP's {full} points{ends}")
+        return lines
 
     def say_accuracy(self) -> list[str]:
         """Say claim 1's differences over all sparsities."""
@@ -175,7 +221,7 @@ def answer(results: str | Path, studies: Iterable[str]) -> Answer:
     stores = {name: path for name, path in stores.items() if path.is_dir()}
     if not stores:
         raise ValueError(f"no store of {', '.join(names) or 'any study'} in {results}")
-    records = pd.concat([load(path).assign(study=name) for name, path in stores.items()])
+    records = pd.concat([with_theta0(load(path), path).assign(study=name) for name, path in stores.items()])
     pieces = [(name, piece) for name in stores for piece in Study.named(name).each()]
     levels = {(name, piece.experiment("colt").network): piece.levels for name, piece in pieces}
     last = Study.named(names[-1])
@@ -197,7 +243,8 @@ def _differences(records: pd.DataFrame, levels: Levels) -> pd.DataFrame:
         table = at_sparsities(rows, asked)
         pairs = pairs_of(table, "colt", controls)
         whole = mean_differences(table, pairs, asked).assign(whole=True)
-        both = pd.concat([whole, differences(table, pairs).assign(whole=False)])
+        each = differences(table, pairs, scores=scores_by_arm(rows))
+        both = pd.concat([whole, each.assign(whole=False)])
         both = both.assign(study=study, place=both["other"].map(controls.index))
         tables.append(both.sort_values("place", kind="stable"))
     found = pd.concat(tables, ignore_index=True)[[*COMPARED, "study", "method", "other", "whole"]]

@@ -4,16 +4,19 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
-from .accuracy import at_sparsities
-from .arms import SETTING, hashes
-from .records import marked, metric_of
-from .statistics import holm, paired_tests
+from .accuracy import at_sparsities, mean_height, scores_at
+from .arms import SETTING, hashes, scores_by_arm
+from .records import distinct, marked, metric_of
+from .statistics import TINY, half_width, holm, paired_tests
 from .words import ACCURACY, count_seeds, points, sized, spread, unit
 
 COMPARED = ["scored_on", "network", "at", "difference", "half_width", "low", "high", "p", "p_holm", "p_equivalence"]
-COMPARED += ["equivalent", "detectable", "seeds", "sparsity", "other_sparsity", "train_images", "experiments"]
+COMPARED += ["equivalent", "half_pooled", "detectable", "detectable_low", "detectable_high"]
+COMPARED += ["seeds", "sparsity", "other_sparsity", "train_images", "experiments"]
 PAIR = ["scored_on", "network", "method", "other"]
 MARKS = ["metric", "higher_is_better"]  # further columns, where the metric is not accuracy
 
@@ -49,18 +52,23 @@ def compare(
     pandas.DataFrame
         A row a sparsity: scored_on, network, at, difference, half_width (t interval), low and high (bootstrap; NaN
         below six seeds), p (paired t test), p_holm (the same by Holm's method over the sparsities), p_equivalence (two
-        one-sided t tests), equivalent, detectable (the smallest true difference that so many seeds of this spread find
-        with 80 % power), seeds, sparsity and other_sparsity (reached), train_images, experiments (the hashes); of
-        another metric than accuracy also metric and higher_is_better. Below three seeds all but the difference is NaN.
+        one-sided t tests), equivalent, half_pooled (as half_width, but with the spread of all comparisons of this
+        sparsity in one, as if they were independent: it decides nothing), detectable (the smallest true difference that
+        so many seeds of this spread find with 80 % power), detectable_low and detectable_high (its own interval, for
+        the spread is an estimate), seeds, sparsity and other_sparsity (reached, or those at which the scores stand),
+        train_images, experiments (the hashes); of another metric than accuracy also metric and higher_is_better. Below
+        three seeds all but the difference is NaN. Where two runs reach unlike sparsities, the less sparse one's score
+        is interpolated, linearly in log density, at the other's, if it was scored further on.
 
     Raises
     ------
     ValueError
         If the records have no such arm.
     """
-    table = at_sparsities(records, sparsities)
+    table, scores = _scores_at(records, sparsities)
     _check_arms(table, method, other)
-    return differences(table, pairs_of(table, method, [other]), margin, level).drop(columns=["method", "other"])
+    pairs = pairs_of(table, method, [other])
+    return differences(table, pairs, margin, level, scores).drop(columns=["method", "other"])
 
 
 def against(
@@ -79,12 +87,19 @@ def against(
         If the records have no such arm, or none of the others.
     """
     last = ["method", "other", "verdict"]
-    table = at_sparsities(records, sparsities)
+    table, scores = _scores_at(records, sparsities)
     there, named = set(table["method"]), list(others)
     found = [other for other in named if other in there]
     _check_arms(table, method, *(found or named))
-    compared = with_verdicts(differences(table, pairs_of(table, method, found), margin, level))
+    compared = with_verdicts(differences(table, pairs_of(table, method, found), margin, level, scores))
     return compared[[*(name for name in compared if name not in last), *last]]
+
+
+def _scores_at(records: pd.DataFrame, sparsities: Iterable[float]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return `at_sparsities`, and all scores, between which is interpolated."""
+    records = distinct(records)
+    scores = scores_by_arm(records)
+    return scores_at(scores, records, sparsities), scores
 
 
 def _check_arms(table: pd.DataFrame, *names: str) -> None:
@@ -101,10 +116,11 @@ def over_sparsities(
     margin: float = 0.01,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return the mean over several sparsities of the difference in accuracy of two arms, paired by seed.
+    """Return the difference in accuracy of two arms over several sparsities, paired by seed: one test, not one a level.
 
-    One test in place of one a sparsity. Columns as of `compare`; `at` is the mean of the sparsities asked for, and only
-    seeds count that have scores at all of them.
+    It is that of their mean heights over log density, from the first to the last sparsity that both were scored at;
+    of a single one, or where they share no range, the mean of the differences. Columns as of `compare`; `at` is the
+    mean of the sparsities asked for, and only seeds count that have scores at all of them.
     """
     wanted = list(sparsities)
     table = at_sparsities(records, wanted)
@@ -121,15 +137,25 @@ def pairs_of(table: pd.DataFrame, method: str, others: Iterable[str]) -> pd.Data
     return pd.concat(found, ignore_index=True)
 
 
-def differences(table: pd.DataFrame, pairs: pd.DataFrame, margin: float = 0.01, level: float = 0.95) -> pd.DataFrame:
-    """Carry `compare` out on a table of `at_sparsities` for many pairs (scored_on, network, method, other) at once."""
-    both = side_by_side(table, pairs)
+def differences(
+    table: pd.DataFrame,
+    pairs: pd.DataFrame,
+    margin: float = 0.01,
+    level: float = 0.95,
+    scores: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Carry `compare` out on a table of `at_sparsities` for many pairs (scored_on, network, method, other) at once.
+
+    `scores` are those between which is interpolated; None: the table's.
+    """
+    both = at_equal_density(side_by_side(table, pairs), table if scores is None else scores)
     groups = both.groupby([*PAIR, "at"], sort=False)
     columns = {name: groups[name].mean() for name in ("sparsity", "sparsity_other", "train_images")}
     found = pd.DataFrame(columns).rename(columns={"sparsity_other": "other_sparsity"})
     found["experiments"] = [hashes(*sides) for sides in groups[["experiment", "experiment_other"]].agg(list).values]
     found = found.assign(**paired_tests(groups["difference"].agg(list).tolist(), margin, level)).reset_index()
     found["p_holm"] = found.groupby(PAIR, sort=False)["p"].transform(holm) if len(found) else found["p"]
+    found["half_pooled"] = pooled(found, level)
     return marked(found[["method", "other", *COMPARED]], *metric_of(table))
 
 
@@ -140,12 +166,16 @@ def mean_differences(
     both = side_by_side(table, pairs)
     both = both[both.groupby([*PAIR, "seed"])["at"].transform("nunique") == len(set(sparsities))]
     values = ["difference", "sparsity", "sparsity_other", "train_images", "at"]
-    by_seed = both.groupby([*PAIR, "seed"], sort=False)[values].mean().reset_index()
+    runs = both.groupby([*PAIR, "seed"], sort=False)
+    by_seed = runs[values].mean()
+    by_seed["difference"] = [_over_density(rows, metric_of(table)[0]) for _, rows in runs]
+    by_seed = by_seed.reset_index()
     groups = by_seed.groupby(PAIR, sort=False)
     found = groups[values[1:]].mean().rename(columns={"sparsity_other": "other_sparsity"})
     found = found.assign(**paired_tests(groups["difference"].agg(list).tolist(), margin, level)).reset_index()
     behind = both.groupby(PAIR, sort=False)[["experiment", "experiment_other"]].agg(list).values
     found = found.assign(p_holm=found["p"], experiments=[hashes(*sides) for sides in behind])
+    found["half_pooled"] = pooled(found, level)
     return marked(found[["method", "other", *COMPARED]], *metric_of(table))
 
 
@@ -162,6 +192,60 @@ def side_by_side(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     both = both[dense | (both["at"] == both["at_other"])]
     difference = both[metric] - both[f"{metric}_other"]
     return both.assign(at=both[["at", "at_other"]].max(axis=1), difference=difference)
+
+
+def _over_density(rows: pd.DataFrame, metric: str) -> float:
+    """Return the difference of two runs: of their mean heights over log density, where both were scored.
+
+    At sparsities that they share it is the area between them over its width; of two such the mean of both differences.
+    """
+    sides = [
+        (rows[s].to_numpy(), rows[m].to_numpy())
+        for s, m in (("sparsity", metric), ("sparsity_other", f"{metric}_other"))
+    ]
+    curves = [places for places, _ in sides if places.any()]  # dense stands beside every sparsity
+    low, high = max(min(places) for places in curves), min(max(places) for places in curves)
+    if not low < high - TINY:
+        return float(rows["difference"].mean())
+    one, two = (mean_height(*side, low, high) if side[0].any() else float(side[1].mean()) for side in sides)
+    return one - two
+
+
+def at_equal_density(both: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Return pairs of runs with scores at one density each, interpolated where their rounds do not meet."""
+    metric, _ = metric_of(table)
+    curves = {key: _curve(rows, metric) for key, rows in table.groupby(["experiment", "scored_on", "seed"])}
+    rows = both.to_dict("records")
+    for row in rows:
+        less, more = ("", "_other") if row["sparsity"] <= row["sparsity_other"] else ("_other", "")
+        low, high = row[f"sparsity{less}"], row[f"sparsity{more}"]
+        places, scores = curves[row[f"experiment{less}"], row["scored_on"], row["seed"]]
+        wanted = -math.log1p(-high)
+        if 0 < low < high - TINY and wanted <= places[-1]:
+            row[f"{metric}{less}"], row[f"sparsity{less}"] = float(np.interp(wanted, places, scores)), high
+            row["difference"] = row[metric] - row[f"{metric}_other"]
+    return pd.DataFrame(rows, columns=both.columns)
+
+
+def _curve(rows: pd.DataFrame, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return a run's scores over minus log density, each place once."""
+    places, first = np.unique(-np.log1p(-rows["sparsity"].to_numpy(dtype=float)), return_index=True)
+    return places, rows[metric].to_numpy(dtype=float)[first]
+
+
+def pooled(found: pd.DataFrame, level: float) -> np.ndarray:
+    """Return the half-width of each comparison with the spread that all of one network, data and sparsity have."""
+    counts, halves = found["seeds"].to_numpy(dtype=float), found["half_width"].to_numpy(dtype=float)
+    free = np.where(np.isnan(halves), 0, counts - 1)
+    unit = half_width(1.0, counts, level)  # of a standard deviation of one
+    squares = np.where(free > 0, free * (halves / np.where(free > 0, unit, 1)) ** 2, 0)
+    groups = [found[name] for name in (*SETTING[:2], "at")]
+    freedom = pd.Series(free, found.index).groupby(groups).transform("sum").to_numpy()
+    spread = np.sqrt(
+        pd.Series(squares, found.index).groupby(groups).transform("sum").to_numpy() / np.maximum(freedom, 1)
+    )
+    bound = stats.t.ppf((1 + level) / 2, np.maximum(freedom, 1))
+    return np.where(free > 0, bound * spread / np.sqrt(np.maximum(counts, 1)), math.nan)
 
 
 # --- what a row says ---------------------------------------------------------------------------------------------

@@ -61,13 +61,38 @@ def _bootstrap(values: np.ndarray, level: float) -> np.ndarray:
     return ends
 
 
+def fieller(above: Iterable[float], below: Iterable[float], level: float = 0.95) -> tuple[float, float, float]:
+    """Return the ratio of two means, paired one a seed, and the ends of its interval by Fieller's theorem.
+
+    NaN ends below three pairs, and where the mean below is not told from zero: then the interval has no ends.
+
+    References
+    ----------
+    E. C. Fieller, Some problems in interval estimation, JRSS B 16 (1954) 175-185.
+    """
+    a, b = (np.array(list(values), dtype=float) for values in (above, below))
+    count = len(a)
+    ratio = float(a.mean() / b.mean()) if count and b.mean() else math.nan
+    if count < LEAST_SEEDS:
+        return ratio, math.nan, math.nan
+    bound = float(stats.t.ppf((1 + level) / 2, count - 1)) ** 2 / count
+    spread = np.cov(a, b, ddof=1) * bound
+    square, mixed = b.mean() ** 2 - spread[1, 1], a.mean() * b.mean() - spread[0, 1]
+    root = mixed**2 - square * (a.mean() ** 2 - spread[0, 0])
+    if square <= 0 or root < -TINY * mixed**2:
+        return ratio, math.nan, math.nan
+    low, high = ((mixed + sign * math.sqrt(max(0.0, root))) / square for sign in (-1, 1))
+    return ratio, float(low), float(high)
+
+
 # --- paired differences ------------------------------------------------------------------------------------------
 
 
 def paired_tests(differences: list[list[float]], margin: float, level: float) -> dict[str, np.ndarray]:
     """Return what each row's differences, one a seed, say: the columns of `compare` that rest on them alone."""
     counts = np.array([len(row) for row in differences], dtype=int)
-    names = ("difference", "half_width", "low", "high", "p", "p_equivalence", "detectable")
+    names = ["difference", "half_width", "low", "high", "p", "p_equivalence"]
+    names += ["detectable", "detectable_low", "detectable_high"]
     columns = {name: np.full(len(counts), math.nan) for name in names}
     for count in sorted(set(counts)):
         here = np.flatnonzero(counts == count)
@@ -88,7 +113,14 @@ def _of_equal_counts(differences: np.ndarray, margin: float, level: float) -> di
     columns["p"] = np.minimum(1, 2 * _tail(sizes, error, count))
     # Of the two one-sided tests the one against the nearer margin has the larger p.
     columns["p_equivalence"] = _tail(margin - sizes, error, count)
-    return columns | {"detectable": noncentrality(count, level) * error}
+    # The spread itself is an estimate of few seeds: chi-squared gives its interval, and with it the detectable one's.
+    ends = [math.sqrt((count - 1) / stats.chi2.ppf(p, count - 1)) for p in ((1 + level) / 2, (1 - level) / 2)]
+    smallest = noncentrality(count, level) * error
+    return columns | {
+        "detectable": smallest,
+        "detectable_low": ends[0] * smallest,
+        "detectable_high": ends[1] * smallest,
+    }
 
 
 def _tail(distance: np.ndarray, error: np.ndarray, count: int) -> np.ndarray:

@@ -101,7 +101,7 @@ def _of_one_metric(
     table = scores_at(scores, records, sparsities)
     if len(table) or len(failed):
         yield "means", in_papers_shape(mean_scores(table), sparsities, failed)
-    compared = differences(table, _controls(table), margin, 0.95)
+    compared = differences(table, _controls(table), margin, 0.95, scores)
     if len(compared):
         yield "compare", with_verdicts(compared)
     areas = all_areas(scores)

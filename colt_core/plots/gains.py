@@ -1,0 +1,133 @@
+"""Figures of what a method recovers of IMP's gain over random, of the way from random to dense, and of what it cost."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .. import report
+from .frame import arm_name, canvas, check_rows, line_look, looks_of, percent_axis
+
+LEFT, RIGHT = -0.75, 1.75  # what is drawn; intervals that go on beyond have an arrow
+
+
+def recovered(found: pd.DataFrame, names: Iterable[str] | None = None) -> Figure:
+    """Draw the share of IMP's gain over random that arms recover: a dot a seed, the bar Fieller's 95 % interval.
+
+    Parameters
+    ----------
+    found
+        `report.gains`, or several with a column `run` (what is written before the arms) or `study`.
+    names
+        The arms to draw, in order; None: all.
+    """
+    arms = list(dict.fromkeys(found["method"])) if names is None else list(names)
+    found = found[found["method"].isin(arms)]
+    check_rows(found)
+    runs = found["run"] if "run" in found else found["scored_on"].astype(str) + ", " + found["network"].astype(str)
+    found, looks = found.assign(study=runs), looks_of(arms)
+    table = report.shares_of(found)
+    table = table.sort_values("method", key=lambda column: column.map(arms.index), kind="stable")
+    lines: list[str] = []
+    with canvas(size=(8.6, 1.7 + 0.27 * len(table) + 0.3 * found["study"].nunique())) as (figure, axis):
+        axis.axvline(0, color="#444444", linewidth=1)
+        axis.axvline(1, color="#444444", linestyle="--", linewidth=1)
+        for run in dict.fromkeys(found["study"]):
+            full = float(table.loc[table["study"] == run, "full"].iloc[0])
+            axis.annotate(
+                f"{run}   (IMP gains {100 * full:.1f} points)", (LEFT + 0.01, len(lines)), fontsize=8.5, va="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5}, zorder=5,
+            )  # fmt: skip
+            lines.append("")
+            for row in table[table["study"] == run].itertuples():
+                look = looks[str(row.method)] | {"linestyle": ""}
+                own = found[(found["study"] == run) & (found["method"] == row.method)]["share"]
+                _bar(axis, row, len(lines), look["color"])
+                axis.plot(own.clip(LEFT, RIGHT), [len(lines)] * len(own), alpha=0.45, **look | {"markersize": 4})
+                axis.plot([np.clip(row.share, LEFT, RIGHT)], [len(lines)], **look | {"markersize": 8})
+                lines.append(arm_name(str(row.method)))
+        axis.set_yticks(range(len(lines)), lines, fontsize=9)
+        axis.set(xlim=(LEFT, RIGHT), ylim=(len(lines) - 0.4, -0.6), title="How much of IMP's gain is recovered?")
+        axis.set_xlabel("share of what IMP at the same densities gains over a random mask with the same layers")
+        axis.set_xticks([-0.5, 0, 0.5, 1, 1.5], ["-50 %", "0: random mask", "50 %", "100 %: IMP", "150 %"])
+        axis.grid(axis="y", visible=False)
+        axis.tick_params(axis="y", length=0)
+        told = "small: a seed each; large: ratio of the means;\nbar: 95 % interval, none where IMP's own gain is unsure"
+        figure.text(0.995, 0.995, told, ha="right", va="top", fontsize=8, color="#555555")
+    return figure
+
+
+def _bar(axis: object, row: object, place: int, colour: str) -> None:
+    """Draw an interval, with an arrow where it goes on beyond what is drawn."""
+    low, high = row.low, row.high  # type: ignore[attr-defined]
+    if np.isnan(low):
+        return
+    axis.plot(np.clip([low, high], LEFT, RIGHT), [place, place], color=colour, linewidth=1.6)  # type: ignore[attr-defined]
+    for end, beyond, marker in ((LEFT, low < LEFT, "<"), (RIGHT, high > RIGHT, ">")):
+        if beyond:
+            axis.plot([end], [place], marker=marker, color=colour, clip_on=False)  # type: ignore[attr-defined]
+
+
+def waterfall(table: pd.DataFrame, title: str = "") -> Figure:
+    """Draw what each step adds on the way from a random mask to the dense network; `table` is `report.ladder`.
+
+    One data set and network; a bar from the accuracy of the step before, with the 95 % interval of the paired
+    difference where there are three seeds.
+    """
+    check_rows(table)
+    if len(table[["scored_on", "network"]].drop_duplicates()) > 1:
+        raise ValueError("a waterfall is of one data set and network: choose one first")
+    rows = list(table.itertuples())
+    with canvas(size=(1.5 + 1.35 * len(rows), 4.0)) as (figure, axis):
+        base = min(row.score for row in rows) - 0.25 * (max(row.score for row in rows) - min(row.score for row in rows))
+        before = rows[0].score
+        for place, row in enumerate(rows):
+            colour = line_look(str(row.method))["color"]
+            bottom = base if place == 0 else before
+            axis.bar(place, row.score - bottom, bottom=bottom, width=0.62, color=colour, alpha=0.85)
+            half = 0 if np.isnan(row.half_width) else row.half_width
+            if half:
+                axis.errorbar(place, row.score, half, color="#222222", capsize=4, linewidth=1.2)
+            text = f"{100 * row.score:.1f} %" if place == 0 else f"{100 * row.difference:+.1f}"
+            text += f" ± {100 * half:.1f}" if half else ""
+            top = max(row.score, bottom) + half
+            axis.annotate(text, (place, top), (0, 4), textcoords="offset points", ha="center", fontsize=9)
+            if place + 1 < len(rows):
+                axis.plot([place - 0.31, place + 1.31], [row.score] * 2, color="#888888", linewidth=0.8)
+            before = row.score
+        names = [arm_name(str(row.method)).replace(" at COLT's rate", "\nat COLT's rate") for row in rows]
+        axis.set_xticks(range(len(rows)), names, fontsize=9)
+        highest = max(row.score + (0 if np.isnan(row.half_width) else row.half_width) for row in rows)
+        axis.set_ylim(base, highest + 0.12 * (highest - base))
+        axis.set(ylabel="test accuracy", title=title or "From a random mask to the dense network")
+        percent_axis(axis)
+        axis.grid(axis="x", visible=False)
+    return figure
+
+
+def accuracy_cost(table: pd.DataFrame, title: str = "") -> Figure:
+    """Draw test accuracy against what finding cost, in image passes and in sequential steps; a point an arm.
+
+    `table` is `report.spent`, of one sparsity or of the mean over several.
+    """
+    check_rows(table)
+    looks = looks_of(table["method"])
+    with canvas(2, size=(4.4, 4.0), sharey=True) as (figure, axes):
+        for axis, column, what in zip(
+            axes,
+            ("passes", "steps"),
+            ("passes over the training set", "optimiser steps, one after the other"),
+            strict=True,
+        ):
+            for row in table.itertuples():
+                half = 0 if np.isnan(row.half_width) else row.half_width
+                look = looks[str(row.method)] | {"linestyle": "", "markersize": 7}
+                label = arm_name(str(row.method)) if column == "passes" else None
+                axis.errorbar(getattr(row, column), row.accuracy, half, capsize=3, label=label, **look)
+            axis.set(xlabel=what)
+            axis.set_xlim(left=0)
+            percent_axis(axis)
+        axes[0].set(ylabel="test accuracy", title=title or "What finding cost, and what it gave")
+        figure.legend(fontsize=8, loc="outside right upper")
+    return figure

@@ -1,0 +1,239 @@
+"""What share of IMP's gain over a random mask a method recovers; the way from random to dense; and in which regime."""
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .. import masks, models
+from ..training import Recipe
+from .accuracy import at_sparsities
+from .arms import SETTING, arms, hashes
+from .records import distinct, metric_of
+from .statistics import fieller, interval
+from .transfer import SHARED, told
+
+FULL = 0.005  # of accuracy: where IMP gains less than half a point over random, a share of it says nothing
+LADDER = ("random", "colt", "consensus", "matched", "dense")
+EXTRA = ("options", "finding")  # a control with settings of its own is a further arm, not the control
+
+
+def gains(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
+    """Return, for each arm and seed, its gain over the random mask and IMP's at the same densities.
+
+    All are means over the sparsities of runs that have a score at each. An arm is held against the `matched` and the
+    `random` runs of its settings; where an experiment's densities are named, against those of its study.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns scored_on, network, method (the arm), finder, seed, score, gain (arm minus random), full (matched minus
+        random), share (gain / full; NaN where `full` is under half a point), matched and random (the arms), sparsities,
+        train_images, experiment.
+    """
+    levels = list(dict.fromkeys(sparsities))
+    table = at_sparsities(records, levels)
+    metric, higher = metric_of(table)
+    table = table[table["finder"] != "dense"].assign(value=lambda rows: rows[metric] * (1 if higher else -1))
+    rows: list[dict[str, Any]] = []
+    for (scored_on, network), cell in table.groupby(SETTING[:2], sort=False):
+        runs = cell.groupby(["method", "seed"])["value"].agg(["mean", "count"])
+        means = runs["mean"].where(runs["count"] == len(levels)).unstack("method")
+        several = cell.drop_duplicates("method").to_dict("records")
+        for mine in several:
+            full, low = (_control(mine, several, kind) for kind in ("matched", "random"))
+            if full and low and mine["method"] not in (full, low):
+                about = {"scored_on": scored_on, "network": network, "method": mine["method"]}
+                about |= {"finder": mine["finder"], "matched": full, "random": low, "sparsities": len(levels)}
+                own = cell[cell["method"] == mine["method"]]
+                rows += _by_seed(means, own, about)
+    columns = [
+        "scored_on",
+        "network",
+        "method",
+        "finder",
+        "seed",
+        "score",
+        "gain",
+        "full",
+        "share",
+        "matched",
+        "random",
+    ]
+    return pd.DataFrame(rows, columns=[*columns, "sparsities", "train_images", "experiment"])
+
+
+def _by_seed(means: pd.DataFrame, own: pd.DataFrame, about: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for seed, row in means.iterrows():
+        score, full, low = (float(row[about[name]]) for name in ("method", "matched", "random"))
+        if any(map(math.isnan, (score, full, low))):
+            continue
+        share = (score - low) / (full - low) if full - low >= FULL else math.nan
+        mine = own[own["seed"] == seed]
+        images = mine["train_images"].max() if "train_images" in mine else math.nan
+        behind = {"train_images": images, "experiment": mine["experiment"].iloc[0]}
+        values = {"seed": seed, "score": score, "gain": score - low, "full": full - low, "share": share}
+        rows.append(about | values | behind)
+    return rows
+
+
+def _control(mine: dict[str, Any], several: list[dict[str, Any]], kind: str) -> str | None:
+    """Return the plainest arm of one kind that shares most settings; all, where densities are COLT's own."""
+
+    def alike(row: dict[str, Any]) -> int:
+        return sum(told(mine.get(name)) == told(row.get(name)) for name in SHARED)
+
+    def extra(row: dict[str, Any]) -> int:
+        return sum(told(row.get(name)) not in ("", "{}", None) for name in EXTRA)
+
+    def same(row: dict[str, Any], *names: str) -> bool:
+        return all(told(mine.get(name)) == told(row.get(name)) for name in names)
+
+    fitting = [row for row in several if row["finder"] == kind and same(row, "dataset", "scored_by", "densities")]
+    if told(mine.get("densities")) in ("", None):
+        fitting = [row for row in fitting if alike(row) == len(SHARED)]
+    best = max(fitting, key=lambda row: (-extra(row), alike(row)), default=None)
+    return str(best["method"]) if best else None
+
+
+def shares(records: pd.DataFrame, sparsities: Iterable[float], level: float = 0.95) -> pd.DataFrame:
+    """Return the share of IMP's gain over random that each arm recovers: the ratio of the mean gains over seeds.
+
+    Columns scored_on, network, method, share, low and high (Fieller's interval; NaN below three seeds, or where IMP's
+    gain is not told from zero), gain, full, full_half (half-width), seeds, experiments.
+    """
+    return shares_of(gains(records, sparsities), level)
+
+
+def shares_of(found: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """Return `shares` of a table of `gains`; a column `study` sets runs apart."""
+    names = [*(name for name in ("study",) if name in found), *SETTING]
+    rows = []
+    for key, group in found.groupby(names, sort=False):
+        share, low, high = fieller(group["gain"], group["full"], level)
+        full, half = interval(group["full"], level)
+        about = dict(zip(names, key, strict=True))
+        about |= {"share": share, "low": low, "high": high, "gain": group["gain"].mean(), "full": full}
+        about |= {"full_half": half, "seeds": group["seed"].nunique(), "train_images": group["train_images"].max()}
+        rows.append(about | {"experiments": hashes(group["experiment"])})
+    columns = [*names, "share", "low", "high", "gain", "full", "full_half", "seeds", "train_images", "experiments"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+# --- the way from random to dense --------------------------------------------------------------------------------
+
+
+def ladder(records: pd.DataFrame, sparsities: Iterable[float], steps: Iterable[str] = LADDER) -> pd.DataFrame:
+    """Return what each step of a way between arms adds, paired by seed: random, COLT, consensus, matched, dense.
+
+    `steps` are arms (see `arms`); those that the records lack are passed over. All are means over the sparsities.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns scored_on, network, method, score (mean over the seeds that all arms share), difference (to the step
+        before; NaN of the first), half_width, seeds.
+    """
+    levels = list(dict.fromkeys(sparsities))
+    table = at_sparsities(records, levels)
+    metric, _ = metric_of(table)
+    rows = []
+    for (scored_on, network), cell in table.groupby(SETTING[:2], sort=False):
+        runs = cell.groupby(["method", "seed"])[metric].agg(["mean", "count"])
+        dense = runs.index.get_level_values("method") == "dense"
+        means = runs["mean"].where((runs["count"] == len(levels)) | dense).unstack("method")
+        there = [name for name in steps if name in means]
+        means = means[there].dropna()
+        for before, name in zip([None, *there], there, strict=False):
+            step = means[name] - means[before] if before else pd.Series([math.nan])
+            difference, half = interval(step)
+            about = {"scored_on": scored_on, "network": network, "method": name, "score": means[name].mean()}
+            rows.append(about | {"difference": difference, "half_width": half, "seeds": len(means)})
+    return pd.DataFrame(rows)
+
+
+def spent(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
+    """Return what finding cost each arm, and what it gave: means over the sparsities, then over seeds.
+
+    Columns scored_on, network, method, accuracy, half_width, passes (over the training set), steps (optimiser steps
+    that follow one another: of copies side by side the longest's), seeds. The cost is that of the sparsest ticket.
+    Arms whose records do not count steps are left out, dense ones too.
+    """
+    levels = list(dict.fromkeys(sparsities))
+    table = at_sparsities(records, levels)
+    table = table.assign(steps=table["steps"].astype(float) if "steps" in table else math.nan)
+    table = table[(table["finder"] != "dense") & table["steps"].notna()]
+    table = table.assign(passes=table["image_epochs"] / table["train_images"])
+    runs = table.groupby([*SETTING, "seed"], sort=False)
+    by_seed = runs.agg(accuracy=("accuracy", "mean"), passes=("passes", "max"), steps=("steps", "max"))
+    by_seed = by_seed[runs["at"].nunique() == len(levels)]
+    rows = []
+    for key, group in by_seed.groupby(SETTING, sort=False):
+        mean, half = interval(group["accuracy"])
+        about = dict(zip(SETTING, key, strict=True)) | {"accuracy": mean, "half_width": half}
+        costs = {name: group[name].mean() for name in ("passes", "steps")}
+        rows.append(about | costs | {"seeds": len(group)})
+    columns = [*SETTING, "accuracy", "half_width", "passes", "steps", "seeds"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+# --- regimes -----------------------------------------------------------------------------------------------------
+
+
+def regimes(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
+    """Return a row a regime: how small the network, how short the trainings, and how much IMP gains there at all.
+
+    Columns dataset, train_images, network, weights (prunable), epochs (a training), steps (of a COLT copy), rate (or
+    the densities), seeds, dense (accuracy, in [0, 1]), matched_minus_random, half_width.
+    """
+    records, levels = arms(distinct(records)), list(dict.fromkeys(sparsities))
+    rows = []
+    lacking = {name: "{}" for name in ("network_args",) if name not in records}
+    for key, cell in records.assign(**lacking).groupby(["dataset", "network", "network_args", "recipe"], sort=False):
+        dataset, network, arguments, recipe = map(str, key)
+        own = cell[cell["scored_on"].isna() | (cell["scored_on"] == dataset)]
+        if not (own["kind"] == "score").any():
+            continue
+        found = gains(own, levels).drop_duplicates(["seed", "matched", "random"])
+        difference, half = interval(found["full"])
+        dense = own[(own["kind"] == "score") & (own["method"] == "dense")]
+        colts, how = own[own["method"] == "colt"], Recipe(**json.loads(recipe))
+        images = int(own["train_images"].max()) if "train_images" in own else 0
+        parts = int(colts["parts"].min()) if len(colts) else 1
+        rows.append(
+            {
+                "dataset": dataset,
+                "train_images": images,
+                "network": models.in_words(network, json.loads(arguments)),
+                "weights": _weights(network, arguments),
+                "epochs": how.epochs,
+                "steps": how.total(max(1, images // parts)),
+                "rate": _pace(colts if len(colts) else own),
+                "seeds": found["seed"].nunique() or own["seed"].nunique(),
+                "dense": dense["accuracy"].mean() if "accuracy" in dense else math.nan,
+                "matched_minus_random": difference,
+                "half_width": half,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _weights(network: str, arguments: str) -> float:
+    """Return the number of prunable weights; NaN of a network that this process cannot build."""
+    try:
+        built = models.build(network, 10, **json.loads(arguments))
+    except (ValueError, TypeError, OSError):
+        return math.nan
+    return masks.size({name: built.get_parameter(name) for name in models.prunable(built)})
+
+
+def _pace(rows: pd.DataFrame) -> str:
+    """Say how fast weights go: the densities that are named, else the rates."""
+    named = [value for value in rows.get("densities", ()) if isinstance(value, str)]
+    if named:
+        return "to " + ", ".join(f"{density:g}" for density in json.loads(named[0]))
+    return ", ".join(f"{rate:g}" for rate in np.unique(rows["rate"]))
