@@ -1,6 +1,8 @@
 """`make bench`: speed as ratios, both sides measured in turn in one run. Prints one table and writes it to results/.
 
-python benchmarks/bench.py [--only 1 3] [--networks conv3 resnet18] [--repeats 5] [--out results]
+python benchmarks/bench.py [--only 1 3] [--networks conv3 resnet18] [--repeats 5] [--out results] [--device cpu]
+
+On another device than the CPU the table is bench-cuda.md; nobody has run that yet.
 """
 
 import argparse
@@ -27,9 +29,10 @@ from colt_core import masks
 from colt_core.compute.pool import cores, stop_idle
 from colt_core.data.augmentation import normalise
 from colt_core.models import forward_flops
+from colt_core.seeding import choose_device, reproducible
 from colt_core.training import Trainer, Training, keeping_memory
 
-CPU = torch.device("cpu")
+DEVICE = torch.device("cpu")  # where both sides compute; `--device` sets it
 # name: arguments of build, images of a short run (several seconds the usual way)
 NETWORKS: dict[str, tuple[str, dict[str, int], int]] = {
     "conv3": ("conv3", {}, 6144),
@@ -42,11 +45,24 @@ Row = dict[str, Any]
 
 
 def seconds(job: Callable[[], object]) -> float:
-    """Time one call."""
+    """Time one call, with all that it has left for a GPU to do."""
     gc.collect()
+    finish()
     begun = time.perf_counter()
     job()
+    finish()
     return time.perf_counter() - begun
+
+
+def finish() -> None:
+    """Wait until a GPU has done what it was given: calls return before."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize(DEVICE)
+
+
+def longer(steps: int) -> int:
+    """Return so many steps of a CPU in a GPU's number: one step is too short to be timed there."""
+    return steps if DEVICE.type == "cpu" else 20 * steps
 
 
 def paired(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> dict[str, list[float]]:
@@ -92,14 +108,14 @@ def masked_step(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[Ro
     slow = RECIPE.changed(learning_rate=1e-5)
     for name in names:
         batch = some(data, 256)
-        pixels, labels = normalise(batch.images, data.mean, data.std), batch.labels
-        steps = {"conv3 width 16": 8, "conv3": 3}.get(name, 1)
+        pixels, labels = normalise(batch.images, data.mean, data.std).to(DEVICE), batch.labels.to(DEVICE)
+        steps = longer({"conv3 width 16": 8, "conv3": 3}.get(name, 1))
         sides = []
         for share in (0.5, 0.0):
             network = network_of(name).to(memory_format=torch.channels_last).train()
             dense = masks.dense(dict(network.named_parameters()), cc.prunable(network))
             mask = masks.random_like(masks.magnitude(dict(network.named_parameters()), dense, share), torch.Generator())
-            sides.append(Trainer(network, Training(batch, slow, mask if share else None), CPU))
+            sides.append(Trainer(network, Training(batch, slow, mask if share else None), DEVICE))
 
         def ours(side: Trainer = sides[0], steps: int = steps, batch: Any = (pixels, labels)) -> None:
             for step in range(steps):
@@ -111,7 +127,7 @@ def masked_step(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[Ro
                 side.optimizer.step()
                 side.optimizer.zero_grad()
 
-        with keeping_memory(CPU):
+        with keeping_memory(DEVICE):
             times = paired(ours, bare, repeats * (3 if name.startswith("conv3") else 1))
         ratios = [1 / r for r in times["ratio"]]
         each = [[t / steps * 1e3 for t in times[side]] for side in ("ours", "theirs")]
@@ -125,11 +141,11 @@ def training_loop(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[
         images = some(data, NETWORKS[name][2])
 
         def ours(images: cc.Images = images, name: str = name) -> None:
-            cc.train(network_of(name), images, RECIPE, threads=cores())
+            cc.train(network_of(name), images, RECIPE, threads=cores(), device=DEVICE)
 
         def theirs(loaders: int, images: cc.Images = images, name: str = name) -> None:
             torch.set_num_threads(cores())
-            network = network_of(name)
+            network = network_of(name).to(DEVICE)
             usual.masked(network)
             for _ in usual.epoch(network, images, RECIPE, loaders):
                 pass
@@ -143,7 +159,8 @@ def training_loop(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[
 def best_loaders(name: str, images: cc.Images) -> int:
     """Return the number of loader processes with which the usual way is fastest: none, or one a core."""
     torch.set_num_threads(cores())
-    few, network = images.take(torch.arange(len(images) // 2)), network_of(name, len(images.classes))
+    few = images.take(torch.arange(len(images) // 2))
+    network = network_of(name, len(images.classes)).to(DEVICE)
     return min((0, cores()), key=lambda n: seconds(lambda: list(usual.epoch(network, few, RECIPE, n))))
 
 
@@ -157,7 +174,7 @@ def colt_round(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[Row
 
         def theirs(loaders: int, name: str = name, parts: list[cc.Images] = parts) -> None:
             torch.set_num_threads(cores())
-            usual.colt_round([network_of(name, 5) for _ in parts], parts, RECIPE, loaders)
+            usual.colt_round([network_of(name, 5).to(DEVICE) for _ in parts], parts, RECIPE, loaders)
 
         def ours(name: str = name, parts: list[cc.Images] = parts, dense: Any = dense, into: Any = wanted) -> None:
             into.append(one_round(dense, parts))
@@ -171,51 +188,70 @@ def colt_round(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[Row
 def one_round(dense: cc.Ticket, parts: list[cc.Images], **options: Any) -> int:
     """Carry out a COLT round as `cc.colt` does; return how many weights are left."""
     copies = [dense.model(len(part.classes)) for part in parts]
-    cc.train_copies(copies, parts, RECIPE, masks=[dense.mask_for(c, True) for c in copies], device="cpu", **options)
+    kept = [dense.mask_for(c, True) for c in copies]
+    cc.train_copies(copies, parts, RECIPE, masks=kept, device=DEVICE, **options)
     return masks.count(masks.overlap(*(masks.magnitude(dict(c.named_parameters()), dense.mask, 0.15) for c in copies)))
 
 
 def share_of_matmul(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[Row]:
     """4. Images/s and FLOP/s in the steady state, as a share of this machine's own matrix product in the same run."""
-    for threads in sorted({1, cores()}):
+    targets = {("cpu", "conv3", "float32"): "at least 60 %", ("cuda", "resnet18", "bfloat16"): "at least 35 %"}
+    precisions = ("float32", "bfloat16") if DEVICE.type == "cpu" else ("float32", "tf32", "bfloat16")
+    for threads in threads_to_try():
         for name in names:
-            for precision in ("float32", "bfloat16"):
+            for precision in precisions:
                 recipe = RECIPE.changed(precision=precision)
-                network, steps = network_of(name), {"conv3 width 16": 12, "conv3": 6}.get(name, 3)
+                network, steps = network_of(name), longer({"conv3 width 16": 12, "conv3": 6}.get(name, 3))
                 rates, limits = [], []
                 for _ in range(repeats):
-                    limits.append(matmul_rate(threads, torch.float32 if precision == "float32" else torch.bfloat16))
+                    limits.append(matmul_rate(threads, precision))
                     rates.append(256 / step_seconds(network, some(data, 256 * (steps + 1)), recipe, threads))
                 flops = 3 * forward_flops(network)
                 shares = [100 * r * flops / limit for r, limit in zip(rates, limits, strict=True)]
                 what = f"{precision}, {threads} thread{'s' * (threads > 1)}, batch 256"
                 about = (spread(rates, 0) + " img/s", spread([limit / 1e9 for limit in limits], 0) + " GFLOP/s matmul")
-                reach = "at least 60 %" if name == "conv3" and precision == "float32" else ""
+                reach = targets.get((DEVICE.type, name, precision), "")
                 yield row(4, what, name, *about, spread(shares, 0) + " %", reach)
 
 
 def step_seconds(network: torch.nn.Module, images: cc.Images, recipe: cc.Recipe, threads: int) -> float:
     """Return the median time of a step, augmentation included, after the first (which touches fresh memory)."""
-    marks: list[float] = []
-    network.register_forward_pre_hook(lambda *_: marks.append(time.perf_counter()))
-    cc.train(network, images, recipe, threads=threads)
+    marks: list[Any] = []
+
+    def mark(*_: object) -> None:
+        if DEVICE.type == "cuda":  # by the GPU's own clock: the CPU is steps ahead of it
+            marks.append(torch.cuda.Event(enable_timing=True))
+            marks[-1].record()
+        else:
+            marks.append(time.perf_counter())
+
+    network.register_forward_pre_hook(mark)
+    cc.train(network, images, recipe, threads=threads, device=DEVICE)
     network._forward_pre_hooks.clear()
-    return statistics.median(b - a for a, b in pairwise(marks[1:]))
+    finish()
+    apart = (lambda a, b: a.elapsed_time(b) / 1e3) if DEVICE.type == "cuda" else (lambda a, b: b - a)
+    return statistics.median(apart(a, b) for a, b in pairwise(marks[1:]))
 
 
-def matmul_rate(threads: int, dtype: torch.dtype, size: int = 2048) -> float:
-    """Return the FLOP/s of a square matrix product."""
-    torch.set_num_threads(threads)
-    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
-    a @ b
-    return 2 * size**3 / statistics.median(seconds(lambda: a @ b) for _ in range(7))
+def matmul_rate(threads: int, precision: str) -> float:
+    """Return the FLOP/s of a square matrix product in a recipe's precision."""
+    size, dtype = 2048 if DEVICE.type == "cpu" else 8192, torch.bfloat16 if precision == "bfloat16" else torch.float32
+    with reproducible(DEVICE, 0, threads, precision == "tf32"):
+        a, b = (torch.randn(size, size).to(DEVICE, dtype) for _ in range(2))
+        a @ b
+        return 2 * size**3 / statistics.median(seconds(lambda: a @ b) for _ in range(7))
+
+
+def threads_to_try() -> list[int]:
+    """Return one thread and one a core; with a GPU one, for there they matter little."""
+    return sorted({1, cores()}) if DEVICE.type == "cpu" else [1]
 
 
 def mask_operations(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[Row]:
     """5. What is done to ResNet-18's 11 million weights between trainings; the usual way where it has one."""
     from torch.nn.utils import prune
 
-    network, other = cc.build("resnet18", 10, 0), cc.build("resnet18", 10, 1)
+    network, other = cc.build("resnet18", 10, 0).to(DEVICE), cc.build("resnet18", 10, 1).to(DEVICE)
     weights = dict(network.named_parameters())
     dense = masks.dense(weights, cc.prunable(network))
     half = masks.magnitude(weights, dense, 0.5)
@@ -225,10 +261,11 @@ def mask_operations(data: cc.Dataset, names: list[str], repeats: int) -> Iterato
     factors = [m.float() for m in half.values()], [m.float() for m in second.values()]
 
     def prune_usual() -> None:
-        copy = cc.build("resnet18", 10, 0)
+        copy = cc.build("resnet18", 10, 0).to(DEVICE)
         prune.global_unstructured(usual.masked(copy), prune.L1Unstructured, amount=0.15)
 
-    build = statistics.median(seconds(lambda: usual.masked(cc.build("resnet18", 10, 0))) for _ in range(repeats))
+    make = lambda: usual.masked(cc.build("resnet18", 10, 0).to(DEVICE))  # noqa: E731
+    build = statistics.median(seconds(make) for _ in range(repeats))
     with tempfile.TemporaryDirectory() as folder:
         path, other_path = Path(folder) / "ticket.safetensors", Path(folder) / "ticket.pt"
         jobs = {
@@ -254,7 +291,7 @@ def mask_operations(data: cc.Dataset, names: list[str], repeats: int) -> Iterato
                 "under 300 ms",
             ),
         }
-        for threads in sorted({1, cores()}):
+        for threads in threads_to_try():
             torch.set_num_threads(threads)
             for what, (ours, theirs, reach) in jobs.items():
                 times = paired(ours, theirs or (lambda: None), repeats * 2)
@@ -273,13 +310,28 @@ def scaling(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[Row]:
     cases = [(parts, count) for parts in (2, 3, 4, 5)] + [(2, count // 4), (2, count // 2), (2, 2 * count)]
     for parts, images in cases:
         split = cc.partition(some(data, images), parts)
-        times = paired(lambda s=split: one_round(dense, s), lambda s=split: one_round(dense, s, workers=1), repeats)
+        beside = lambda s=split: one_round(dense, s)  # noqa: E731
+        if DEVICE.type == "cuda":  # there copies train one after the other anyway
+            beside()
+            took = spread([seconds(beside) for _ in range(repeats)]) + " s"
+            yield row(6, f"COLT round, P = {parts}, {images} images", name, took, "", "")
+            continue
+        times = paired(beside, lambda s=split: one_round(dense, s, workers=1), repeats)
         about = [spread(times[side]) + " s" for side in ("ours", "theirs")]
         yield row(6, f"COLT round, P = {parts}, {images} images", name, *about, spread(times["ratio"]))
 
 
 def memory(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[Row]:
-    """7. Peak memory of a ResNet-18 round, both copies side by side, over all processes (proportional set sizes)."""
+    """7. Peak memory of a ResNet-18 round, both copies side by side, over all processes (proportional set sizes).
+
+    Of a GPU, where the copies train one after the other, the most that PyTorch has held there.
+    """
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(DEVICE)
+        one_round(cc.Ticket.of(cc.build("resnet18", 10, 0)), cc.partition(some(data, 2048), 2))
+        peak = torch.cuda.max_memory_allocated(DEVICE) / 1e9
+        yield row(7, "peak memory of a COLT round, on the GPU", "resnet18", f"{peak:.2f} GB", "", "", "")
+        return
     if not Path("/proc/self/smaps_rollup").exists():
         return
     stop_idle()
@@ -327,6 +379,7 @@ def machine() -> str:
 
 def main() -> None:
     """Run what is asked for and write the table."""
+    global DEVICE
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     numbers = range(1, len(ITEMS) + 1)
     parser.add_argument("--only", type=int, nargs="+", choices=numbers, default=list(numbers), metavar="ITEM")
@@ -334,26 +387,32 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--data", default="cifar10-mini")
     parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
     chosen = parser.parse_args()
+    try:
+        DEVICE = choose_device(chosen.device)
+    except ValueError as problem:
+        parser.error(str(problem))
+    stem = "bench" if DEVICE.type == "cpu" else f"bench-{DEVICE.type}"
     data, begun, lines = cc.load(chosen.data), time.perf_counter(), []
     print(machine(), flush=True)
     for number in chosen.only:
         lines += list(ITEMS[number - 1](data, chosen.networks, chosen.repeats))
     about = f"{machine()}\n\n`python benchmarks/bench.py {' '.join(sys.argv[1:])}`".replace(" `", "`")
     about += f", {date.today()}, {time.perf_counter() - begun:.0f} s. Medians, the lowest and the highest in brackets."
-    table = merged(pd.DataFrame(lines), chosen.out)
+    table = merged(pd.DataFrame(lines), chosen.out, stem)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(chosen.out / "bench.csv", index=False)
-    (chosen.out / "bench.md").write_text(f"{about}\n\n{table.fillna('').to_markdown(index=False)}\n")
+    table.to_csv(chosen.out / f"{stem}.csv", index=False)
+    (chosen.out / f"{stem}.md").write_text(f"{about}\n\n{table.fillna('').to_markdown(index=False)}\n")
     print(f"\n{about}\n\n{table.fillna('').to_markdown(index=False)}")
 
 
-def merged(new: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def merged(new: pd.DataFrame, folder: Path, stem: str) -> pd.DataFrame:
     """Keep the items of an earlier run on this same machine that were not asked for now."""
-    text = folder / "bench.md"
+    text = folder / f"{stem}.md"
     if not text.exists() or text.read_text().splitlines()[0] != machine():
         return new
-    old = pd.read_csv(folder / "bench.csv")
+    old = pd.read_csv(folder / f"{stem}.csv")
     return pd.concat([old[~old["item"].isin(new["item"])], new]).sort_values("item", kind="stable")
 
 

@@ -1,7 +1,7 @@
 """The usual way to train and prune in PyTorch, which `bench.py` compares with: what most research code does.
 
 A DataLoader with torchvision's transforms on PIL images, torch.nn.utils.prune's masks and global pruning, PyTorch's
-default memory format, optimiser and threads, one copy after the other.
+default memory format, optimiser and threads, one copy after the other, on the network's device.
 """
 
 from collections.abc import Iterator
@@ -46,7 +46,9 @@ def epoch(network: nn.Module, images: cc.Images, recipe: cc.Recipe, loaders: int
         network.parameters(), recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
     network.train()
+    device = next(network.parameters()).device
     for pixels, labels in batches:
+        pixels, labels = pixels.to(device), labels.to(device)
         sgd.zero_grad()
         loss = nn.functional.cross_entropy(network(pixels), labels)
         loss.backward()
