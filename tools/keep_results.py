@@ -5,7 +5,8 @@
 Of COLT's experiments, which others follow, and of those under way every ticket is kept, of other finished ones none but
 the last: copied back into a store (cp -r results/small/store/* runs/), `colt study small` goes on from there and
 computes nothing again. `--records` keeps the records alone. A study of its own goes by its file:
-`python tools/keep_results.py results/split/split.yaml STORE`.
+`python tools/keep_results.py results/split/split.yaml STORE`. Where questions were asked of it beforehand
+(`questions.yaml` beside it), nothing is counted before all of it is there: then `decided` has the answers.
 """
 
 import os
@@ -16,7 +17,8 @@ from pathlib import Path
 import pandas as pd
 
 import colt_core as cc
-from colt_core.studies.records import read_records
+from colt_core.compute.store import open_store
+from colt_core.studies.records import is_over, read_records
 
 
 def main(name: str, store: Path, records_alone: bool) -> None:
@@ -37,7 +39,14 @@ def main(name: str, store: Path, records_alone: bool) -> None:
         for path in [*kept, *(source / n for n in ("experiment.json", "records.jsonl", "complete"))]:
             if path.exists():
                 shutil.copy(path, target)
+    asked = Path(name).parent / "questions.yaml"
+    lacking = [e for e in grid if not is_over(e, open_store(store))] if asked.exists() else []
+    if lacking:
+        print(f"{study.name}: {len(grid) - len(lacking)} of {len(grid)} experiments are over; no table before all are")
+        return
     records = pd.DataFrame([r for e in begun for r in read_records(e, store)])
+    if asked.exists():
+        cc.report.save(cc.report.decided(study, records, cc.report.Questions.read(asked)), out, "decided")
     own = records[records["experiment"].isin([e.hash for e in grid])]
     own = own[own["scored_on"].isna() | (own["scored_on"] == own["dataset"])]
     tables = []
@@ -49,6 +58,8 @@ def main(name: str, store: Path, records_alone: bool) -> None:
         for (dataset, network), rows in mine.groupby(["dataset", "network"], sort=False):
             if records_alone or not len(table := cc.report.accuracy_table(rows, piece.levels)):
                 continue
+            if table["seeds"].max() < 3:  # a line through single points looks like a finding
+                continue
             several = len(mine[["dataset", "network"]].drop_duplicates()) > 1
             stem = piece.name.replace("/", "-")  # two pieces may share a network: a recipe each
             figure = f"{stem}_accuracy" + (f"_{network}_{dataset}" if several else "")
@@ -57,6 +68,12 @@ def main(name: str, store: Path, records_alone: bool) -> None:
             epochs = f"{base.recipe.epochs} epochs a training"
             title = f"{study.name}: {named} on {dataset},\n{images:,.0f} training images, {epochs}"
             cc.plots.save(cc.plots.accuracy_sparsity(table, title), figure, table)
+            gains, spent = (make(rows, piece.levels) for make in (cc.report.gains, cc.report.spent))
+            if len(gains) and asked.exists():
+                run = title.replace("\n", " ") + f", {cc.report.count_seeds(gains['seed'].nunique())}"
+                cc.plots.save(cc.plots.recovered(gains.assign(run=run)), figure.replace("accuracy", "recovered"), gains)
+            if len(spent) and asked.exists():
+                cc.plots.save(cc.plots.accuracy_cost(spent, title), figure.replace("accuracy", "cost"), spent)
     cc.report.joined(tables, out)
     for piece in (piece for piece in study.each() if piece.transfer):
         mine = records[records["experiment"].isin([e.hash for e in piece.transfers()])]

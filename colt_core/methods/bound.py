@@ -101,7 +101,7 @@ BOUND = Method(
     find=lambda s: s.over_partitions(
         bound, of=s.own.of or "growth", spread=1.0 if s.own.spread is None else s.own.spread, densities=s.trajectory()
     ),
-    look=Look("bound", "#DDCC77", "3"),
+    look=Look("bound", "#DDCC77", (6, 1, 0)),
     follows="colt",
     takes="densities",
     trains="copies",

@@ -84,7 +84,7 @@ CROSSFIT = Method(
     name="crossfit",
     about="each copy's weights by their saliency on the other partitions, at COLT's densities",
     find=lambda s: s.over_partitions(crossfit, densities=s.trajectory()),
-    look=Look("crossfit", "#999933", "4"),
+    look=Look("crossfit", "#999933", (3, 1, 180)),
     follows="colt",
     takes="densities",
     trains="copies",

@@ -79,7 +79,7 @@ DISPLACEMENT = Method(
     name="displacement",
     about="cut theta0 plus the sum of the copies' ways from it, at COLT's densities",
     find=lambda s: s.over_partitions(displacement, gain=s.own.gain, densities=s.trajectory()),
-    look=Look("displacement", "#6699CC", "2"),
+    look=Look("displacement", "#6699CC", (4, 1, 45)),
     follows="colt",
     takes="densities",
     trains="copies",

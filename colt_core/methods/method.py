@@ -14,11 +14,14 @@ from ..training import Recipe
 
 @dataclass(frozen=True)
 class Look:
-    """How a method looks in figures: its name there, its colour, its marker; `hollow`: dashed, what is below shows."""
+    """How a method looks in figures: its name there, its colour, its marker; `hollow`: dashed, what is below shows.
+
+    The marker is one of matplotlib's, by letter or as a regular polygon: sides, style, angle.
+    """
 
     name: str
     colour: str = "#555555"
-    marker: str = "o"
+    marker: str | tuple[int, int, float] = "o"
     hollow: bool = False
 
 

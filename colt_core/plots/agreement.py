@@ -12,12 +12,14 @@ from .frame import arm_name, canvas, check_rows, line_look, whole_numbers
 
 
 def overlap_over_cycles(table: pd.DataFrame) -> Figure:
-    """Draw the partitions' Jaccard index over cycles beside its two chance levels and the inherited one."""
+    """Draw the partitions' Jaccard index over cycles beside its three chance levels and the inherited one."""
     check_rows(table)
     with canvas(size=(7.2, 3.8)) as (figure, axis):
         rows = table[table["round"] > 0]
         axis.plot(rows["round"], rows["inherited"], ":^", color="#009E73", label="with pruning theta0 itself")
         axis.plot(rows["round"], rows["jaccard"], label="between the partitions' masks", **line_look("colt"))
+        born = {"color": "#0072B2", "markersize": 7, "mfc": "none", "label": "chance among like initial magnitudes"}
+        axis.plot(rows["round"], rows["chance_theta0"], ":s", **born)
         axis.plot(rows["round"], rows["chance"], "--", color="#444444", label="chance within each layer")
         axis.plot(
             rows["round"], rows["chance_global"], ":", color="#999999", label="chance over all layers, k / (2 - k)"

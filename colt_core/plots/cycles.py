@@ -23,7 +23,6 @@ from .frame import (
     arm_name,
     canvas,
     check_rows,
-    guessing,
     line_look,
     percent_axis,
     whole_numbers,
@@ -122,7 +121,7 @@ def one_run(rounds: Iterable[Round | Mapping[str, Any]], name: str = "a run") ->
 def _told(found: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of `rounds_table`."""
     overlap = {} if copy_at_chance(found) else found["overlap"] or {}
-    measures = ("jaccard", "chance", "chance_global", "inherited", "kappa")
+    measures = ("jaccard", "chance", "chance_theta0", "chance_global", "inherited", "kappa")
     return {
         "round": found["round"],
         "density": found["density"],
@@ -236,35 +235,32 @@ def what_if(table: pd.DataFrame, target: float) -> Figure:
     return figure
 
 
-def trajectories(table: pd.DataFrame, rate: float, parts: int, classes: int) -> Figure:
-    """Draw density over rounds (COLT between its two arithmetic limits) and the copies' validation accuracy.
+def trajectories(table: pd.DataFrame, rate: float, parts: int) -> Figure:
+    """Draw density over rounds, COLT between its two arithmetic limits, and what each round leaves of its weights.
 
-    `table` is `rounds_table`; `rate` and `parts` are COLT's, `classes` those of the whole data set.
+    `table` is `rounds_table`; `rate` and `parts` are COLT's.
     """
     check_rows(table)
+    limits = {"disjoint": max(0.0, 1 - parts * rate), "independent": (1 - rate) ** parts, "identical": 1 - rate}
     with canvas(2) as (figure, (left, right)):
         for method, rows in table.groupby("method", sort=False):
-            left.plot(rows["round"], rows["density"], label=arm_name(str(method)), **line_look(str(method)))
-            trained_at = rows["density"].shift(1)
-            right.plot(
-                1 - trained_at, rows["partition_accuracy"], label=arm_name(str(method)), **line_look(str(method))
-            )
+            look = {"label": arm_name(str(method))} | line_look(str(method))
+            left.plot(rows["round"], rows["density"], **look)
+            right.plot(rows["round"], rows["density"] / rows["density"].shift(1), **look)
         last = int(table[table["method"] == "colt"]["round"].max())
         steps = np.arange(last + 1)
-        limits = max(0.0, 1 - parts * rate) ** steps, (1 - rate) ** steps
-        left.fill_between(steps, *limits, color=COLOURS["colt"], alpha=0.12, label="COLT's limits: disjoint, identical")
-        left.plot(
-            steps, (1 - rate) ** (parts * steps), ":", color=COLOURS["colt"], label="COLT if masks were independent"
-        )
-        left.set(yscale="log", xlabel="rounds", ylabel="density (kept / prunable)", title="How fast the mask thins out")
+        ends = limits["disjoint"] ** steps, limits["identical"] ** steps
+        left.fill_between(steps, *ends, color=COLOURS["colt"], alpha=0.12, label="COLT's limits: disjoint, identical")
+        left.plot(steps, limits["independent"] ** steps, ":", color=COLOURS["colt"], label="COLT, masks independent")
+        left.set(yscale="log", xlabel="round", ylabel="density (kept / prunable)", title="How fast the mask thins out")
         left.set_ylim(table["density"].min() / 2, 1.2)
-        right.set(title="How well the copies do, each on its own classes", xlabel="sparsity they were trained at")
-        right.set_ylabel("validation accuracy")
-        right.set_ylim(0, 1.3 * table["partition_accuracy"].max())
-        guessing(right, 1 / classes, f"guessing, {classes} classes (IMP)")
-        guessing(right, parts / classes, f"guessing, {classes // parts} classes (COLT's copies)")
-        percent_axis(right, "both")
-        whole_numbers(left)
+        right.set(xlabel="round", ylabel="kept / kept before", title="What a round leaves")
+        for name, value in limits.items():
+            right.axhline(value, color=COLOURS["colt"], linestyle=":", linewidth=1)
+            right.annotate(f"{name} masks", (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+                           fontsize=8, color=COLOURS["colt"])  # fmt: skip
+        right.set_ylim(max(0, limits["disjoint"] - 0.08), 1)
+        for axis in (left, right):
+            whole_numbers(axis)
         left.legend(fontsize=8)
-        right.legend(fontsize=8, loc="upper left")
     return figure

@@ -1,5 +1,6 @@
 """Figures of what a method recovers of IMP's gain over random, of the way from random to dense, and of what it cost."""
 
+import textwrap
 from collections.abc import Iterable
 
 import numpy as np
@@ -46,16 +47,23 @@ def recovered(found: pd.DataFrame, names: Iterable[str] | None = None) -> Figure
                 _bar(axis, row, len(lines), look["color"])
                 axis.plot(own.clip(LEFT, RIGHT), [len(lines)] * len(own), alpha=0.45, **look | {"markersize": 4})
                 axis.plot([np.clip(row.share, LEFT, RIGHT)], [len(lines)], **look | {"markersize": 8})
-                lines.append(arm_name(str(row.method)))
+                lines.append(_wrapped(str(row.method)))
         axis.set_yticks(range(len(lines)), lines, fontsize=9)
         axis.set(xlim=(LEFT, RIGHT), ylim=(len(lines) - 0.4, -0.6), title="How much of IMP's gain is recovered?")
-        axis.set_xlabel("share of what IMP at the same densities gains over a random mask with the same layers")
+        axis.set_xlabel(
+            "share of IMP's gain over a random mask with the same layers, at the same densities\n"
+            "small: a seed each; large: ratio of the means; bar: 95 % interval, none where IMP's own gain is unsure",
+            fontsize=9, loc="right",
+        )  # fmt: skip
         axis.set_xticks([-0.5, 0, 0.5, 1, 1.5], ["-50 %", "0: random mask", "50 %", "100 %: IMP", "150 %"])
         axis.grid(axis="y", visible=False)
         axis.tick_params(axis="y", length=0)
-        told = "small: a seed each; large: ratio of the means;\nbar: 95 % interval, none where IMP's own gain is unsure"
-        figure.text(0.995, 0.995, told, ha="right", va="top", fontsize=8, color="#555555")
     return figure
+
+
+def _wrapped(arm: str) -> str:
+    """Return an arm's name in lines that leave room for what is drawn."""
+    return "\n".join(textwrap.wrap(arm_name(arm).replace("finding ", ""), 30))
 
 
 def _bar(axis: object, row: object, place: int, colour: str) -> None:
@@ -113,21 +121,30 @@ def accuracy_cost(table: pd.DataFrame, title: str = "") -> Figure:
     """
     check_rows(table)
     looks = looks_of(table["method"])
-    with canvas(2, size=(4.4, 4.0), sharey=True) as (figure, axes):
+    with canvas(2, size=(5.2, 4.2), sharey=True) as (figure, axes):
         for axis, column, what in zip(
-            axes,
-            ("passes", "steps"),
-            ("passes over the training set", "optimiser steps, one after the other"),
-            strict=True,
+            axes, ("passes", "steps"), ("passes over the training set", "sequential optimiser steps"), strict=True
         ):
-            for row in table.itertuples():
+            for row, place in zip(table.itertuples(), _aside(table[column].tolist()), strict=True):
                 half = 0 if np.isnan(row.half_width) else row.half_width
                 look = looks[str(row.method)] | {"linestyle": "", "markersize": 7}
-                label = arm_name(str(row.method)) if column == "passes" else None
-                axis.errorbar(getattr(row, column), row.accuracy, half, capsize=3, label=label, **look)
-            axis.set(xlabel=what)
-            axis.set_xlim(left=0)
+                label = _wrapped(str(row.method)) if column == "passes" else None
+                axis.errorbar(place, row.accuracy, half, capsize=2, elinewidth=1, label=label, **look)
+            axis.set_xlabel(what, fontsize=9)
+            axis.set_xlim(left=-0.05 * max(1, table[column].max()))
             percent_axis(axis)
         axes[0].set(ylabel="test accuracy", title=title or "What finding cost, and what it gave")
-        figure.legend(fontsize=8, loc="outside right upper")
+        axes[1].set_title("with a machine a copy", fontsize=9)
+        drawn = "bars: 95 % interval over seeds" if table["half_width"].notna().any() else "too few seeds for bars"
+        figure.legend(fontsize=8, title=drawn, title_fontsize=8, loc="outside right upper")
     return figure
+
+
+def _aside(places: list[float]) -> list[float]:
+    """Return places at which points of equal cost stand side by side, so that no bar hides another."""
+    step, moved = 0.022 * max(1.0, max(places)), list(places)
+    for place in set(places):
+        alike = [i for i, other in enumerate(places) if abs(other - place) < step / 4]
+        for k, i in enumerate(alike):
+            moved[i] = places[i] + step * (k - (len(alike) - 1) / 2)
+    return moved

@@ -1,7 +1,5 @@
 """The figure of tickets carried from one data set to another."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -9,77 +7,79 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .. import report
-from .frame import (
-    canvas,
-    check_rows,
-    method_of,
-)
+from ..report.words import unit
+from .frame import canvas, check_rows, method_of
 
-WORDS = {"own": "the target's own", "random": "random, same layers", "reinit": "re-drawn weights", "dense": "dense"}
+WORDS = {"own": "the target's own ticket", "random": "random, same layers", "reinit": "re-drawn weights",
+         "dense": "dense"}  # fmt: skip
 
 
 def transfer(table: pd.DataFrame, gains: pd.DataFrame, title: str = "Tickets carried over") -> Figure:
-    """Draw source by target as heatmaps, a row of them a sparsity: accuracy, then what a ticket gains on each control.
+    """Draw what carried tickets gain on each control: a panel a control, a row a source and target, a dot a sparsity.
 
-    `table` is `report.transfers`, `gains` `report.transfer_gains`. Every column of panels shares its colours; what is
-    written in a cell is mean and half-width of the 95 % interval (from three seeds on), in percent or points; of
-    another metric than accuracy as it is.
+    `table` is `report.transfers`, `gains` `report.transfer_gains`. Bars are 95 % intervals of the paired difference
+    (from three seeds on), in points, or of another metric as it is; each panel has a scale of its own. Beside a row
+    stands what its ticket scores at the highest sparsity; the last row is the mean of all pairs.
     """
     check_rows(table)
     tickets, (metric, _) = table[table["method"].map(method_of) == "colt"], report.metric_of(table)
     if len(arms := tickets[["network", "method"]].drop_duplicates()) != 1:
         told = ", ".join(f"{m} with {n}" for n, m in arms.itertuples(index=False)) or "none"
         raise ValueError(f"the figure shows the tickets of one arm; here are {told}")
-    named = _data_sets(tickets)
-    names, levels = list(named), sorted(set(tickets["at"]))
-    against = [kind for kind in report.AGAINST if kind in set(gains["against"])]
-    bound, top, points = float(gains["difference"].abs().max()), float(tickets[metric].max()), "difference"
-    if metric == "accuracy":
-        bound, top, points = max(0.01, bound), 1.0, "points"
-    size = (0.6 + 0.72 * len(names), 0.75 + 0.5 * len(names) + 1.6 / len(levels))  # names below the last row alone
-    with canvas(1 + len(against), len(levels), size, squeeze=False, sharey=True) as (figure, axes):
+    levels = sorted(set(tickets["at"]))
+    moved = gains[gains["source"].ne(gains["target"]) | gains["source"].eq("all")]
+    pairs = list(moved[["source", "target"]].drop_duplicates().itertuples(index=False, name=None))
+    names = _classes(tickets)
+    pairs = [("all", "all")] * (("all", "all") in pairs) + sorted(
+        (pair for pair in pairs if pair[0] != "all"), key=lambda pair: (names.index(pair[1]), names.index(pair[0]))
+    )
+    against = [kind for kind in report.AGAINST if kind in set(moved["against"])] or list(report.AGAINST)[:1]
+    scale = 100 if metric == "accuracy" else 1
+    size = (max(2.6, 10.5 / len(against)), 1.5 + 0.42 * len(pairs))
+    with canvas(len(against), size=size, squeeze=False, sharey=True) as (figure, axes):
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-        for row, at in zip(axes, levels, strict=True):
-            _cells(row[0], names, tickets[tickets["at"] == at], metric, cmap="Greys", vmin=0, vmax=top)
-            unit = "accuracy in %" if metric == "accuracy" else metric
-            row[0].set_title(f"{unit},\n{report.level(at)}", fontsize=9)
-            row[0].set_ylabel("source")
-            for axis, kind in zip(row[1:], against, strict=True):
-                found = gains[(gains["at"] == at) & (gains["against"] == kind) & (gains["source"] != "all")]
-                _cells(axis, names, found, "difference", cmap="vlag", vmin=-bound, vmax=bound)
-                axis.set_title(f"{points} against\n{WORDS[kind]}", fontsize=9)
-            row[0].set_yticks(row[0].get_yticks(), list(named.values()))
-            for axis in row[1:]:
-                axis.tick_params(axis="y", length=0)
-            for axis in row if at < levels[-1] else []:
-                axis.tick_params(axis="x", labelbottom=False)
-        for axis in axes[-1]:
-            axis.set_xticks(axis.get_xticks(), list(named.values()))
-            axis.set_xlabel("target")
+        for axis, kind in zip(axes[0], against, strict=True):
+            axis.axvline(0, color="#444444", linestyle="--", linewidth=1)
+            _dots(axis, moved[moved["against"] == kind], pairs, levels, scale)
+            axis.set_title(f"minus {WORDS[kind]}", fontsize=9)
+            axis.set_xlabel(unit(metric), fontsize=9)
+            axis.grid(axis="y", visible=False)
+        axes[0][0].set_yticks(range(len(pairs)), [_said(pair, tickets, metric) for pair in pairs], fontsize=8.5)
+        axes[0][0].set_ylim(-0.6, len(pairs) - 0.4)
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        drawn = "bars: 95 % intervals" if moved["half_width"].notna().any() else "hollow: too few seeds for bars"
+        figure.legend(handles, labels, fontsize=8, title=drawn, title_fontsize=8, loc="outside lower center", ncols=4)
     return figure
 
 
-def _data_sets(tickets: pd.DataFrame) -> dict[str, str]:
-    """Return the data sets from few classes to many (as their guessing tells), each with the text beside its cells."""
+def _dots(axis: Axes, found: pd.DataFrame, pairs: list[tuple[str, str]], levels: list[float], scale: float) -> None:
+    """Draw the differences to one control."""
+    shades = sns.color_palette("flare", len(levels))
+    for number, (at, shade) in enumerate(zip(levels, shades, strict=True)):
+        aside = 0.3 * ((number + 0.5) / len(levels) - 0.5) * 2
+        label: str | None = f"COLT, {report.level(at)}"
+        for row in found[found["at"] == at].itertuples():
+            if (row.source, row.target) in pairs:
+                half = None if np.isnan(row.half_width) else scale * row.half_width
+                place = pairs.index((row.source, row.target)) - aside
+                look = {"color": shade, "marker": "o", "markersize": 5, "linestyle": "", "capsize": 2}
+                look |= {"markerfacecolor": "none"} if half is None else {}
+                axis.errorbar(scale * row.difference, place, xerr=half, label=label, **look)
+                label = None
+
+
+def _classes(tickets: pd.DataFrame) -> list[str]:
+    """Return the data sets from few classes to many, as their guessing tells."""
     classes = dict(zip(tickets["target"], 1 / tickets["chance"].astype(float).fillna(1), strict=True))
-    names = sorted(dict.fromkeys([*tickets["target"], *tickets["source"]]), key=lambda name: classes.get(name, 0))
-    images = dict(zip(tickets["target"], tickets["train_images"], strict=True))
-    images |= dict(zip(tickets["source"], tickets["source_images"], strict=True))
-    return {name: f"{name}\n{images[name]:,.0f} images" for name in names}
+    return sorted(dict.fromkeys([*tickets["target"], *tickets["source"]]), key=lambda name: classes.get(name, 0))
 
 
-def _cells(axis: Axes, names: list[str], rows: pd.DataFrame, column: str, **colours: Any) -> None:
-    """Draw one heatmap of source by target; cells without a value stay empty."""
-    mean = rows.pivot_table(index="source", columns="target", values=column).reindex(index=names, columns=names)
-    metric, _ = report.metric_of(rows)
-    write = report.spread if column == "difference" else report.written
-    text = {(r.source, r.target): write(getattr(r, column), r.half_width, metric) for r in rows.itertuples()}
-    written = [[text.get((source, target), "").replace(" ± ", "\n± ") for target in names] for source in names]
-    sns.heatmap(
-        mean.astype(float), ax=axis, annot=np.array(written), fmt="", cbar=False, square=False,
-        linewidths=1, annot_kws={"fontsize": 8}, **colours,
-    )  # fmt: skip
-    axis.set(xlabel="", ylabel="")
-    axis.grid(False)
-    axis.tick_params(axis="x", labelsize=8, labelrotation=25)
-    axis.tick_params(axis="y", labelsize=8, labelrotation=0)
+def _said(pair: tuple[str, str], tickets: pd.DataFrame, metric: str) -> str:
+    """Name a row: from where to where, and what the ticket scores there when it is sparsest."""
+    if pair[0] == "all":
+        return "mean of all pairs"
+    rows = tickets[(tickets["source"] == pair[0]) & (tickets["target"] == pair[1])]
+    score = rows.sort_values("at")[metric].iloc[-1] if len(rows) else float("nan")
+    shown = f"{100 * score:.0f} %" if metric == "accuracy" else f"{score:.3g}"
+    images = f"{rows['source_images'].iloc[0]:,.0f} images" if "source_images" in rows and len(rows) else ""
+    return f"{pair[0]} ({images}) →\n{pair[1]}: {shown}"

@@ -7,6 +7,7 @@ from .arms import arms, called, scored
 from .compare import against, compare, conclusion, over_sparsities, verdict
 from .cost import at_costs, reach, rounds_table
 from .gains import gains, ladder, regimes, shares, shares_of, spent
+from .questions import Question, Questions, decided
 from .records import distinct, load, metric_of
 from .statistics import fieller, holm, interval, seeds_needed, summary
 from .tables import LEVELS, joined, save, tables
@@ -19,6 +20,8 @@ __all__ = [
     "AGAINST",
     "LEVELS",
     "Answer",
+    "Question",
+    "Questions",
     "accuracy_table",
     "against",
     "answer",
@@ -30,6 +33,7 @@ __all__ = [
     "compare",
     "conclusion",
     "count_seeds",
+    "decided",
     "distinct",
     "failures",
     "fieller",

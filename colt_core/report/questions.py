@@ -1,0 +1,190 @@
+"""Questions that were asked before a study ran, and what its records answer: `decided()`."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+from scipy import stats
+
+from ..settings import Settings
+from ..studies.experiment import Experiment
+from ..studies.reading import parsed, read_text
+from ..studies.study import Study
+from .accuracy import first_rounds
+from .records import distinct
+from .statistics import holm, interval
+
+Arm = str  # a name: of `Questions.arms`, or else of the study's methods
+
+
+class Question(Settings):
+    """One prediction. Frozen.
+
+    Attributes
+    ----------
+    says
+        The prediction in words.
+    of
+        The arms that it is about, each with its factor: {"by_class": 1, "matched": -1} is a difference.
+    expect
+        What was predicted of the sum: "above" or "below" `than`, or "equivalent" to 0 within the margin.
+    than
+        What the sum is held against, of accuracy in [0, 1].
+    sided
+        Of the t test of "above" and "below": 2, or 1 where the plan says so.
+    """
+
+    says: str
+    of: dict[Arm, float] = Field(min_length=1)
+    expect: Literal["above", "below", "equivalent"]
+    than: float = 0.0
+    sided: Literal[1, 2] = 2
+
+
+class Questions(Settings):
+    """The questions of a study: one family of tests. Frozen.
+
+    Attributes
+    ----------
+    arms
+        For a name, fields of `Study.experiment` that make the arm: {"method": "colt", "by": "class"}, `score_on` too.
+        Names of the study's own methods need none.
+    margin
+        Arms with factors, as in a question: what equivalence is held against, seed by seed.
+    questions
+        By letter.
+    """
+
+    arms: dict[Arm, dict[str, Any]] = Field(default_factory=dict)
+    margin: dict[Arm, float] = Field(default_factory=dict)
+    questions: dict[str, Question] = Field(min_length=1)
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Questions":
+        """Read a YAML file.
+
+        Raises
+        ------
+        ValueError, OSError
+            In one line, for mistakes in it.
+        """
+        content = parsed(read_text(Path(path)), str(path))
+        if not isinstance(content, Mapping):
+            raise ValueError(f"{path} holds no questions; its keys are {', '.join(cls.model_fields)}")
+        asked = content.get("questions") or {}
+        if not isinstance(asked, Mapping) or not all(isinstance(one, Mapping) for one in asked.values()):
+            raise ValueError(f"{path}: questions must be a mapping of letters to mappings")
+        return cls(**{**content, "questions": {letter: Question(**one) for letter, one in asked.items()}})
+
+
+def decided(study: Study, records: pd.DataFrame, asked: Questions) -> pd.DataFrame:
+    """Return what a study's records say to the questions that were asked beforehand, a row each.
+
+    For each seed an arm counts with its mean test accuracy over the study's sparsities; a seed without one of a
+    question's arms is left out of it. All questions are one family: Holm at 5 %.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns letter, prediction, estimate (the mean sum over seeds), half_width (95 %), margin (its mean; NaN but for
+        equivalence), p (paired t, or the larger of two one-sided ones), p_holm, verdict ("holds", "the opposite",
+        "undecided", or "too few seeds" below three), seeds, left_out (seeds of the study without all arms).
+
+    Raises
+    ------
+    ValueError
+        For an arm that neither the questions nor the study know.
+    """
+    known = records if not len(records) else distinct(records)
+    names = {*asked.margin, *(name for one in asked.questions.values() for name in one.of)}
+    values = pd.DataFrame({name: _by_seed(study, known, asked, name) for name in sorted(names)})
+    rows = []
+    for letter, one in asked.questions.items():
+        used = {**dict.fromkeys(asked.margin if one.expect == "equivalent" else ()), **dict.fromkeys(one.of)}
+        there = values[list(used)].dropna()
+        sums, margins = (_sum(there, factors) for factors in (one.of, asked.margin))
+        mean, half = interval(sums)
+        row: dict[str, Any] = {"letter": letter, "prediction": one.says, "estimate": mean, "half_width": half}
+        row |= {"margin": margins.mean() if one.expect == "equivalent" and len(there) else math.nan}
+        row |= {"p": _p(sums, margins, one), "expect": one.expect, "than": one.than, "seeds": len(there)}
+        rows.append(row | {"left_out": " ".join(str(seed) for seed in study.seeds if seed not in there.index)})
+    table = pd.DataFrame(rows)
+    table["p_holm"] = holm(table["p"])
+    table["verdict"] = [_verdict(row) for row in table.itertuples()]
+    columns = [
+        "letter",
+        "prediction",
+        "estimate",
+        "half_width",
+        "margin",
+        "p",
+        "p_holm",
+        "verdict",
+        "seeds",
+        "left_out",
+    ]
+    return table[columns]
+
+
+def _by_seed(study: Study, records: pd.DataFrame, asked: Questions, name: Arm) -> pd.Series:
+    """Return an arm's mean accuracy over the study's sparsities, by seed; seeds that lack a score are left out."""
+    if name not in asked.arms and name not in study.methods:
+        raise ValueError(f"unknown arm {name!r}; there are: {', '.join({**asked.arms, **study.methods})}")
+    fields = dict(asked.arms.get(name, {}))
+    method = str(fields.pop("method", name))
+    found = {}
+    for seed in study.seeds:
+        value = _score(study.experiment(method, seed, **fields), records, study.levels)
+        if value is not None:
+            found[seed] = value
+    return pd.Series(found, dtype=float)
+
+
+def _score(experiment: Experiment, records: pd.DataFrame, levels: list[float]) -> float | None:
+    if not len(records):
+        return None
+    mine = records[records["experiment"] == experiment.hash]
+    scores = mine[(mine["kind"] == "score") & (mine["scored_on"] == (experiment.score_on or experiment.dataset))]
+    if experiment.method == "dense":
+        return float(scores["accuracy"].iloc[0]) if len(scores) else None
+    values = []
+    for at in levels:
+        first = first_rounds(mine, at)
+        there = scores[scores["round"].isin(first["round"])]
+        if not len(there):
+            return None
+        values.append(float(there["accuracy"].iloc[0]))
+    return float(np.mean(values))
+
+
+def _sum(values: pd.DataFrame, factors: Mapping[Arm, float]) -> pd.Series:
+    total = pd.Series(0.0, index=values.index)
+    for name, factor in factors.items():
+        if name in values:
+            total = total + factor * values[name]
+    return total
+
+
+def _p(sums: pd.Series, margins: pd.Series, one: Question) -> float:
+    """Return the p value of one question; NaN below three seeds."""
+    if len(sums) < 3:
+        return math.nan
+    if one.expect == "equivalent":
+        sides = ((sums + margins, "greater"), (sums - margins, "less"))
+        return float(max(stats.ttest_1samp(values, 0, alternative=side).pvalue for values, side in sides))
+    side = "two-sided" if one.sided == 2 else {"above": "greater", "below": "less"}[one.expect]
+    return float(stats.ttest_1samp(sums, one.than, alternative=side).pvalue)
+
+
+def _verdict(row: Any) -> str:
+    if math.isnan(row.p):
+        return "too few seeds"
+    if row.p_holm >= 0.05:
+        return "undecided"
+    if row.expect == "equivalent":
+        return "holds"
+    return "holds" if (row.estimate > row.than) == (row.expect == "above") else "the opposite"

@@ -1,0 +1,137 @@
+"""Questions asked beforehand: what the records say to them, against SciPy by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import colt_core as cc
+from colt_core import report
+from colt_core.report import Question, Questions
+
+ROOT = Path(__file__).parent.parent
+STUDY = {
+    "name": "asked",
+    "title": "t",
+    "base": {"dataset": "cifar10-mini", "densities": [0.5, 0.25], "scores": [0.5, 0.75]},
+    "methods": {
+        "dense": {"scores": []},
+        "colt": {},
+        "matched": {},
+        "random": {},
+        "half": {"method": "matched", "part": 0},
+    },
+    "seeds": [0, 1, 2, 3, 4, 5],
+}
+
+
+@pytest.fixture(scope="module")
+def study():
+    return cc.Study(**STUDY)
+
+
+def accuracies(seed=0):
+    rng = np.random.default_rng(seed)
+    means = {"colt": 0.60, "matched": 0.62, "random": 0.55, "half": 0.58}
+    return {arm: mean + rng.normal(0, 0.004, (6, 2)) for arm, mean in means.items()}
+
+
+def made_up(study, values):
+    rows = []
+    for experiment in study.experiments():
+        if experiment.method == "dense":
+            continue
+        arm = "half" if experiment.options else experiment.method
+        about = experiment.labels() | {"image_epochs": 1}
+        for number, density in enumerate((1.0, 0.5, 0.25)):
+            rows.append(about | {"kind": "round", "round": number, "density": density, "accuracy": None})
+            if number:
+                score = {"kind": "score", "scored_on": "cifar10-mini", "round": number, "density": density}
+                rows.append(about | score | {"accuracy": values[arm][experiment.seed, number - 1], "train_images": 9})
+    return pd.DataFrame(rows)
+
+
+ASKED = Questions(
+    margin={"matched": 0.5, "random": -0.5},
+    questions={
+        "A": Question(says="a", of={"colt": 1, "matched": -1}, expect="below"),
+        "B": Question(says="b", of={"half": 1, "colt": -1}, expect="above"),
+        "C": Question(says="c", of={"colt": 1, "matched": -1}, expect="equivalent"),
+        "D": Question(says="d", of={"matched": 1, "random": -1}, expect="above", than=0.02, sided=1),
+        "E": Question(says="e", of={"colt": 1, "half": -0.5, "matched": -0.5}, expect="above"),
+    },
+)
+
+
+def test_each_answer_is_scipys_test_on_means_over_the_sparsities_and_all_are_one_family(study):
+    values = accuracies()
+    table = report.decided(study, made_up(study, values), ASKED).set_index("letter")
+    m = {arm: v.mean(1) for arm, v in values.items()}
+    margin = (m["matched"] - m["random"]) / 2
+    gap = m["colt"] - m["matched"]
+    p = {
+        "A": stats.ttest_rel(m["colt"], m["matched"]).pvalue,
+        "B": stats.ttest_rel(m["half"], m["colt"]).pvalue,
+        "C": max(
+            stats.ttest_1samp(gap + margin, 0, alternative="greater").pvalue,
+            stats.ttest_1samp(gap - margin, 0, alternative="less").pvalue,
+        ),
+        "D": stats.ttest_1samp(m["matched"] - m["random"], 0.02, alternative="greater").pvalue,
+        "E": stats.ttest_1samp(m["colt"] - (m["half"] + m["matched"]) / 2, 0).pvalue,
+    }
+    assert table["p"].to_dict() == pytest.approx(p)
+    assert table["p_holm"].tolist() == pytest.approx(report.holm(list(p.values())).tolist())
+    assert table["verdict"].to_dict() == {
+        "A": "holds", "B": "the opposite", "C": "holds", "D": "holds", "E": table["verdict"]["E"],
+    }  # fmt: skip
+    assert table.loc["C", "margin"] == pytest.approx(margin.mean()) and np.isnan(table.loc["A", "margin"])
+    assert (table["seeds"] == 6).all() and (table["left_out"] == "").all()
+
+
+def test_a_seed_without_an_arm_is_left_out_of_the_questions_that_need_it_and_named(study):
+    frame = made_up(study, accuracies())
+    lost = frame["options"].notna() & (frame["seed"] == 4) & (frame["kind"] == "score") & (frame["round"] == 2)
+    table = report.decided(study, frame[~lost], ASKED).set_index("letter")
+    assert table["left_out"].to_dict() == {"A": "", "B": "4", "C": "", "D": "", "E": "4"}
+    assert table.loc["B", "seeds"] == 5
+    few = report.decided(study, frame[frame["seed"] < 2], ASKED)
+    assert set(few["verdict"]) == {"too few seeds"} and few["left_out"].iloc[0] == "2 3 4 5"
+    assert set(report.decided(study, pd.DataFrame(), ASKED)["seeds"]) == {0}
+
+
+def test_no_difference_is_undecided_and_far_ones_are_not_equivalent(study):
+    values = accuracies()
+    values["colt"] = values["matched"] + np.array([1, -1, 1, -1, 1, -1])[:, None] * 0.01
+    table = report.decided(study, made_up(study, values), ASKED).set_index("letter")
+    assert table.loc["A", "verdict"] == "undecided"
+    values["colt"] = values["random"]
+    assert report.decided(study, made_up(study, values), ASKED).set_index("letter").loc["C", "verdict"] == "undecided"
+
+
+def test_mistakes_in_questions_are_one_line(study, tmp_path):
+    wrong = Questions(questions={"A": Question(says="a", of={"grass": 1}, expect="above")})
+    with pytest.raises(ValueError, match="^unknown arm 'grass'; there are: dense, colt, matched, random, half$"):
+        report.decided(study, pd.DataFrame(), wrong)
+    for text, message in (
+        ("[1]", "holds no questions"),
+        ("questions: [1]", "must be a mapping of letters"),
+        ("questions: {A: {says: a, of: {colt: 1}, expect: more}}", "expect"),
+        ("questions: {}", "questions"),
+    ):
+        path = tmp_path / "questions.yaml"
+        path.write_text(text)
+        with pytest.raises(ValueError, match="^[^\n]*$") as problem:
+            Questions.read(path)
+        assert message in str(problem.value)
+
+
+def test_every_study_of_the_plan_can_be_read_and_every_arm_that_is_asked_about_is_in_it():
+    files = sorted((ROOT / "results").glob("*/questions.yaml"))
+    assert len(files) >= 5
+    plan = (ROOT / "results" / "PLAN.md").read_text()
+    for path in files:
+        for study in (cc.Study.named(str(one)) for one in path.parent.glob("*.yaml") if one != path):
+            table = report.decided(study, pd.DataFrame(), Questions.read(path))
+            assert f"`{study.name}`" in plan and len(table) >= 3
