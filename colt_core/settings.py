@@ -124,7 +124,7 @@ def _plain(value: Any, level: int = 0) -> Any:
     return type(value)(_plain(inner, level + 1) for inner in value) if type(value) in (list, tuple) else value
 
 
-def _number(value: Any) -> Any:
+def as_number(value: Any) -> Any:
     """Refuse what pydantic would make a number of: text, true and false."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"must be a number, not {shown(value)}")
@@ -132,7 +132,7 @@ def _number(value: Any) -> Any:
 
 
 JsonDict = Annotated[dict[str, Any], AfterValidator(frozen)]
-Number = Annotated[float, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(as_number)]
 
 
 # --- checks ------------------------------------------------------------------------------------------------------

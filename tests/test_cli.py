@@ -141,6 +141,7 @@ def test_a_mistake_is_one_line_and_status_2(arguments, message, tmp_path, capsys
         ("network_args", "{width: 16}", {"width": 16}), ("options", '{"pooling": "mean"}', {"pooling": "mean"}),
         ("recipe", "small", "small"), ("recipe", "{epochs: 3, gamma: 3e-1}", {"epochs": 3, "gamma": 0.3}),
         ("objective", "toys:SquaredError", "toys:SquaredError"), ("early_bird", "{}", {}),
+        ("densities", "0.5 .25", (0.5, 0.25)), ("finding", "{epochs: 1.5}", {"epochs": 1.5}),
     ],
 )  # fmt: skip
 def test_a_value_on_the_command_line_is_read_by_the_fields_kind(name, text, value):

@@ -122,6 +122,7 @@ def test_a_round_counts_as_what_it_was_to_be_cut_to_only_where_it_is_near(densit
         ({"finding": 3}, "finding must be a mapping of what it changes of the recipe, not 3"),
         ({"finding": {"speed": 1}}, "unknown key 'speed'"),
         ({"finding": {"epochs": 0}}, "epochs: Input should be greater than 0"),
+        ({"finding": {"epochs": "many"}}, "epochs: must be a number, not 'many'"),
         ({"recipe": {"epochs": True}}, "epochs: must be a number, not True"),
         ({"method": "random", "layers_of": "grass"}, "layers_of"),
         ({"method": "matched", "part": -1}, "part"),

@@ -1,5 +1,6 @@
 """The answer in one table: claim, verdict, one number, and the runs that it rests on."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +15,7 @@ from .words import level, sized, spread
 # What the paper says, or what must hold for it to mean something; the control; what the verdict on COLT minus it means.
 NOT_WORSE = {"worse": "fails", "equivalent": "holds", "better": "holds", "better, yet equivalent": "holds"}
 BETTER = {"better": "holds", "worse": "fails", "equivalent": "fails", "better, yet equivalent": "holds"}
+NOTHING = 0.01  # of a Jaccard index: agreement that is worth nothing
 CLAIMS = (
     ("as accurate as the unpruned network", "dense", NOT_WORSE),
     ("as accurate as IMP at the same densities", "matched", NOT_WORSE),
@@ -30,7 +32,7 @@ def verdicts(found: Answer) -> pd.DataFrame:
     """
     rows = [_accuracy(found, *claim) for claim in CLAIMS]
     rows.insert(3, _rounds(found))
-    rows += [_moved(found), _untested(found)]
+    rows += [_learnt(found), _moved(found), _untested(found)]
     return pd.DataFrame([row for row in rows if row], columns=["claim", "verdict", "number", "scope"])
 
 
@@ -72,6 +74,27 @@ def _rounds(found: Answer) -> tuple[str, ...] | None:
     told = [f"{called(other)} {last[other]:.0f}" for other in FAST[1:]]
     number = f"{last['colt']:.0f} cycles; {', '.join(told)} rounds"
     return "in fewer rounds than IMP", ", ".join(said), number, f"{_where(first)}, to {level(at)}; each costs the same"
+
+
+def _learnt(found: Answer) -> tuple[str, ...] | None:
+    """Return the claim that the copies' agreement means something: in the first cycle, beyond theta0's share of it."""
+    table = found.agreement
+    rows = [row for row in table[table["round"] == 1].itertuples() if not math.isnan(row.learnt_half)]
+    if not rows:
+        return None
+    said = []
+    for row in rows:
+        low, high = row.learnt - row.learnt_half, row.learnt + row.learnt_half
+        nothing = low > -NOTHING and high < NOTHING
+        said.append("fails" if nothing else "holds" if low > 0 else "undecided")
+    study = next(iter(found.levels))[0]
+    order = sorted(range(len(rows)), key=lambda i: not str(rows[i].dataset).startswith(f"{study}: "))
+    first, others = rows[order[0]], [said[i] for i in order[1:]]
+    name, _, data = str(first.dataset).partition(": ")
+    number = f"{first.learnt:+.3f} ± {first.learnt_half:.3f} of Jaccard index"
+    scope = f"`{name}`: {sized(data, first.train_images)}, {first.network}, cycle 1, {first.seeds} seeds"
+    scope += f"; fails means under {NOTHING:g}{_others(others)}"
+    return "the copies agree on more than they were born with", said[order[0]], number, scope
 
 
 def _moved(found: Answer) -> tuple[str, ...] | None:

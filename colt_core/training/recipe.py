@@ -3,9 +3,9 @@
 import math
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from ..settings import Settings
+from ..settings import Settings, as_number
 
 
 def _whole_if_it_can_be(value: float) -> float:
@@ -13,7 +13,7 @@ def _whole_if_it_can_be(value: float) -> float:
     return int(value) if value == int(value) else value
 
 
-Epochs = Annotated[int | float, AfterValidator(_whole_if_it_can_be)]
+Epochs = Annotated[int | float, BeforeValidator(as_number), AfterValidator(_whole_if_it_can_be)]
 
 
 class Recipe(Settings):
