@@ -677,6 +677,57 @@ def test_the_ladder_goes_from_random_to_dense_in_paired_steps():
         plots.waterfall(pd.concat([table, table.assign(network="other")]))
 
 
+def test_what_finding_cost_is_told_in_passes_and_in_sequential_steps():
+    frame = three_arms().assign(steps=lambda rows: rows["round"] * 7.0)
+    table = report.spent(frame, [0.5, 0.7]).set_index("method")
+    assert "dense" not in table.index
+    assert table.loc["colt", ["passes", "steps", "seeds"]].tolist() == [2, 14, 4], "of the sparser of both tickets"
+    scores = frame[(frame["kind"] == "score") & (frame["method"] == "colt") & frame["round"].isin([1, 2])]
+    mean, half = report.interval(scores.groupby("seed")["accuracy"].mean())
+    assert (table.loc["colt", "accuracy"], table.loc["colt", "half_width"]) == pytest.approx((mean, half))
+    assert len(plots.accuracy_cost(table.reset_index()).axes) == 2
+    assert not len(report.spent(three_arms(), [0.5])), "older records do not say how many steps"
+
+
+def test_points_of_equal_cost_stand_aside_and_others_where_they_are():
+    from colt_core.plots.gains import _aside
+
+    moved = _aside([6.0, 6.0, 3.0, 6.0])
+    assert moved[2] == 3.0 and len(set(moved)) == 4 and np.mean([moved[0], moved[1], moved[3]]) == pytest.approx(6.0)
+
+
+def test_older_records_are_completed_from_their_tickets_with_what_theta0_explains():
+    store = ROOT / "results" / "world" / "store"
+    frame = report.load(store)
+    colts = frame[(frame["method"] == "colt") & (frame["kind"] == "round") & (frame["seed"] == 0)]
+    found = report.with_theta0(colts, store)
+    name = colts["experiment"].iloc[0]
+    mine = found[(found["experiment"] == name) & (found["round"] > 0)].sort_values("round")
+    for row in mine.itertuples():
+        here, before = (
+            cc.Round.load(store / name / f"round-{n:02d}.safetensors", {**row._asdict(), "round": n})
+            for n in (row.round, row.round - 1)
+        )
+        theta0, within = here.ticket.theta0, before.ticket.mask
+        expected = cc.masks.chance(*here.partition_masks, within=within, given=theta0)
+        assert row.overlap["chance_theta0"] == pytest.approx(expected, rel=1e-12)
+    table = report.overlaps(found)
+    assert table["learnt"].tolist() == pytest.approx((table["jaccard"] - table["chance_theta0"]).tolist())
+    alone = report.with_theta0(colts, ROOT / "nowhere")
+    assert report.overlaps(alone)["chance_theta0"].isna().all(), "without tickets nothing is made up"
+
+
+def test_the_regimes_say_how_small_how_short_and_what_imp_gains_there(answered):
+    table = answered.regimes.set_index(["study", "network", "dataset"])
+    row = table.loc[("small", "conv3 width 16", "cifar10")]
+    assert (row["weights"], row["epochs"], row["rate"], row["seeds"]) == (23_472, 8, "0.15", 3)
+    assert row["steps"] == 8 * math.ceil(22_500 / 128)
+    gains = answered.recovered
+    mine = gains[(gains["study"] == "small") & (gains["network"] == "conv3") & (gains["method"] == "colt")]
+    assert row["matched_minus_random"] == pytest.approx(mine["full"].mean())
+    assert len(answered.say_recovered()) == answered.recovered.query("method == 'colt'")["run"].nunique()
+
+
 # --- one verdict -------------------------------------------------------------------------------------------------
 
 SMALL = cc.Study.named("small").each()[0]  # its first piece, conv3

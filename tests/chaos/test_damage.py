@@ -14,7 +14,7 @@ from again import AGAIN, SEED, timeless
 
 import colt_core as cc
 
-CASES = int(os.environ.get("COLT_CHAOS_FILES", "150"))
+CASES = int(os.environ.get("COLT_CHAOS_FILES", "100"))
 
 pytestmark = pytest.mark.chaos
 

@@ -21,7 +21,7 @@ import colt_core as cc
 from colt_core.methods import METHODS
 
 HERE = Path(__file__).parent
-KILLS = int(os.environ.get("COLT_CHAOS_KILLS", "20"))
+KILLS = int(os.environ.get("COLT_CHAOS_KILLS", "14"))
 
 pytestmark = pytest.mark.chaos
 

@@ -18,7 +18,7 @@ import colt_core as cc
 
 SEED = os.environ.get("COLT_CHAOS_SEED", "0")
 
-CASES = int(os.environ.get("COLT_CHAOS_CASES", "300"))
+CASES = int(os.environ.get("COLT_CHAOS_CASES", "200"))
 
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I", "I;16", "F")
 
