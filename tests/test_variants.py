@@ -223,7 +223,7 @@ def test_soup_shares_the_first_quarter_of_its_steps(few, network, recipe, two):
     steps = 4 * math.ceil(60 / 24) // 4
     shared = cc.Ticket.of(network).model()
     seed = derive(0, "together", 1)
-    cc.train(shared, few.train, longer.shortened(2), mask=found[0].ticket.mask, steps=steps, seed=seed, device="cpu")
+    cc.train(shared, few.train, longer.shortened(5 / 3), mask=found[0].ticket.mask, steps=steps, seed=seed, device="cpu")
     copies = trained(network, two, longer, starts=shared.state_dict(), first_step=steps)
     means = {name: mean(copies, name) for name in found[0].ticket.mask}
     assert equal(found[1].ticket.mask, masks.magnitude(means, found[0].ticket.mask, 0.4))
@@ -321,6 +321,8 @@ def test_what_watches_whole_trainings_is_refused(few, network, recipe, two, find
     monkeypatch.setattr("colt_core.training.loop.Trainer.epoch", lambda *_: pytest.fail("a training was begun"))
     with pytest.raises(ValueError, match="early bird does not go with copies that"):
         getattr(cc, finder)(network, two, recipe, early_bird=cc.EarlyBird(), whole=few.train)
+    with pytest.raises(ValueError, match="trainings of 1 steps are too short to begin together"):
+        cc.soup(network, two, recipe.changed(epochs=0.2), whole=few.train)
     by_class = cc.partition(few.train, 2)
     for name in ("soup", "crossfit"):
         with pytest.raises(ValueError, match="not partitions by class"):
@@ -365,3 +367,28 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_ticket(store, tmp_path, m
     monkeypatch.setattr(Trainer, "epoch", plain)
     again = rounds(tmp_path, method)
     assert [a.ticket.hash for a in again] == [b.ticket.hash for b in whole]
+
+
+def test_copies_that_all_see_everything_share_steps_of_their_own_schedule(few, network, recipe, monkeypatch):
+    from colt_core.methods import soup as _  # noqa: F401  (the function; its module is what is patched)
+
+    seen = []
+    real = Training.key
+    monkeypatch.setattr(Training, "key", lambda self, *a, **k: seen.append(self) or real(self, *a, **k))
+    parts = cc.partition(few.train, 2, "order")
+    longer = recipe.changed(epochs=4, schedule="cosine")
+    list(
+        cc.soup(
+            network,
+            parts,
+            longer,
+            rate=0.4,
+            target=0.3,
+            whole=few.train,
+            device="cpu",
+            store=cc.open_store("memory://soup"),
+        )
+    )
+    shared, *rest = seen
+    assert shared.steps == rest[0].first_step == 5 and shared.recipe.epochs == 4, "as long as a copy's own"
+    assert all(copy.end == 20 for copy in rest)

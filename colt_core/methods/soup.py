@@ -89,6 +89,8 @@ def soup(
         raise ValueError("copies that begin together need one head: not partitions by class (or warm=0)")
     if warm:
         refuse(given, "copies that begin together", "rewind")
+        if shared_steps(recipe, parts, warm) >= (least := min(recipe.total(len(part)) for part in parts)):
+            raise ValueError(f"trainings of {least} steps are too short to begin together: give more epochs, or warm=0")
 
     def choose(copies: Networks, mask: Mask, number: int) -> tuple[list[Mask], Mask]:
         step = rate if densities is None else rate_to(densities[number - 1], mask)
@@ -96,6 +98,11 @@ def soup(
         return own, masks.magnitude(mean_weights(copies, mask), mask, step, given.scope)
 
     return cycles(search, choose, train=_together(warm) if warm else None)
+
+
+def shared_steps(recipe: Recipe, parts: list[Images], warm: float) -> int:
+    """Return how many of a copy's steps are shared, at least one."""
+    return max(1, math.floor(warm * recipe.total(len(parts[0]))))
 
 
 def _together(warm: float) -> Train:
@@ -106,10 +113,10 @@ def _together(warm: float) -> Train:
     ) -> tuple[list[Copy], Cost]:
         options, where = search.options, search.where
         assert options.whole is not None
-        # On all images an epoch has as many steps as on all parts together: told in a P-th of the epochs, the schedule
-        # of a copy stays what it is, step by step.
-        recipe = search.recipe.shortened(len(search.parts))
-        steps = max(1, math.floor(warm * search.recipe.total(len(search.parts[0]))))
+        # On all images an epoch has more steps than on a part: told in so many times fewer epochs, the schedule of a
+        # copy stays what it is, step by step.
+        longer = search.recipe.steps(len(options.whole)) / search.recipe.steps(len(search.parts[0]))
+        recipe, steps = search.recipe.shortened(longer), shared_steps(search.recipe, search.parts, warm)
         shared = ticket.model(None, options.seed)
         training = Training(
             options.whole, recipe, mask=ticket.mask_for(shared), steps=steps, threads=where.threads,

@@ -63,7 +63,7 @@ class Recipe(Settings):
         """Return the optimiser steps of the whole training, at least one."""
         return max(1, round(self.epochs * self.steps(images)))
 
-    def shortened(self, times: int) -> "Recipe":
+    def shortened(self, times: float) -> "Recipe":
         """Return the recipe that takes the same course in a `times`-th of the epochs."""
         ends = tuple(milestone / times for milestone in self.milestones)
         return self.changed(epochs=self.epochs / times, warmup=self.warmup / times, milestones=ends)
