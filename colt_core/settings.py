@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 LEVELS = 30  # of JSON in JSON; pydantic itself gives up at 255
 BITS = 1024  # of a whole number: a float has no more, and Python refuses to write much larger ones
 MOST_ROUNDS = 10_000
-NUMBERS = (int, float, int | float)
+NUMBERS = (int, float, int | float, int | None, float | None)
 
 
 class Settings(BaseModel):

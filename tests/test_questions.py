@@ -96,6 +96,13 @@ def test_a_seed_without_an_arm_is_left_out_of_the_questions_that_need_it_and_nam
     table = report.decided(study, frame[~lost], ASKED).set_index("letter")
     assert table["left_out"].to_dict() == {"A": "", "B": "4", "C": "", "D": "", "E": "4"}
     assert table.loc["B", "seeds"] == 5
+    some = frame[~lost & ~((frame["options"].notna()) & (frame["seed"] > 1))]
+    partly = report.decided(study, some, ASKED).set_index("letter")
+    alone = report.decided(study, frame, Questions(margin=ASKED.margin, questions={
+        letter: one for letter, one in ASKED.questions.items() if letter in "ACD"})).set_index("letter")  # fmt: skip
+    assert partly.loc["B", "verdict"] == "too few seeds" and np.isnan(partly.loc["B", "p_holm"])
+    assert partly.loc["A", "p"] == alone.loc["A", "p"] and partly.loc["A", "p_holm"] >= alone.loc["A", "p_holm"]
+    assert partly["p_holm"].min() == pytest.approx(5 * partly["p"].min()), "a family of five stays one of five"
     few = report.decided(study, frame[frame["seed"] < 2], ASKED)
     assert set(few["verdict"]) == {"too few seeds"} and few["left_out"].iloc[0] == "2 3 4 5"
     assert set(report.decided(study, pd.DataFrame(), ASKED)["seeds"]) == {0}
@@ -110,6 +117,17 @@ def test_no_difference_is_undecided_and_far_ones_are_not_equivalent(study):
     assert report.decided(study, made_up(study, values), ASKED).set_index("letter").loc["C", "verdict"] == "undecided"
 
 
+def test_without_any_spread_it_is_no_accident(study):
+    values = {
+        arm: np.full((6, 2), mean) for arm, mean in {"colt": 0.6, "matched": 0.6, "random": 0.5, "half": 0.5}.items()
+    }
+    table = report.decided(study, made_up(study, values), ASKED).set_index("letter")
+    assert table["p"].to_dict() == {"A": 1.0, "B": 0.0, "C": 0.0, "D": 0.0, "E": 0.0}
+    assert table["verdict"].to_dict() == {
+        "A": "undecided", "B": "the opposite", "C": "holds", "D": "holds", "E": "holds",
+    }  # fmt: skip
+
+
 def test_mistakes_in_questions_are_one_line(study, tmp_path):
     wrong = Questions(questions={"A": Question(says="a", of={"grass": 1}, expect="above")})
     with pytest.raises(ValueError, match="^unknown arm 'grass'; there are: dense, colt, matched, random, half$"):
@@ -119,6 +137,10 @@ def test_mistakes_in_questions_are_one_line(study, tmp_path):
         ("questions: [1]", "must be a mapping of letters"),
         ("questions: {A: {says: a, of: {colt: 1}, expect: more}}", "expect"),
         ("questions: {}", "questions"),
+        (
+            "questions: {A: {says: a, of: {colt: 1}, expect: equivalent}}",
+            "A asks for equivalence: give a margin",
+        ),
     ):
         path = tmp_path / "questions.yaml"
         path.write_text(text)

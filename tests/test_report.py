@@ -663,6 +663,45 @@ def test_the_share_recovered_is_the_gain_over_random_as_a_share_of_matcheds():
     assert set(report.gains(missing, levels)["seed"]) == {0, 2, 3}, "a seed without a control is left out"
 
 
+def test_an_arm_is_held_against_controls_of_its_own_trainings():
+    several = []
+    for epochs, shift in ((1, 0.0), (8, 0.1)):
+        frame = three_arms().assign(recipe=json.dumps({"epochs": epochs}), densities="[0.5, 0.25]")
+        scores = frame["accuracy"] + shift
+        several.append(frame.assign(accuracy=scores, experiment=frame["experiment"] + f"e{epochs}"))
+    found = report.gains(pd.concat(several, ignore_index=True), [0.5, 0.7])
+    for row in found.itertuples():
+        epochs = row.method.partition("epochs ")[2].rstrip(")")
+        assert epochs and f"epochs {epochs}" in row.matched and f"epochs {epochs}" in row.random
+    assert set(found["finder"]) == {"colt", "consensus"} and len(found) == 16
+
+
+def test_two_splits_of_one_seed_are_one_seed_in_a_regime():
+    frame = three_arms().assign(recipe=cc.Recipe().model_dump_json(), network="conv3", scored_on="d")
+    again = frame[frame["method"] != "dense"].assign(by="random", experiment=lambda rows: rows["experiment"] + "r")
+    both = pd.concat([frame, again], ignore_index=True)
+    row = report.regimes(both, [0.5, 0.7]).iloc[0]
+    found = report.gains(both, [0.5, 0.7]).drop_duplicates(["seed", "matched"])
+    assert found["matched"].nunique() == 2
+    mean, half = report.interval(found.groupby("seed")["full"].mean())
+    assert (row["matched_minus_random"], row["half_width"], row["seeds"]) == (
+        pytest.approx(mean),
+        pytest.approx(half),
+        4,
+    )
+
+
+def test_a_screening_tells_validation_alone():
+    frame = three_arms()
+    frame = frame.assign(validation_accuracy=1 - frame["accuracy"])
+    table = report.screening(frame, [0.5, 0.7])
+    assert "accuracy" not in table and table["validation_accuracy"].is_monotonic_decreasing
+    scores = frame[(frame["method"] == "colt") & (frame["kind"] == "score") & frame["round"].isin([1, 2])]
+    row = table.set_index("method").loc["colt"]
+    assert row["validation_accuracy"] == pytest.approx(scores["validation_accuracy"].mean()) and row["seeds"] == 4
+    assert table["method"].tolist()[0] == "random"
+
+
 def test_the_ladder_goes_from_random_to_dense_in_paired_steps():
     frame, levels = three_arms(), [0.5, 0.7]
     table = report.ladder(frame, levels)

@@ -223,7 +223,9 @@ def test_soup_shares_the_first_quarter_of_its_steps(few, network, recipe, two):
     steps = 4 * math.ceil(60 / 24) // 4
     shared = cc.Ticket.of(network).model()
     seed = derive(0, "together", 1)
-    cc.train(shared, few.train, longer.shortened(5 / 3), mask=found[0].ticket.mask, steps=steps, seed=seed, device="cpu")
+    cc.train(
+        shared, few.train, longer.shortened(5 / 3), mask=found[0].ticket.mask, steps=steps, seed=seed, device="cpu"
+    )
     copies = trained(network, two, longer, starts=shared.state_dict(), first_step=steps)
     means = {name: mean(copies, name) for name in found[0].ticket.mask}
     assert equal(found[1].ticket.mask, masks.magnitude(means, found[0].ticket.mask, 0.4))
@@ -392,3 +394,50 @@ def test_copies_that_all_see_everything_share_steps_of_their_own_schedule(few, n
     shared, *rest = seen
     assert shared.steps == rest[0].first_step == 5 and shared.recipe.epochs == 4, "as long as a copy's own"
     assert all(copy.end == 20 for copy in rest)
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "message"),
+    [
+        ("soup", {"by": "class"}, "not partitions by class"),
+        ("soup", {"rewind": 1}, "rewind does not go with"),
+        ("crossfit", {"by": "order"}, "not partitions by order"),
+        ("averaged", {"official": ["best-epoch"]}, "best epoch does not go with"),
+        ("matched", {"part": 5}, "part must lie in 0..1"),
+        ("displacement", {"parts": 1000, "by": "random"}, "parts must be at most 540"),
+    ],
+)
+def test_what_a_method_refuses_is_refused_before_the_run_that_it_follows(
+    tmp_path, method, fields, message, monkeypatch
+):
+    monkeypatch.setattr("colt_core.training.loop.Trainer.epoch", lambda *_: pytest.fail("a training was begun"))
+    for trajectory in ({"densities": DENSITIES}, {"target": 0.5}):
+        one = cc.Experiment(**{**BASE, **trajectory, **fields}, method=method)
+        with pytest.raises(ValueError, match="^[^\n]*$") as problem:
+            cc.study([one], tmp_path, "cpu", workers=1)
+        assert message in str(problem.value) and not list(tmp_path.glob("*/round-*"))
+
+
+def test_a_control_of_a_control_brings_all_that_it_follows(tmp_path):
+    one = cc.Experiment(**BASE, method="random", layers_of="matched", rate=0.5, target=0.6, scores=None)
+    assert [e.method for e in one.references()] == ["matched", "colt"]
+    planned = cc.plan(one, tmp_path, "cpu")
+    assert planned.experiments == 2 and planned.rounds[0] >= 3, "the random mask itself trains nothing"
+    cc.study([one], tmp_path, "cpu", workers=1)
+    kept = cc.status([one, *one.references()], tmp_path)
+    assert list(kept["state"]) == ["done", "done", "done"]
+
+
+def test_a_trajectory_takes_its_target_along():
+    one = cc.Experiment(densities=[0.5, 0.25])
+    assert one.changed(densities=[0.3]).target == 0.7 and one.changed(method="imp").target == 0.75
+    assert one.changed(densities=None).target == 0.991 and cc.Experiment().changed(densities=(0.5,)).target == 0.5
+    assert experiment("soup").hash == experiment("soup", warm=0.25).hash, "a default that is given is the default"
+
+
+def test_unequal_parts_with_fractions_of_an_epoch_are_averaged_to_the_end(network, mini):
+    few = mini.train.take(torch.arange(257))
+    parts = [few.take(torch.arange(129)), few.take(torch.arange(129, 257))]
+    recipe = cc.Recipe.named("mini").changed(epochs=1.4, batch_size=128)
+    found = list(cc.averaged(network, parts, recipe, rate=0.4, target=0.3, device="cpu"))
+    assert found[1].cost.images == 129 + 65 + 128, "two and one epochs of two steps and of one, to 1.4 of them"

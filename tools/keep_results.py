@@ -6,7 +6,8 @@ Of COLT's experiments, which others follow, and of those under way every ticket 
 the last: copied back into a store (cp -r results/small/store/* runs/), `colt study small` goes on from there and
 computes nothing again. `--records` keeps the records alone. A study of its own goes by its file:
 `python tools/keep_results.py results/split/split.yaml STORE`. Where questions were asked of it beforehand
-(`questions.yaml` beside it), nothing is counted before all of it is there: then `decided` has the answers.
+(`questions.yaml` beside it), nothing is counted before all of it is there: then `decided` has the answers. Where a
+choice is to be made on it (`screening.md` beside it), validation accuracies alone are told until `choice.md` is there.
 """
 
 import os
@@ -39,12 +40,17 @@ def main(name: str, store: Path, records_alone: bool) -> None:
         for path in [*kept, *(source / n for n in ("experiment.json", "records.jsonl", "complete"))]:
             if path.exists():
                 shutil.copy(path, target)
-    asked = Path(name).parent / "questions.yaml"
-    lacking = [e for e in grid if not is_over(e, open_store(store))] if asked.exists() else []
+    asked, screened = (Path(name).parent / one for one in ("questions.yaml", "screening.md"))
+    blind = asked.exists() or screened.exists()
+    lacking = [e for e in grid if not is_over(e, open_store(store))] if blind else []
     if lacking:
         print(f"{study.name}: {len(grid) - len(lacking)} of {len(grid)} experiments are over; no table before all are")
         return
     records = pd.DataFrame([r for e in begun for r in read_records(e, store)])
+    if screened.exists():
+        cc.report.save(cc.report.screening(records, study.levels), out, "screening")
+        if not (out / "choice.md").exists():
+            return
     if asked.exists():
         cc.report.save(cc.report.decided(study, records, cc.report.Questions.read(asked)), out, "decided")
     own = records[records["experiment"].isin([e.hash for e in grid])]

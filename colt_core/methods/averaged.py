@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..compute.copies import Copy
+from ..compute.copies import Copy, Watch
 from ..data import Images
 from ..masks import Mask
 from ..models import head_name
@@ -33,7 +33,8 @@ def averaged(
 
     With P workers a round takes a P-th of IMP's sequential steps, and the copies meet as often as there are epochs.
     Weights and running statistics are averaged (heads too, where all copies have the same classes); the optimiser's
-    momentum begins anew after each average. The lowest fraction `rate` of the averaged weights goes.
+    momentum begins anew after each average. The lowest fraction `rate` of the averaged weights goes. What a round tells
+    of its copies (`accuracies`, `curves`) they had before the average.
 
     Parameters
     ----------
@@ -79,19 +80,25 @@ def _local_sgd(
     copies = [Copy(network, training) for network, training in zip(networks, trainings, strict=True)]
     cost = Cost()
     for epoch in range(max(_epochs(training) for training in trainings)):
-        done = [copy.history for copy in copies]
-        pieces = [_piece(training, epoch) for training in trainings]
-
-        def watch(i: int, history: History, done: list[History] = done) -> None:
-            if search.where.watch:
-                search.where.watch(number, i, _joined(done[i], history, trainings[i]))
-
-        trained = beside(search, networks, pieces, watch=watch)
+        # Of unequal parts one may have an epoch less: its copy stands still, and is averaged as it is.
+        going = [copy for copy in copies if epoch < _epochs(copy.training)]
+        pieces = [_piece(copy.training, epoch) for copy in going]
+        watch = _watch(search, number, copies, going)
+        trained = beside(search, [copy.network for copy in going], pieces, watch=watch)
         average(networks, head)
         cost += Cost.beside(map(cost_of, trained))
-        for copy, piece in zip(copies, trained, strict=True):
+        for copy, piece in zip(going, trained, strict=True):
             copy.history = _joined(copy.history, piece.history, copy.training)
     return copies, cost
+
+
+def _watch(search: Search, number: int, copies: list[Copy], going: list[Copy]) -> Watch | None:
+    """Return what tells whoever watches the search of an epoch: the histories since the round began."""
+    told, done = search.where.watch, [copy.history for copy in going]
+    if told is None:
+        return None
+    places = [copies.index(copy) for copy in going]
+    return lambda i, history: told(number, places[i], _joined(done[i], history, going[i].training))
 
 
 def _epochs(training: Training) -> int:
@@ -122,7 +129,7 @@ def average(networks: Networks, head: str | None = None) -> None:
     for name, first in states[0].items():
         if first.is_floating_point() and not (head and name.startswith(head)):
             # In float64: the order of the copies shall not show in the last bit.
-            mean = torch.stack([state[name].double().cpu() for state in states]).mean(0)
+            mean = torch.stack([state[name].cpu().double() for state in states]).mean(0)
             for state in states:
                 state[name].copy_(mean)
 

@@ -11,7 +11,7 @@ from .. import masks
 from ..data import Images
 from ..files import Tensors
 from ..masks import Mask
-from ..settings import Settings
+from ..settings import Number, Settings
 from ..tickets import Round
 from ..training import Recipe
 from .cycles import Networks, begin, cycles, magnitude_masks, rate_to
@@ -89,18 +89,16 @@ def lower_bound(copies: Networks, theta0: Tensors, mask: Mask, of: Of, spread: f
 
 
 class BoundOptions(Settings):
-    """Of what the bound is, and how far below the mean; None: of growth, one deviation."""
+    """Of what the bound is, and how many deviations below the mean."""
 
-    of: Of | None = None
-    spread: float | None = Field(None, ge=0)
+    of: Of = "growth"
+    spread: Number = Field(1.0, ge=0)
 
 
 BOUND = Method(
     name="bound",
     about="the lower confidence bound over the copies of a weight's growth, at COLT's densities",
-    find=lambda s: s.over_partitions(
-        bound, of=s.own.of or "growth", spread=1.0 if s.own.spread is None else s.own.spread, densities=s.trajectory()
-    ),
+    find=lambda s: s.over_partitions(bound, of=s.own.of, spread=s.own.spread, densities=s.trajectory()),
     look=Look("bound", "#DDCC77", (6, 1, 0)),
     follows="colt",
     takes="densities",

@@ -32,7 +32,7 @@ def reinit(rounds: Iterable[Round], seed: int = 0, provenance: Mapping[str, Any]
 class RandomOptions(Settings):
     """The method whose layers' densities a random mask is to have; None: COLT's."""
 
-    layers_of: Literal["imp", "matched", "union", "consensus", "oneshot", "initial"] | None = None
+    layers_of: Literal["matched", "union", "consensus", "oneshot", "initial"] | None = None
 
 
 def _layers_of(experiment: Any) -> Any:

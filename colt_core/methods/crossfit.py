@@ -15,7 +15,7 @@ from ..training import Recipe
 from ..training.saliency import CPU, sample, snip_scores
 from .checks import heads_of
 from .cycles import Networks, begin, cycles, magnitude_masks, rate_to
-from .method import Look, Method
+from .method import Look, Method, Setting
 
 PER_CLASS = 50  # images of each class of a partition on which other copies' weights are judged
 
@@ -31,6 +31,8 @@ def crossfit(
     **options: Any,
 ) -> Iterator[Round]:
     """Find tickets by sum_i |w_i dL_j/dw_i|, j other than i: saliency of what was learnt on images not learnt from.
+
+    The cost counts trainings alone: looking takes P (P - 1) passes over 50 images of each class a round.
 
     Parameters
     ----------
@@ -80,10 +82,16 @@ def saliency(copies: Networks, looked: list[Images], mask: Mask) -> Tensors:
     return {name: sum((scores[name] for scores in found[1:]), found[0][name]) for name in mask}
 
 
+def _crossfit(setting: Setting) -> Iterator[Round]:
+    if setting.by == "order":
+        raise ValueError("crossfit needs copies that have seen other images: not partitions by order")
+    return setting.over_partitions(crossfit, densities=setting.trajectory())
+
+
 CROSSFIT = Method(
     name="crossfit",
     about="each copy's weights by their saliency on the other partitions, at COLT's densities",
-    find=lambda s: s.over_partitions(crossfit, densities=s.trajectory()),
+    find=_crossfit,
     look=Look("crossfit", "#999933", (3, 1, 180)),
     follows="colt",
     takes="densities",

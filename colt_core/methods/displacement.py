@@ -10,7 +10,7 @@ from torch import nn
 from .. import masks
 from ..data import Images
 from ..masks import Mask
-from ..settings import Settings
+from ..settings import Number, Settings
 from ..tickets import Round
 from ..training import Recipe
 from .cycles import Networks, begin, cycles, magnitude_masks, mean_weights, rate_to
@@ -72,7 +72,7 @@ def _further(start: torch.Tensor, mean: torch.Tensor, times: float) -> torch.Ten
 class DisplacementOptions(Settings):
     """How often the copies' mean way from theta0 counts; None: once a copy."""
 
-    gain: float | None = Field(None, gt=0)
+    gain: Number | None = Field(None, gt=0)
 
 
 DISPLACEMENT = Method(

@@ -98,7 +98,7 @@ def _dense(setting: Setting) -> Iterator[Round]:
 class MatchedOptions(Settings):
     """The one partition to train on, the others left out: a copy of COLT's by itself. None: on everything."""
 
-    part: int | None = Field(None, ge=0)
+    part: int | None = Field(None, ge=0, strict=True)
 
 
 def _matched(setting: Setting) -> Iterator[Round]:

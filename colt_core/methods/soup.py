@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from pydantic import Field
 from torch import nn
 
 from .. import masks
@@ -14,7 +15,7 @@ from ..compute.copies import Copy
 from ..data import Images
 from ..masks import Mask
 from ..seeding import choose_device, derive
-from ..settings import Settings, check_fraction
+from ..settings import Number, Settings, check_fraction
 from ..tickets import Cost, Round, Ticket
 from ..training import Recipe, Training
 from .checks import heads_of, refuse
@@ -134,9 +135,9 @@ def _together(warm: float) -> Train:
 
 
 class SoupOptions(Settings):
-    """The share of a copy's steps that is shared; None: a quarter."""
+    """The share of a copy's steps that is shared."""
 
-    warm: float | None = None
+    warm: Number = Field(WARM, ge=0, lt=1)
 
 
 def _passes(experiment: Any) -> float:
@@ -148,7 +149,7 @@ def _passes(experiment: Any) -> float:
 SOUP = Method(
     name="soup",
     about="copies that share the first quarter of their steps; one cut of their mean, signed, at COLT's densities",
-    find=lambda s: s.over_partitions(soup, warm=WARM if s.own.warm is None else s.own.warm, densities=s.trajectory()),
+    find=lambda s: s.over_partitions(soup, warm=s.own.warm, densities=s.trajectory()),
     look=Look("soup", "#117733", "8"),
     follows="colt",
     takes="densities",

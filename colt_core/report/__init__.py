@@ -1,6 +1,6 @@
 """From records to tables in the paper's shape, with intervals over seeds; to verdicts; to Markdown, LaTeX and CSV."""
 
-from .accuracy import accuracy_table, area, at_sparsities, paper_table
+from .accuracy import accuracy_table, area, at_sparsities, paper_table, screening
 from .agreement import overlaps, with_theta0
 from .answer import Answer, answer
 from .arms import arms, called, scored
@@ -56,6 +56,7 @@ __all__ = [
     "save",
     "say_warnings",
     "scored",
+    "screening",
     "seeds_needed",
     "shares",
     "shares_of",

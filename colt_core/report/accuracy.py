@@ -95,6 +95,23 @@ def means(table: pd.DataFrame, by: str, others: dict[str, str], setting: list[st
     return marked(found, metric, higher_is_better)
 
 
+def screening(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
+    """Return each arm's mean *validation* accuracy over the sparsities, best first: what choices may rest on.
+
+    Columns dataset, network, method, validation_accuracy (mean over the seeds that have scores at all sparsities),
+    half_width, seeds. No test accuracy is looked at.
+    """
+    levels = list(dict.fromkeys(sparsities))
+    table = at_sparsities(records, levels)
+    table = table[table["finder"] != "dense"]
+    runs = table.groupby(["dataset", "network", "method", "seed"], sort=False)
+    by_seed = runs["validation_accuracy"].mean()[runs["at"].nunique() == len(levels)]
+    groups = by_seed.groupby(["dataset", "network", "method"], sort=False)
+    columns = {"validation_accuracy": groups.mean(), "half_width": half_width(groups.std(), groups.count())}
+    found = pd.DataFrame(columns | {"seeds": groups.count()}).reset_index()
+    return found.sort_values("validation_accuracy", ascending=False, kind="stable", ignore_index=True)
+
+
 # --- the paper's shape -------------------------------------------------------------------------------------------
 
 

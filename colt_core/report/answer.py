@@ -15,7 +15,7 @@ from .agreement import overlaps, with_theta0
 from .arms import called, scores_by_arm
 from .compare import COMPARED, conclusion, differences, mean_differences, pairs_of, verdict
 from .cost import reach
-from .gains import gains, ladder, regimes, shares_of
+from .gains import GAINS, gains, ladder, regimes, shares_of
 from .records import load
 from .statistics import holm, seeds_needed
 from .transfer import gains_of, matrix_of, transfer_conclusion
@@ -95,7 +95,7 @@ class Answer:
             for dataset, own in table.groupby("scored_on", sort=False):
                 about = f"{study}: {dataset}, {named}, {how['epochs']} epochs, {count_seeds(own['seed'].nunique())}"
                 found.append(own.assign(study=study, run=about))
-        return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["study", "run", *GAINS])
 
     @property
     def regimes(self) -> pd.DataFrame:

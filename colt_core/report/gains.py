@@ -18,6 +18,11 @@ from .transfer import SHARED, told
 
 FULL = 0.005  # of accuracy: where IMP gains less than half a point over random, a share of it says nothing
 LADDER = ("random", "colt", "consensus", "matched", "dense")
+# What an arm and its controls have in common, whatever they go by.
+FIXED = ["dataset", "scored_by", "densities", "recipe", "network_args", "scope", "rewind", "early_bird", "official"]
+FIXED += ["objective"]
+GAINS = ["scored_on", "network", "method", "finder", "seed", "score", "gain", "full", "share", "matched", "random"]
+GAINS += ["sparsities", "train_images", "experiment"]
 EXTRA = ("options", "finding")  # a control with settings of its own is a further arm, not the control
 
 
@@ -25,7 +30,8 @@ def gains(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
     """Return, for each arm and seed, its gain over the random mask and IMP's at the same densities.
 
     All are means over the sparsities of runs that have a score at each. An arm is held against the `matched` and the
-    `random` runs of its settings; where an experiment's densities are named, against those of its study.
+    `random` runs of its settings; where an experiment's densities are named, against those at the same densities,
+    however they are split. Arms that the records have no such runs for are left out.
 
     Returns
     -------
@@ -50,20 +56,7 @@ def gains(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
                 about |= {"finder": mine["finder"], "matched": full, "random": low, "sparsities": len(levels)}
                 own = cell[cell["method"] == mine["method"]]
                 rows += _by_seed(means, own, about)
-    columns = [
-        "scored_on",
-        "network",
-        "method",
-        "finder",
-        "seed",
-        "score",
-        "gain",
-        "full",
-        "share",
-        "matched",
-        "random",
-    ]
-    return pd.DataFrame(rows, columns=[*columns, "sparsities", "train_images", "experiment"])
+    return pd.DataFrame(rows, columns=GAINS)
 
 
 def _by_seed(means: pd.DataFrame, own: pd.DataFrame, about: dict[str, Any]) -> list[dict[str, Any]]:
@@ -93,9 +86,9 @@ def _control(mine: dict[str, Any], several: list[dict[str, Any]], kind: str) -> 
     def same(row: dict[str, Any], *names: str) -> bool:
         return all(told(mine.get(name)) == told(row.get(name)) for name in names)
 
-    fitting = [row for row in several if row["finder"] == kind and same(row, "dataset", "scored_by", "densities")]
-    if told(mine.get("densities")) in ("", None):
-        fitting = [row for row in fitting if alike(row) == len(SHARED)]
+    fitting = [row for row in several if row["finder"] == kind and same(row, *FIXED)]
+    if told(mine.get("densities")) in ("", None):  # then whoever follows another has its densities, and no one else's
+        fitting = [row for row in fitting if alike(row) == len(SHARED) and same(row, "finding")]
     best = max(fitting, key=lambda row: (-extra(row), alike(row)), default=None)
     return str(best["method"]) if best else None
 
@@ -199,11 +192,12 @@ def regimes(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
         if not (own["kind"] == "score").any():
             continue
         found = gains(own, levels).drop_duplicates(["seed", "matched", "random"])
-        difference, half = interval(found["full"])
+        difference, half = interval(found.groupby("seed")["full"].mean())  # of several splits the mean: one a seed
         dense = own[(own["kind"] == "score") & (own["method"] == "dense")]
         colts, how = own[own["method"] == "colt"], Recipe(**json.loads(recipe))
         images = int(own["train_images"].max()) if "train_images" in own else 0
-        parts = int(colts["parts"].min()) if len(colts) else 1
+        split = colts[colts["by"] != "order"] if "by" in colts else colts  # split by order each copy sees every image
+        parts = int(split["parts"].min()) if len(split) else 1
         rows.append(
             {
                 "dataset": dataset,

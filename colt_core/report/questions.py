@@ -3,11 +3,11 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 from scipy import stats
 
 from ..settings import Settings
@@ -16,7 +16,7 @@ from ..studies.reading import parsed, read_text
 from ..studies.study import Study
 from .accuracy import first_rounds
 from .records import distinct
-from .statistics import holm, interval
+from .statistics import TINY, holm, interval
 
 Arm = str  # a name: of `Questions.arms`, or else of the study's methods
 
@@ -62,6 +62,13 @@ class Questions(Settings):
     arms: dict[Arm, dict[str, Any]] = Field(default_factory=dict)
     margin: dict[Arm, float] = Field(default_factory=dict)
     questions: dict[str, Question] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _with_a_margin(self) -> Self:
+        lacking = [letter for letter, one in self.questions.items() if one.expect == "equivalent" and not self.margin]
+        if lacking:
+            raise ValueError(f"question {lacking[0]} asks for equivalence: give a margin")
+        return self
 
     @classmethod
     def read(cls, path: str | Path) -> "Questions":
@@ -113,7 +120,8 @@ def decided(study: Study, records: pd.DataFrame, asked: Questions) -> pd.DataFra
         row |= {"p": _p(sums, margins, one), "expect": one.expect, "than": one.than, "seeds": len(there)}
         rows.append(row | {"left_out": " ".join(str(seed) for seed in study.seeds if seed not in there.index)})
     table = pd.DataFrame(rows)
-    table["p_holm"] = holm(table["p"])
+    # A question without an answer stays one of the family that was fixed beforehand.
+    table["p_holm"] = np.where(table["p"].isna(), math.nan, holm(table["p"].fillna(1.0)))
     table["verdict"] = [_verdict(row) for row in table.itertuples()]
     columns = [
         "letter",
@@ -174,14 +182,22 @@ def _p(sums: pd.Series, margins: pd.Series, one: Question) -> float:
     if len(sums) < 3:
         return math.nan
     if one.expect == "equivalent":
-        sides = ((sums + margins, "greater"), (sums - margins, "less"))
-        return float(max(stats.ttest_1samp(values, 0, alternative=side).pvalue for values, side in sides))
+        return max(_t_test(sums + margins, 0, "greater"), _t_test(sums - margins, 0, "less"))
     side = "two-sided" if one.sided == 2 else {"above": "greater", "below": "less"}[one.expect]
-    return float(stats.ttest_1samp(sums, one.than, alternative=side).pvalue)
+    return _t_test(sums, one.than, side)
+
+
+def _t_test(values: pd.Series, than: float, side: str) -> float:
+    """Return the p value of a t test; without any spread it is no accident: 0, or 1 where there is no difference."""
+    if np.ptp(values) > TINY:
+        return float(stats.ttest_1samp(values, than, alternative=side).pvalue)
+    off = float(values.mean()) - than
+    sign = {"greater": off > TINY, "less": off < -TINY, "two-sided": abs(off) > TINY}[side]
+    return 0.0 if sign else 1.0
 
 
 def _verdict(row: Any) -> str:
-    if math.isnan(row.p):
+    if row.seeds < 3:
         return "too few seeds"
     if row.p_holm >= 0.05:
         return "undecided"

@@ -170,7 +170,7 @@ def _hand_in(client: Any, jobs: list[Experiment], store: Store, device: str) -> 
     tasks: dict[str, _Task] = {}
     last: dict[str, _Task] = {}  # by experiment hash
     resources = {"GPU": 1} if device.startswith("cuda") else None
-    for place, job in sorted(enumerate(jobs), key=lambda numbered: numbered[1].reference() is not None):
+    for place, job in sorted(enumerate(jobs), key=lambda numbered: len(numbered[1].references())):
         reference = job.reference()
         before = [last[name] for name in (job.hash, reference and reference.hash) if name in last]
         description, futures = json.dumps(job.model_dump(mode="json"), sort_keys=True), [t.future for t in before]

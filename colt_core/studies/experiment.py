@@ -35,6 +35,8 @@ def _finding(value: Any, recipe: Any) -> dict[str, Any] | None:
         if value is None or value == {}:
             return None
         raise ValueError(f"finding must be a mapping of what it changes of the recipe, not {shown(value)}")
+    if not isinstance(recipe, Recipe | Mapping) or not all(isinstance(key, str) for key in [*value, *dict(recipe)]):
+        raise ValueError(f"finding must change fields of a recipe, not {shown(value)} of {shown(recipe)}")
     recipe = recipe if isinstance(recipe, Recipe) else Recipe(**recipe)
     usual, other = (one.model_dump(mode="json") for one in (recipe, Recipe(**{**dict(recipe), **value})))
     return {name: other[name] for name in value if other[name] != usual[name]} or None
@@ -153,7 +155,12 @@ class Experiment(Settings):
         values["finding"] = _finding(values.get("finding"), values["recipe"])
         values["rate"] = method.rate if values.get("rate") is None else values["rate"]
         if values.get("densities") is not None:
-            values |= {"rate": method.rate, "target": _last(values["densities"], values.get("target"))}
+            values["densities"] = _numbers(values["densities"])
+            if isinstance(values["rate"], int | float):  # no part of what is found, nor of the hash
+                values["rate"] = method.rate
+            values["target"] = _last(values["densities"], values.get("target"))
+        elif "target" in values and values["target"] is None:
+            del values["target"]
         return values
 
     @field_validator("network")
@@ -243,6 +250,15 @@ class Experiment(Settings):
             return follows(self)  # type: ignore[no-any-return]
         return self.changed(method=follows, options={}, **dict.fromkeys(MEASURED))
 
+    def references(self) -> "list[Experiment]":
+        """Return the experiment that this one follows, the one that that follows, and so on."""
+        one = self.reference()
+        return [] if one is None else [one, *one.references()]
+
+    def changed(self, **update: Any) -> Self:
+        """Return a copy with some fields changed, validated again; the target goes with the densities."""
+        return super().changed(**(({"target": None} if "densities" in update else {}) | update))
+
     @property
     def found_with(self) -> Recipe:
         """The recipe of the trainings that find."""
@@ -265,12 +281,23 @@ class Experiment(Settings):
         return {name: value for name, value in told.items() if name not in later or value not in (None, "{}")}
 
 
-def _last(densities: Any, target: Any) -> float:
-    """Return the sparsity at which a trajectory ends, which must be the target where that is given as well."""
-    if not isinstance(densities, list | tuple) or not densities or not isinstance(densities[-1], int | float):
+def _numbers(densities: Any) -> list[float]:
+    """Return a trajectory as plain numbers, from a list, an array or anything of the kind."""
+    values = densities.tolist() if hasattr(densities, "tolist") else densities
+    if not isinstance(values, list | tuple) or not values:
         raise ValueError(f"densities must be a list of falling numbers, not {shown(densities)}")
+    plain = [value.item() if hasattr(value, "item") else value for value in values]
+    if odd := [v for v in plain if isinstance(v, bool) or not isinstance(v, int | float) or not 0 < v < 1]:
+        raise ValueError(f"densities must be falling numbers strictly between 0 and 1, not {shown(odd[0])}")
+    return plain
+
+
+def _last(densities: list[float], target: Any) -> Any:
+    """Return the sparsity at which a trajectory ends, which must be the target where that is given as well."""
     last = round(1 - densities[-1], 12)
-    if isinstance(target, int | float) and abs(target - last) > 1e-9:
+    if target is None or isinstance(target, bool) or not isinstance(target, int | float):
+        return last if target is None else target  # which is refused with the other fields
+    if abs(target - last) > 1e-9:
         raise ValueError(f"densities end at a sparsity of {last:g}: leave the target {target:g} out")
     return last
 

@@ -144,8 +144,8 @@ def _open_works(given: list[Experiment], store: Store) -> list["_Work"]:
     for e in sorted(given, key=_scores_asked, reverse=True):
         wanted.setdefault((e.hash, e.score_on), e)
     found_once = {e.hash: key for key, e in reversed(wanted.items())}  # scored elsewhere, it is not found again
-    for reference in [e.reference() for e in wanted.values()]:
-        if reference is not None and reference.hash not in found_once:
+    for reference in [r for e in wanted.values() for r in e.references()]:
+        if reference.hash not in found_once:
             wanted[reference.hash, None], found_once[reference.hash] = reference, (reference.hash, None)
     works = [_work(e, store, found_once[e.hash] == key) for key, e in wanted.items()]
     return [work for work in works if work.find[1] or work.judge[1]]
@@ -156,10 +156,9 @@ def remaining(experiment: Experiment, store: Place = None) -> Range:
 
     Those of a COLT run that this one follows count too, while it is not complete.
     """
-    place, reference = open_store(store), experiment.reference()
+    place = open_store(store)
     works = [_work(experiment, place)]
-    if reference is not None and not is_complete(reference, place):
-        works.append(_work(reference, place))
+    works += [_work(reference, place) for reference in experiment.references() if not is_complete(reference, place)]
     return sum(work.image_epochs[0] for work in works), sum(work.image_epochs[1] for work in works)
 
 

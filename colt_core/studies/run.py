@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -176,13 +177,17 @@ def _complete(store: Store, experiment: Experiment, last: Round | None) -> None:
 
 def check(experiment: Experiment, device: str = "auto") -> None:
     """Refuse, before any training, what only the data and the network can tell: see the errors of `run`."""
-    plain = experiment.reference() or experiment
+    plain = [experiment, *experiment.references()][-1]
     dataset_of(experiment.dataset)
     target = dataset_of(experiment.score_on or experiment.dataset)
     if experiment.scores is not None:
         network = models.build(experiment.network, len(target.classes), experiment.seed, **experiment.network_args)
         Training(target.train, experiment.recipe).check_batches(network)
-    method_of(plain.method).find(_setting(plain, open_store(), str(choose_device(device)), 1, None))
+    where = str(choose_device(device))
+    method_of(plain.method).find(_setting(plain, open_store(), where, 1, None))
+    if plain is not experiment and method_of(experiment.method).takes == "densities":
+        # What it will follow is not there yet; any densities do to see whether it takes what it is given.
+        method_of(experiment.method).find(replace(_setting(experiment, open_store(), where, 1, None), densities=(0.5,)))
 
 
 def _setting(

@@ -377,9 +377,9 @@ def _listed(experiments: Experiment | Iterable[Experiment]) -> list[Experiment]:
 
 def to_do(experiments: list[Experiment], store: Store) -> list[Experiment]:
     """Return those that are not finished, and the COLT runs that they follow; the longest first."""
-    references = [e.reference() for e in experiments]
+    references = [r for e in experiments for r in e.references()]
     known = {e.hash for e in experiments}
-    jobs = [*experiments, *{r.hash: r for r in references if r and r.hash not in known}.values()]
+    jobs = [*experiments, *{r.hash: r for r in references if r.hash not in known}.values()]
     jobs = [job for job in jobs if not is_over(job, store)]
     return sorted(jobs, key=_size, reverse=True)
 
