@@ -115,7 +115,7 @@ def test_a_round_counts_as_what_it_was_to_be_cut_to_only_where_it_is_near(densit
     ("fields", "message"),
     [
         ({"densities": [0.5, 0.6]}, "densities must fall from one round to the next: 0.6 follows 0.5"),
-        ({"densities": [1.0, 0.5]}, "densities must lie strictly between 0 and 1, not 1.0"),
+        ({"densities": [1.0, 0.5]}, "densities must be falling numbers strictly between 0 and 1, not 1.0"),
         ({"densities": []}, "densities must be a list of falling numbers"),
         ({"densities": "half"}, "densities must be a list of falling numbers, not 'half'"),
         ({"densities": [0.5], "target": 0.9}, "densities end at a sparsity of 0.5: leave the target 0.9 out"),
