@@ -239,10 +239,10 @@ def test_a_notebook_keeps_the_rules(path):
 
 
 def test_the_spine_is_there_and_its_figures_are_committed():
-    from colt_core.workbook import APP, AUDIT, SPINE, START
+    from colt_core.workbook import APP, AUDIT, BEYOND, SPINE, START
 
-    assert [p.stem for p in NOTEBOOKS] == [START, *SPINE, AUDIT, APP]
-    for name in (START, *SPINE, AUDIT):
+    assert [p.stem for p in NOTEBOOKS] == [START, *SPINE, AUDIT, BEYOND, APP]
+    for name in (START, *SPINE, AUDIT, BEYOND):
         saved = re.findall(r'"(\d\d_\w+)"\s*,', (ROOT / "notebooks" / f"{name}.ipynb").read_text().replace('\\"', '"'))
         figures = [n for n in saved if (ROOT / "figures" / f"{n}.png").exists()]
         assert figures, f"{name} has no committed figure"

@@ -34,7 +34,8 @@ def jobs(folder):
     make = lambda **fields: cc.Experiment(**(base | {"scores": (0.3, 0.7)} | fields))
     special = [make(early_bird=cc.EarlyBird(delta=0.4, window=1)), make(seed=1, rewind=9), make(parts=3)]
     special += [make(official=("best-epoch",)), make(official=("statistics-kept",)), make(scope="layer", by="random")]
-    every = [make(method=name) for name in METHODS] + special
+    one_head = ("soup", "crossfit")  # not by class
+    every = [make(method=name, by="random" if name in one_head else "class") for name in METHODS] + special
     return random.Random(SEED).sample(every, len(every) if KILLS > 100 else 6)
 
 
