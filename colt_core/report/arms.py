@@ -12,6 +12,7 @@ from .records import distinct, metric_of, score_values
 
 IDENTITY = ["experiment", "dataset", "network", "method"]
 SETTING = ["scored_on", "network", "method"]
+PACE = ("rate", "target")  # where densities are named, they say nothing
 DETAILED = ("network_args", "recipe")  # their fields are many: in an arm's name they stand last
 UNSET = {"early_bird": "no", "official": "no", "objective": "cross-entropy"}  # of the others "default" is told
 
@@ -79,8 +80,9 @@ def _settings(row: dict[str, Any]) -> Settings:
     """Return an experiment's settings by name, and apart from them the fields of those that are descriptions."""
     told: dict[str, Any] = {}
     fields: dict[str, Any] = {}
-    for name, value in settings_in(row).items():
-        if name in IDENTITY:
+    settings = settings_in(row)
+    for name, value in settings.items():
+        if name in IDENTITY or (name in PACE and "densities" in settings):
             continue
         if name in DETAILED:
             fields |= value
@@ -102,7 +104,8 @@ def _apart(method: str, group: dict[str, Settings]) -> dict[str, str]:
     fields = _varied([own for _, own in group.values()])
     names = {}
     for experiment, (told, own) in group.items():
-        texts = [f"{n} {_text(told.get(n, UNSET.get(n, 'default')))}" for n in sorted(settings, key=_place)]
+        named = [n for n in sorted(settings, key=_place) if n in told or n not in (*PACE, "densities")]
+        texts = [f"{n} {_text(told.get(n, UNSET.get(n, 'default')))}" for n in named]
         texts += [f"{name} {_text(value)}" for name, value in own.items() if name in fields]
         names[experiment] = f"{method} ({', '.join(texts)})" if texts else method
     return names
