@@ -157,7 +157,7 @@ def test_finding_has_its_own_recipe_and_scoring_keeps_to_the_experiments(store, 
     assert score["score_image_epochs"] == 2 * score["train_images"]
     assert json.loads(score["finding"]) == {"epochs": 3}
     both = cc.report.arms(cc.study([scored, experiment("colt", scores=[0.5])], tmp_path, "cpu", workers=1))
-    assert set(both["arm"]) == {"colt (finding epochs default)", "colt (finding epochs 3)"}
+    assert set(both["arm"]) == {"colt", "colt (finding epochs 3)"}
     other = experiment("colt", densities=None, scores=[0.5], target=0.5, rate=0.5)
     named = cc.report.arms(cc.study([other, experiment("colt", scores=[0.5])], tmp_path, "cpu", workers=1))
     assert set(named["arm"]) == {"colt (rate 0.5, target 0.5)", "colt (densities 0.5 0.25)"}
