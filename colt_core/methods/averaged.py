@@ -14,8 +14,8 @@ from ..masks import Mask
 from ..models import head_name
 from ..tickets import Cost, Round, Ticket
 from ..training import History, Recipe, Training
-from .checks import heads_of, refuse
-from .cycles import Choose, Networks, Search, begin, beside, copies_of, cost_of, cycles, magnitude_masks, rate_to
+from .checks import check_several, heads_of, refuse
+from .cycles import Choose, Networks, Search, begin, beside, copies_of, cost_of, cycles, magnitude_masks
 from .method import Look, Method
 
 
@@ -57,14 +57,14 @@ def averaged(
     ----------
     Local SGD: arXiv 1805.09767. Averages of lottery tickets: arXiv 2208.10842, 2305.14852.
     """
-    if len(parts) < 2:
-        raise ValueError(f"averaged needs at least two partitions, not {len(parts)}")
+    check_several(parts, "averaged")
     search = begin(network, parts, recipe, rate, target, densities, options)
     refuse(search.options, "copies that are averaged")
 
     def choose(copies: Networks, mask: Mask, number: int) -> tuple[list[Mask], Mask]:
-        step = rate if densities is None else rate_to(densities[number - 1], mask)
-        kept = magnitude_masks(copies[:1], mask, step, search.options.scope)  # averaged, they are all alike
+        kept = magnitude_masks(
+            copies[:1], mask, search.step(mask, number), search.options.scope
+        )  # averaged, they are all alike
         return kept, kept[0]
 
     return cycles(search, choose, train=_local_sgd)

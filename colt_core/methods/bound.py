@@ -7,14 +7,14 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from .. import masks
 from ..data import Images
 from ..files import Tensors
 from ..masks import Mask
 from ..settings import Number, Settings
 from ..tickets import Round
 from ..training import Recipe
-from .cycles import Networks, begin, cycles, magnitude_masks, rate_to
+from .checks import check_several
+from .cycles import Networks, begin, by_scores
 from .method import Look, Method
 
 Of = Literal["growth", "magnitude", "signed"]
@@ -56,21 +56,13 @@ def bound(
     ValueError
         At the call, before any training.
     """
-    if len(parts) < 2:
-        raise ValueError(f"bound needs at least two partitions, not {len(parts)}")
+    check_several(parts, "bound")
     if of not in get_args(Of):
         raise ValueError(f"unknown bound of {of!r}; allowed: {', '.join(get_args(Of))}")
     if not spread >= 0:
         raise ValueError(f"spread must not be negative, not {spread}")
     search = begin(network, parts, recipe, rate, target, densities, options)
-    scope = search.options.scope
-
-    def choose(copies: Networks, mask: Mask, number: int) -> tuple[list[Mask], Mask]:
-        step = rate if densities is None else rate_to(densities[number - 1], mask)
-        scores = lower_bound(copies, search.start.ticket.theta0, mask, of, spread)
-        return magnitude_masks(copies, mask, step, scope), masks.prune_lowest(scores, mask, step, scope)
-
-    return cycles(search, choose)
+    return by_scores(search, lambda copies, mask: lower_bound(copies, search.start.ticket.theta0, mask, of, spread))
 
 
 @torch.no_grad()

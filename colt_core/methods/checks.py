@@ -66,6 +66,12 @@ def _check_rewind(parts: list[Images], recipe: Recipe, options: Options) -> None
         raise ValueError(f"rewind must lie in 0..{most}, {about}, not {options.rewind}")
 
 
+def check_several(parts: list[Images], what: str) -> None:
+    """Raise a `ValueError` unless there are copies to bring together."""
+    if len(parts) < 2:
+        raise ValueError(f"{what} needs at least two partitions, not {len(parts)}")
+
+
 def refuse(options: Options, what: str, *also: str) -> None:
     """Raise a `ValueError` where an option is set that watches or keeps whole trainings, and `also` those named."""
     for name in ("early_bird", "best_epoch", "keep_statistics", *also):

@@ -10,6 +10,7 @@ from ..data import Images
 from ..masks import Mask
 from ..tickets import Round
 from ..training import Recipe
+from .checks import check_several
 from .cycles import Networks, begin, cycles, magnitude_masks
 from .method import Look, Method
 
@@ -58,8 +59,7 @@ def colt(
     ValueError
         At the call, before any training: for bad fractions, an unreachable target, fewer than two partitions.
     """
-    if len(parts) < 2:
-        raise ValueError(f"COLT needs at least two partitions, not {len(parts)}")
+    check_several(parts, "COLT")
     search = begin(network, parts, recipe, rate, target, densities, options)
     scope = search.options.scope
     if combine not in ("and", "or", *range(1, len(parts) + 1)):

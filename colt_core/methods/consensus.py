@@ -6,13 +6,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from .. import masks
 from ..data import Images
 from ..masks import Mask
 from ..settings import Settings
 from ..tickets import Round
 from ..training import Recipe
-from .cycles import Networks, begin, cycles, magnitude_masks, rate_to
+from .checks import check_several
+from .cycles import Networks, begin, by_scores
 from .method import Look, Method
 
 Pooling = Literal["smallest", "geometric", "mean"]
@@ -54,19 +54,11 @@ def consensus(
     ValueError
         At the call, before any training.
     """
-    if len(parts) < 2:
-        raise ValueError(f"consensus needs at least two partitions, not {len(parts)}")
+    check_several(parts, "consensus")
     if pooling not in get_args(Pooling):
         raise ValueError(f"unknown pooling {pooling!r}; allowed: smallest, geometric, mean")
     search = begin(network, parts, recipe, rate, target, densities, options)
-    scope = search.options.scope
-
-    def choose(copies: Networks, mask: Mask, number: int) -> tuple[list[Mask], Mask]:
-        step = rate if densities is None else rate_to(densities[number - 1], mask)
-        scores = pooled(copies, mask, pooling)
-        return magnitude_masks(copies, mask, step, scope), masks.prune_lowest(scores, mask, step, scope)
-
-    return cycles(search, choose)
+    return by_scores(search, lambda copies, mask: pooled(copies, mask, pooling))
 
 
 @torch.no_grad()

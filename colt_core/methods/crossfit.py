@@ -5,7 +5,6 @@ from typing import Any
 
 from torch import nn
 
-from .. import masks
 from ..data import Images
 from ..files import Tensors
 from ..masks import Mask
@@ -13,8 +12,8 @@ from ..seeding import reproducible
 from ..tickets import Round
 from ..training import Recipe
 from ..training.saliency import CPU, sample, snip_scores
-from .checks import heads_of
-from .cycles import Networks, begin, cycles, magnitude_masks, rate_to
+from .checks import check_several, heads_of
+from .cycles import Networks, begin, by_scores
 from .method import Look, Method, Setting
 
 PER_CLASS = 50  # images of each class of a partition on which other copies' weights are judged
@@ -55,20 +54,17 @@ def crossfit(
     ----------
     Saliency |w g|: arXiv 1810.02340, there at initialisation; cross-fitting: arXiv 1608.00060.
     """
-    if len(parts) < 2:
-        raise ValueError(f"crossfit needs at least two partitions, not {len(parts)}")
+    check_several(parts, "crossfit")
     if any(heads_of(network, parts)):
         raise ValueError("crossfit needs copies with one head: not partitions by class")
     search = begin(network, parts, recipe, rate, target, densities, options)
-    seed, scope, threads = search.options.seed, search.options.scope, search.where.threads
+    seed, threads = search.options.seed, search.where.threads
 
-    def choose(copies: Networks, mask: Mask, number: int) -> tuple[list[Mask], Mask]:
-        step = rate if densities is None else rate_to(densities[number - 1], mask)
+    def scores(copies: Networks, mask: Mask) -> Tensors:
         with reproducible(CPU, seed, threads):
-            scores = saliency(copies, [sample(part, seed, PER_CLASS) for part in parts], mask)
-        return magnitude_masks(copies, mask, step, scope), masks.prune_lowest(scores, mask, step, scope)
+            return saliency(copies, [sample(part, seed, PER_CLASS) for part in parts], mask)
 
-    return cycles(search, choose)
+    return by_scores(search, scores)
 
 
 def saliency(copies: Networks, looked: list[Images], mask: Mask) -> Tensors:

@@ -24,6 +24,7 @@ from .options import Options, Where
 
 Networks = list[nn.Module]
 Choose = Callable[[Networks, Mask, int], tuple[list[Mask], Mask]]
+Scores = Callable[[Networks, Mask], Tensors]
 Reshape = Callable[[Ticket, Networks], Mask]
 Train = Callable[["Search", Ticket, int, Choose, list[Copy]], tuple[list[Copy], Cost]]
 
@@ -40,6 +41,8 @@ class Search:
         The mask that keeps everything prunable.
     done
         Tells whether a mask after so many rounds is the last.
+    rate, densities
+        The finder's, see `step`.
     """
 
     network: nn.Module
@@ -49,11 +52,17 @@ class Search:
     where: Where
     dense: Mask
     done: Callable[[int, Mask], bool]
+    rate: float
+    densities: list[float] | None
 
     @cached_property
     def start(self) -> Round:
         """Round 0: the dense ticket at the rewind point, found once."""
         return first_round(self)
+
+    def step(self, mask: Mask, number: int) -> float:
+        """Return the fraction of a mask's weights that round `number` takes: the rate, or what leads to its density."""
+        return self.rate if self.densities is None else rate_to(self.densities[number - 1], mask)
 
 
 def begin(
@@ -81,7 +90,7 @@ def begin(
     classes = max(len(part.classes) for part in parts)
     share = share_counted(dense, network, classes) if options.count_all else 1.0
     done = stopping_rule(densities, rate, target, dense, options.scope, share)
-    return Search(network, parts, recipe, options, where, dense, done)
+    return Search(network, parts, recipe, options, where, dense, done, rate, densities)
 
 
 def cycles(
@@ -126,6 +135,20 @@ def cycles(
         )
         if number > known:
             yield last
+
+
+def by_scores(search: Search, scores: Scores, train: Train | None = None) -> Iterator[Round]:
+    """Yield rounds in which the weights go that the copies together score lowest; see `cycles`.
+
+    `scores` gives a value for each weight of a mask from the copies trained under it. What each copy alone would have
+    kept, by magnitude, are the rounds' `partition_masks`.
+    """
+
+    def choose(copies: Networks, mask: Mask, number: int) -> tuple[list[Mask], Mask]:
+        rate, scope = search.step(mask, number), search.options.scope
+        return magnitude_masks(copies, mask, rate, scope), masks.prune_lowest(scores(copies, mask), mask, rate, scope)
+
+    return cycles(search, choose, train=train)
 
 
 @dataclass(frozen=True, eq=False)

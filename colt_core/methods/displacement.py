@@ -3,17 +3,16 @@
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from pydantic import Field
 from torch import nn
 
-from .. import masks
 from ..data import Images
+from ..files import Tensors
 from ..masks import Mask
 from ..settings import Number, Settings
 from ..tickets import Round
 from ..training import Recipe
-from .cycles import Networks, begin, cycles, magnitude_masks, mean_weights, rate_to
+from .cycles import Networks, begin, by_scores, mean_weights
 from .method import Look, Method
 
 
@@ -54,19 +53,14 @@ def displacement(
     if gain is not None and not gain > 0:
         raise ValueError(f"gain must be positive, not {gain}")
     search = begin(network, parts, recipe, rate, target, densities, options)
-    scope, times = search.options.scope, float(len(parts) if gain is None else gain)
+    times = float(len(parts) if gain is None else gain)
 
-    def choose(copies: Networks, mask: Mask, number: int) -> tuple[list[Mask], Mask]:
-        step = rate if densities is None else rate_to(densities[number - 1], mask)
+    def scores(copies: Networks, mask: Mask) -> Tensors:
         start, mean = search.start.ticket.theta0, mean_weights(copies, mask)
-        led = {name: _further(start[name], mean[name], times) for name in mask}
-        return magnitude_masks(copies, mask, step, scope), masks.magnitude(led, mask, step, scope)
+        begun = {name: start[name].detach().cpu().double() for name in mask}
+        return {name: (begun[name] + times * (mean[name] - begun[name])).abs() for name in mask}
 
-    return cycles(search, choose)
-
-
-def _further(start: torch.Tensor, mean: torch.Tensor, times: float) -> torch.Tensor:
-    return start.detach().cpu().double() + times * (mean - start.detach().cpu().double())
+    return by_scores(search, scores)
 
 
 class DisplacementOptions(Settings):

@@ -58,8 +58,7 @@ def imp(
     search = begin(network, [images], recipe, rate, target, densities, {"whole": images} | options)
 
     def choose(copies: Networks, mask: Mask, number: int) -> tuple[list[Mask], Mask]:
-        step = rate if densities is None else rate_to(densities[number - 1], mask)
-        kept = magnitude_masks(copies, mask, step, search.options.scope)
+        kept = magnitude_masks(copies, mask, search.step(mask, number), search.options.scope)
         return kept, kept[0]
 
     return cycles(search, choose)

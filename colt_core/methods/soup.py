@@ -9,30 +9,17 @@ from typing import Any
 from pydantic import Field
 from torch import nn
 
-from .. import masks
 from ..compute.checkpoints import train_kept
 from ..compute.copies import Copy
 from ..data import Images
+from ..files import Tensors
 from ..masks import Mask
 from ..seeding import choose_device, derive
 from ..settings import Number, Settings, check_fraction
 from ..tickets import Cost, Round, Ticket
 from ..training import Recipe, Training
-from .checks import heads_of, refuse
-from .cycles import (
-    Choose,
-    Networks,
-    Search,
-    Train,
-    begin,
-    beside,
-    copies_of,
-    cost_of,
-    cycles,
-    magnitude_masks,
-    mean_weights,
-    rate_to,
-)
+from .checks import check_several, heads_of, refuse
+from .cycles import Choose, Networks, Search, Train, begin, beside, by_scores, copies_of, cost_of, mean_weights
 from .method import Look, Method
 
 WARM = 0.25  # of a copy's steps
@@ -78,8 +65,7 @@ def soup(
     Averaging sparse networks of one mask: arXiv 2306.16788, 2305.14852. A shared beginning raises what masks have in
     common: arXiv 2104.14753.
     """
-    if len(parts) < 2:
-        raise ValueError(f"soup needs at least two partitions, not {len(parts)}")
+    check_several(parts, "soup")
     if warm:
         check_fraction("warm", warm)
     search = begin(network, parts, recipe, rate, target, densities, options)
@@ -93,12 +79,10 @@ def soup(
         if shared_steps(recipe, parts, warm) >= (least := min(recipe.total(len(part)) for part in parts)):
             raise ValueError(f"trainings of {least} steps are too short to begin together: give more epochs, or warm=0")
 
-    def choose(copies: Networks, mask: Mask, number: int) -> tuple[list[Mask], Mask]:
-        step = rate if densities is None else rate_to(densities[number - 1], mask)
-        own = magnitude_masks(copies, mask, step, given.scope)
-        return own, masks.magnitude(mean_weights(copies, mask), mask, step, given.scope)
+    def scores(copies: Networks, mask: Mask) -> Tensors:
+        return {name: mean.abs() for name, mean in mean_weights(copies, mask).items()}
 
-    return cycles(search, choose, train=_together(warm) if warm else None)
+    return by_scores(search, scores, _together(warm) if warm else None)
 
 
 def shared_steps(recipe: Recipe, parts: list[Images], warm: float) -> int:
