@@ -1,6 +1,6 @@
 """Images and how they are split: `load()`, `partition()`. Everything is uint8 tensors."""
 
-from .images import Dataset, Images, Source, channel_statistics
+from .images import Dataset, Images, Shape, Source, channel_statistics
 from .load import (
     ASSETS,
     BUILT_IN,
@@ -22,6 +22,7 @@ __all__ = [
     "PARTITIONINGS",
     "Dataset",
     "Images",
+    "Shape",
     "Source",
     "channel_statistics",
     "check_name",

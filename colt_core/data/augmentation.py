@@ -46,7 +46,7 @@ def augment(pixels: torch.Tensor, shifts: Shifts, moves: bool = True, rotates: b
     Parameters
     ----------
     pixels
-        uint8 [B, 3, H, W].
+        uint8 [B, C, H, W].
     shifts
         See `draw`; angles turn counter-clockwise.
     moves, rotates
@@ -55,7 +55,7 @@ def augment(pixels: torch.Tensor, shifts: Shifts, moves: bool = True, rotates: b
     Returns
     -------
     torch.Tensor
-        uint8 [B, 3, H, W], a view with the channels last.
+        uint8 [B, C, H, W], a view with the channels last.
     """
     if not (moves or rotates):
         return pixels

@@ -24,7 +24,7 @@ def read_folder(root: Path, size: int | None, seed: int) -> tuple[dict[str, torc
         test, other = parts[1]
         if other != classes:
             raise ValueError(f"{shown(root)}: train/ and test/ have different class folders")
-        if test.size != train.size:
+        if test.shape != train.shape:
             raise ValueError(f"{shown(root)}: train/ and test/ have images of different sizes; {RESIZE}")
     return {
         "train_images": train.images,
@@ -90,4 +90,4 @@ def _read_classes(root: Path, size: int | None) -> tuple[Images, tuple[str, ...]
     paths = [p for inside in files.values() for p in inside]
     labels = torch.tensor([i for i, inside in enumerate(files.values()) for _ in inside])
     classes = tuple(f.name for f in folders)
-    return Images(decode(len(paths), paths, size), labels, classes), classes
+    return Images(decode(len(paths), paths, size), labels, classes, (0.0,) * 3, (1.0,) * 3), classes

@@ -8,6 +8,8 @@ import torch
 
 from ..files import hash_into
 
+Shape = tuple[int, int, int]  # channels, height, width
+
 
 @dataclass(eq=False)
 class Source:
@@ -38,13 +40,14 @@ class Images:
     Attributes
     ----------
     pixels
-        uint8 [M, 3, H, W], RGB: the data set that these images are taken from.
+        uint8 [M, C, H, W], C 3 (RGB) or 1 (grey): the data set that these images are taken from.
     labels
         int64 [N], in [0, len(classes)).
     classes
         Class names by label.
     mean, std
-        Per channel, of pixels in [0, 1], over the whole training set that these images were taken from.
+        Per channel, of pixels in [0, 1], over the whole training set that these images were taken from; where they are
+        not given, of these images themselves.
     rows
         int64 [N], which of the pixels are these images; None: all of them, in order.
     source
@@ -54,8 +57,8 @@ class Images:
     pixels: torch.Tensor
     labels: torch.Tensor
     classes: tuple[str, ...]
-    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
-    std: tuple[float, ...] = (0.25, 0.25, 0.25)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     rows: torch.Tensor | None = None
     source: Source | None = field(default=None, repr=False)
 
@@ -63,14 +66,21 @@ class Images:
         if self.source is None or self.source.pixels is not self.pixels:
             object.__setattr__(self, "source", Source(self.pixels))
         shape = tuple(self.pixels.shape)
-        if self.pixels.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 3:
-            raise ValueError(f"images must be uint8 [N, 3, H, W], not {self.pixels.dtype} {list(shape)}")
+        if self.pixels.dtype != torch.uint8 or len(shape) != 4 or shape[1] not in (1, 3) or not min(shape[2:]):
+            found = f"{self.pixels.dtype} {list(shape)}"
+            raise ValueError(f"images must be uint8 [N, C, H, W] with 1 or 3 channels, not {found}")
         count = shape[0] if self.rows is None else len(self.rows)
         if self.labels.dtype != torch.int64 or tuple(self.labels.shape) != (count,):
             found = f"{self.labels.dtype} {list(self.labels.shape)}"
             raise ValueError(f"labels must be int64 [{count}], one an image, not {found}")
         if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
             raise ValueError(f"labels must lie in 0..{len(self.classes) - 1}, there are {len(self.classes)} classes")
+        if not (self.mean and self.std):
+            for name, value in zip(("mean", "std"), channel_statistics(self), strict=True):
+                object.__setattr__(self, name, value)
+        if not len(self.mean) == len(self.std) == shape[1]:
+            found = f"{len(self.mean)} and {len(self.std)}"
+            raise ValueError(f"mean and std must have {shape[1]} values, one a channel, not {found}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,12 +91,18 @@ class Images:
         return self.pixels.shape[2]
 
     @property
+    def shape(self) -> Shape:
+        """Channels, height and width of every image."""
+        channels, height, width = self.pixels.shape[1:]
+        return channels, height, width
+
+    @property
     def images(self) -> torch.Tensor:
-        """The images themselves, uint8 [N, 3, H, W]: a copy where these are a part of the data set."""
+        """The images themselves, uint8 [N, C, H, W]: a copy where these are a part of the data set."""
         return self.pixels if self.rows is None else self.pixels[self.rows]
 
     def batch(self, index: torch.Tensor) -> torch.Tensor:
-        """Return the pixels at these positions (an int64 tensor [n]): uint8 [n, 3, H, W]."""
+        """Return the pixels at these positions (an int64 tensor [n]): uint8 [n, C, H, W]."""
         return self.pixels[index if self.rows is None else self.rows[index]]
 
     def take(self, index: torch.Tensor) -> "Images":
@@ -153,13 +169,14 @@ class Dataset:
 
 def channel_statistics(images: Images, chunk: int = 2_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of the pixels per channel, as fractions of 255."""
-    counts = torch.zeros(3, 256, dtype=torch.int64)  # how often each value occurs in each channel
+    channels, height, width = images.shape
+    counts = torch.zeros(channels, 256, dtype=torch.int64)  # how often each value occurs in each channel
     for index in torch.arange(len(images)).split(chunk):
         values = images.batch(index)
-        counts += torch.stack([torch.bincount(values[:, i].flatten(), minlength=256) for i in range(3)])
+        counts += torch.stack([torch.bincount(values[:, i].flatten(), minlength=256) for i in range(channels)])
     level = torch.arange(256)
     total, squares = (counts * level).sum(1), (counts * level**2).sum(1)
-    pixels = len(images) * images.size**2
+    pixels = len(images) * height * width
     mean = total.double() / pixels
     std = (squares.double() / pixels - mean**2).sqrt().clamp(min=1.0)
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())

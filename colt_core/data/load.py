@@ -27,6 +27,7 @@ Name = str | os.PathLike[str]
 
 Read = tuple[dict[str, torch.Tensor], tuple[str, ...], dict[str, Source]]  # tensors, class names, where they lie
 
+NOT_YET = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # mean, std: those of the training set are known later
 CIFAR100_STATISTICS = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)  # mean, std: its training set's, rounded
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -64,6 +65,7 @@ def load(name: Name, validation: float = 0.1, seed: int = 0, size: int | None = 
             tensors[f"{part}_images"],
             tensors[f"{part}_labels"],
             classes,
+            *NOT_YET,
             source=sources.get(f"{part}_images"),
         )
         for part in ("train", "test")

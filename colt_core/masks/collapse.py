@@ -1,5 +1,6 @@
 """Layer collapse: what a mask has cut off."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -17,8 +18,8 @@ class Collapse:
     connected: bool
 
 
-def collapse(mask: Mask, network: torch.nn.Module, image_size: int = 32) -> Collapse:
-    """Report layer collapse under a mask.
+def collapse(mask: Mask, network: torch.nn.Module, shape: Sequence[int] = (3, 32, 32)) -> Collapse:
+    """Report layer collapse under a mask; `shape`: channels, height and width of an image.
 
     Every weight is replaced by its mask, the normalisation is neutral and each layer's output is scaled to a maximum of
     one, so that the output to an image of ones is positive exactly where a path of kept weights is left (SynFlow's
@@ -36,7 +37,7 @@ def collapse(mask: Mask, network: torch.nn.Module, image_size: int = 32) -> Coll
         for module in probe.modules():
             if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
                 module.register_forward_hook(lambda _, __, out: out / out.max().clamp(min=1e-30))
-        output = probe(torch.ones(1, 3, image_size, image_size))
+        output = probe(torch.ones(1, *shape))
     table = [layer_row(name, kept) for name, kept in mask.items()]
     return Collapse(
         empty_layers=[row["layer"] for row in table if row["kept"] == 0],

@@ -1,6 +1,6 @@
 """Pruning at initialisation: by magnitude, SNIP, GraSP and SynFlow. Controls at matched density, cut from theta0."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -77,7 +77,7 @@ def synflow(
 ) -> Iterator[Round]:
     """Prune theta0 to each density by SynFlow, in 100 exponential steps and without looking at any image.
 
-    Parameters as for `snip`; of the images only the size counts. References: arXiv 2006.05467, algorithm 1.
+    Parameters as for `snip`; of the images only the shape counts. References: arXiv 2006.05467, algorithm 1.
     """
     search = _search(network, images, recipe, densities, options)
 
@@ -86,7 +86,7 @@ def synflow(
 
         def cut(density: float) -> Mask:
             with reproducible(CPU, search.options.seed, search.where.threads):
-                return synflow_mask(start, mask, density, images.size, search.options.scope)
+                return synflow_mask(start, mask, density, images.shape, search.options.scope)
 
         return Cut(cut, Cost(0, STEPS * step_flops(start, images)))
 
@@ -124,7 +124,7 @@ def _search(
     return begin(network, [images], recipe, 0.5, 0.5, densities, {"whole": images} | options)
 
 
-def synflow_mask(network: nn.Module, mask: Mask, density: float, size: int, scope: str = "global") -> Mask:
+def synflow_mask(network: nn.Module, mask: Mask, density: float, shape: Sequence[int], scope: str = "global") -> Mask:
     """Return what SynFlow leaves of a mask, by |dR/dw w| with R = 1^T prod |W| 1, in 100 exponential steps.
 
     Normalisation layers are neutral, biases zero; the network sees one image of ones.
@@ -138,7 +138,7 @@ def synflow_mask(network: nn.Module, mask: Mask, density: float, size: int, scop
                 tensor.fill_(1.0 if name.endswith(("weight", "running_var")) else 0.0)
     weights = [copy.get_parameter(name) for name in mask]
     # Exponential steps: each keeps the same share, so that no layer is cut off at once (their section 5).
-    start, ones = masks.density(mask), torch.ones(1, 3, size, size, dtype=torch.float64)
+    start, ones = masks.density(mask), torch.ones(1, *shape, dtype=torch.float64)
     for step in range(1, STEPS + 1):
         masks.apply(mask, copy)
         flow = torch.autograd.grad(copy(ones).sum(), weights)

@@ -39,10 +39,11 @@ def check_inputs(network: nn.Module, parts: list[Images], recipe: Recipe, option
         raise ValueError("to prune the weights of the best epoch, validation images are needed: validation=[...]")
     _check_rewind(parts, recipe, options)
     try:
-        models.forward_flops(network, parts[0].size)
+        models.forward_flops(network, parts[0].shape)
     except RuntimeError:
-        size = parts[0].size
-        raise ValueError(f"{about['name']} cannot take images of {size} x {size} pixels") from None
+        channels, height, width = parts[0].shape
+        seen = f"images of {height} x {width} pixels" + (f" with {channels} channel" if channels == 1 else "")
+        raise ValueError(f"{about['name']} cannot take {seen}") from None
     for part in parts:
         Training(part, recipe, first_step=first_step(part, recipe, options)).check_batches(network)
     if options.rewind and options.whole is not None:

@@ -255,7 +255,7 @@ def cost_of(copy: Copy) -> Cost:
 
 def step_flops(network: nn.Module, images: Images) -> float:
     """Return the FLOPs of training on one image: forward, and backward at twice that."""
-    return 3.0 * models.forward_flops(network, images.size)
+    return 3.0 * models.forward_flops(network, images.shape)
 
 
 def told(copies: list[Copy]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What of a network is its head, what is prunable, what a pass costs; and exact head surgery."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,6 +12,7 @@ from torch import nn
 
 from ..seeding import drawing
 from .build import architecture
+from .zoo import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -126,15 +127,26 @@ def replace_head(copy: nn.Module, classes: int, seed: int = 0) -> nn.Module:
 
 
 @torch.no_grad()
-def forward_flops(network: nn.Module, image_size: int = 32) -> int:
-    """Return the floating-point operations of the convolutions and linear layers of one image's dense forward pass.
+def forward_flops(network: nn.Module, shape: Sequence[int] = (3, 32, 32)) -> int:
+    """Return the floating-point operations of one image's dense forward pass; `shape`: channels, height, width.
 
-    A multiply-add is 2. It is what PyTorch's counter counts, which imports its compiler: two seconds in every process.
+    A multiply-add is 2. Of a network of convolutions and linear layers they are counted here, and are what PyTorch's
+    counter counts, which imports its compiler: two seconds in every process. Attention is left to that.
     """
-    about = json.dumps(architecture(network), sort_keys=True)
-    if (known := _FLOPS.get((about, str(network), image_size))) is not None:
-        return known
-    probe, counted = deepcopy(network).cpu().eval(), 0
+    about = json.dumps(architecture(network), sort_keys=True), str(network), tuple(shape)
+    if (known := _FLOPS.get(about)) is None:
+        probe, images = deepcopy(network).cpu().eval(), torch.zeros(1, *shape)
+        ours = architecture(network)["name"] in NETWORKS
+        known = _FLOPS[about] = (_layers_flops if ours else _all_flops)(probe, images)
+    return known
+
+
+_FLOPS: dict[tuple[str, str, tuple[int, ...]], int] = {}  # counted once for each network as it prints itself
+
+
+def _layers_flops(probe: nn.Module, images: torch.Tensor) -> int:
+    """Count the operations of convolutions and linear layers."""
+    counted = 0
 
     def count(module: nn.Module, _: Any, output: torch.Tensor) -> None:
         nonlocal counted
@@ -143,9 +155,19 @@ def forward_flops(network: nn.Module, image_size: int = 32) -> int:
     for module in probe.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             module.register_forward_hook(count)
-    probe(torch.zeros(1, 3, image_size, image_size))
-    _FLOPS[about, str(network), image_size] = counted
+    probe(images)
     return counted
 
 
-_FLOPS: dict[tuple[str, str, int], int] = {}  # counted once for each network as it prints itself
+def _all_flops(probe: nn.Module, images: torch.Tensor) -> int:
+    """Count what PyTorch's own counter knows: attention too."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one call that the counter does not know
+    try:
+        with FlopCounterMode(display=False) as counter:
+            probe(images)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    return int(counter.get_total_flops())

@@ -54,14 +54,14 @@ def pictures(parts: Sequence[Images], columns: int = 10, rows: int = 2) -> Figur
     """Show the first images of each class of each partition, one partition a panel, a class a column."""
     with canvas(1, len(parts), size=(7.5, 0.5 + 0.75 * rows)) as (figure, axes):
         for number, (axis, part) in enumerate(zip(np.atleast_1d(axes), parts, strict=True)):
-            shown = range(min(columns, len(part.classes)))
+            shown, (channels, _, width) = range(min(columns, len(part.classes))), part.shape
             firsts = [(part.labels == c).nonzero().flatten()[:rows] for c in shown]
-            column = [part.images[index].permute(0, 2, 3, 1).reshape(-1, part.size, 3) for index in firsts]
+            column = [part.images[index].permute(0, 2, 3, 1).reshape(-1, width, channels) for index in firsts]
             height = max(picture.shape[0] for picture in column)
             padded = [torch.nn.functional.pad(p, (0, 0, 0, 0, 0, height - p.shape[0]), value=255) for p in column]
-            axis.imshow(torch.cat(padded, 1).numpy())
+            axis.imshow(torch.cat(padded, 1).expand(-1, -1, 3).numpy())
             names = [part.classes[c] for c in shown]
-            axis.set_xticks([part.size * (i + 0.5) for i in range(len(names))], names, fontsize=8)
+            axis.set_xticks([width * (i + 0.5) for i in range(len(names))], names, fontsize=8)
             axis.set(title=f"partition {number}: {len(part)} images, {len(part.classes)} classes", yticks=[])
             axis.grid(False)
     return figure

@@ -123,7 +123,7 @@ def plan(
         for name, images in ((e.dataset, work.find), (e.score_on or e.dataset, work.judge)):
             if images[1]:
                 data = dataset_of(name)
-                rate = speed(e, len(data.classes), data.train.size, str(where), beside)
+                rate = speed(e, len(data.classes), data.train.shape, str(where), beside)
                 speeds[f"{models.in_words(e.network, e.network_args)}, {data.train.size} pixels,"] = rate
                 checks[check_line(e, rate, known)] = None
                 seconds = [total + count / rate / apart for total, count in zip(seconds, images, strict=True)]
@@ -238,8 +238,8 @@ def _work(e: Experiment, store: Store, finding: bool = True) -> _Work:
     find = [min(n, most) * training for n in trainings]
     judge = [n * len(target.train) * e.recipe.epochs for n in scores]
     looking = 1 + len(data.validation) / len(data.train) / 3  # a forward pass is a third of a training step
-    flops = [3.0 * (f * models.forward_flops(network, data.train.size)) for f in find]
-    flops = [f + 3.0 * j * models.forward_flops(network, target.train.size) for f, j in zip(flops, judge, strict=True)]
+    flops = [3.0 * (f * models.forward_flops(network, data.train.shape)) for f in find]
+    flops = [f + 3.0 * j * models.forward_flops(network, target.train.shape) for f, j in zip(flops, judge, strict=True)]
     kept = sum(masks.size({name: network.get_parameter(name)}) for name in models.prunable(network))
     ticket = 4 * sum(value.numel() for value in network.state_dict().values()) + kept * (1 + e.parts)
     return _Work(

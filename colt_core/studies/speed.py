@@ -13,7 +13,7 @@ import torch
 from .. import models
 from ..compute.pool import lend
 from ..compute.store import Store
-from ..data import Images
+from ..data import Images, Shape
 from ..training import Recipe, objective_of, train
 from .experiment import Experiment
 from .records import read_records
@@ -22,21 +22,21 @@ LONG = 1.0  # seconds that are timed: what begins and ends a training then weigh
 Kind = tuple[str, str, str]  # network, its arguments, recipe: trainings of one kind should be of one speed
 
 
-def speed(experiment: Experiment, classes: int, size: int, device: str, beside: int) -> float:
+def speed(experiment: Experiment, classes: int, shape: Shape, device: str, beside: int) -> float:
     """Return the training images a second of one worker while `beside` of them train what an experiment trains.
 
     Parameters
     ----------
     experiment
         Its network, recipe and objective count.
-    classes, size
-        Of the images; pixels.
+    classes, shape
+        Of the images.
     device, beside
         Where, and how many trainings side by side.
     """
     network, arguments, recipe = _kind(experiment)
     objective = json.dumps(experiment.objective, sort_keys=True)
-    return _speed(network, arguments, classes, size, recipe, objective, device, beside)
+    return _speed(network, arguments, classes, shape, recipe, objective, device, beside)
 
 
 def _kind(experiment: Experiment) -> Kind:
@@ -46,9 +46,9 @@ def _kind(experiment: Experiment) -> Kind:
 
 @lru_cache(maxsize=32)
 def _speed(
-    network: str, arguments: str, classes: int, size: int, recipe: str, objective: str, device: str, beside: int
+    network: str, arguments: str, classes: int, shape: Shape, recipe: str, objective: str, device: str, beside: int
 ) -> float:
-    about: dict[str, Any] = {"network": network, "arguments": json.loads(arguments), "classes": classes, "size": size}
+    about: dict[str, Any] = {"network": network, "arguments": json.loads(arguments), "classes": classes, "shape": shape}
     about |= {"recipe": json.loads(recipe), "objective": json.loads(objective), "device": device}
     if beside == 1 or device != "cpu":
         return calibrate(**about)
@@ -69,7 +69,7 @@ def calibrate(
     network: str,
     arguments: dict[str, Any],
     classes: int,
-    size: int,
+    shape: Shape,
     recipe: dict[str, Any],
     objective: dict[str, Any] | None = None,
     device: str = "cpu",
@@ -80,7 +80,7 @@ def calibrate(
     """
     chosen, how = models.build(network, classes, **arguments), Recipe(**recipe)
     how = how.changed(epochs=1, warmup=0, learning_rate=1e-6)
-    noise = torch.randint(0, 256, (how.batch_size, 3, size, size), dtype=torch.uint8)
+    noise = torch.randint(0, 256, (how.batch_size, *shape), dtype=torch.uint8)
     images = Images(noise, torch.arange(how.batch_size) % classes, tuple(map(str, range(classes))))
 
     def seconds(steps: int) -> float:

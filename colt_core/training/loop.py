@@ -90,10 +90,10 @@ class Training:
         steps = range(self.first_step, min(self.end, self.first_step + whole))
         if count // whole > 1 or not any(step % whole >= count % whole for step in steps):
             return
-        size, probe = self.images.size, deepcopy(network).cpu().train()
+        probe = deepcopy(network).cpu().train()
         with torch.no_grad(), drawing(self.seed, "probe"):
             try:
-                probe(torch.zeros(1, 3, size, size))
+                probe(torch.zeros(1, *self.images.shape))
             except Exception as problem:  # any other will show in the training, with the real images
                 if "more than 1 value per channel" in str(problem):
                     about = f"{count} images at batch_size {self.recipe.batch_size} leave a batch of one image"

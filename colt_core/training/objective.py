@@ -43,7 +43,7 @@ class Objective(ABC):
         network
             In training mode; calls it.
         pixels, labels
-            Normalised float [B, 3, H, W] and int64 [B], on the network's device.
+            Normalised float [B, C, H, W] and int64 [B], on the network's device.
         """
 
     def pull(self, network: nn.Module, step: int) -> None:  # noqa: B027 (most do not pull)
