@@ -18,6 +18,7 @@ from . import masks
 from .compute.copies import train_copies
 from .compute.store import Store, open_store
 from .data import Dataset, Images, load, partition
+from .foreign import trust
 from .methods import (
     METHODS,
     Look,
@@ -38,7 +39,7 @@ from .methods import (
     soup,
     synflow,
 )
-from .models import NETWORKS, build, prunable, with_head
+from .models import NETWORKS, anatomy, build, prunable, with_head
 from .seeding import choose_device
 from .studies.experiment import Experiment, Scoring
 from .studies.plan import Plan, plan, status
@@ -81,6 +82,7 @@ __all__ = [
     "Ticket",
     "__version__",
     "accuracy",
+    "anatomy",
     "averaged",
     "bound",
     "build",
@@ -112,6 +114,7 @@ __all__ = [
     "synflow",
     "train",
     "train_copies",
+    "trust",
     "with_head",
 ]
 

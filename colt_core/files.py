@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
@@ -144,6 +144,18 @@ def sha256_of(*tensors: torch.Tensor) -> str:
     digest = hashlib.sha256()
     hash_into(digest, *tensors)
     return digest.hexdigest()
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes; read once for each state that the file is in."""
+    now = Path(path).stat()
+    return _sha256_of_file(str(path), now.st_size, now.st_mtime_ns)
+
+
+@lru_cache(maxsize=32)
+def _sha256_of_file(path: str, size: int, written: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # --- what processes leave ----------------------------------------------------------------------------------------

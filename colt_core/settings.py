@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Annotated, Any, NoReturn, Self
 
 import numpy as np
@@ -148,26 +147,6 @@ def check_rounds(rate: float, target: float) -> None:
     """Raise a `ValueError` where pruning at `rate` would take all but for ever to come to the sparsity `target`."""
     if 1 - rate == 1 or math.log1p(-target) / math.log1p(-rate) > MOST_ROUNDS:
         raise ValueError(f"rate {rate} is too small: more than {MOST_ROUNDS:,} rounds to sparsity {target}")
-
-
-def imported(name: str, what: str) -> Any:
-    """Return what "package.module:name" names: how users' own networks, methods and objectives travel as text.
-
-    Raises
-    ------
-    ValueError
-        In one line, where there is no such module, or nothing of that name in it.
-    """
-    module, _, attribute = name.partition(":")
-    try:
-        found: Any = import_module(module)
-    except Exception as problem:  # of the name, or of whatever the module does when it is imported
-        raise ValueError(f"{what} {name!r} cannot be imported: {first_line(problem)}") from None
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise ValueError(f"{what} {name!r} cannot be imported: {module} has no {attribute}")
-        found = getattr(found, part)
-    return found
 
 
 def first_line(problem: object) -> str:

@@ -36,6 +36,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 FLAGS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
 VIEWS = {"02_cycles": 2, "03_mask_overlap": 1, "05_tables": 1, "06_controls": 1, "app": 4}
 EXPLORED = "03_mask_overlap"
+ELSEWHERE = (EXPLORED, "14_beyond_colt")  # see the explorer; a notebook that trains much and shows no view
 SESSION = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session"
 
 
@@ -223,7 +224,7 @@ def control(view, name):
 # --- every notebook ---
 
 
-@pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name != EXPLORED])  # that one: see the explorer
+@pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name not in ELSEWHERE])
 def test_every_notebook_runs_in_jupyterlab_without_an_error(page, lab, name):
     open_notebook(page, lab, name)
     assert run_all(page) == ""

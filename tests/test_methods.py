@@ -245,7 +245,7 @@ def test_overlap_statistics_come_with_chance_and_per_layer(colt_rounds):
         ({"recipe": "mini"}, "recipe must be a Recipe"),
         ({"threads": 0}, "threads must be at least 1"),
         ({"device": "abacus"}, "allowed: auto, cpu"),
-        ({"network": torch.nn.Sequential(torch.nn.Linear(3, 2))}, "must be made by build"),
+        ({"network": torch.nn.Sequential(torch.nn.Linear(3, 2))}, "Sequential cannot take images of 32 x 32 pixels"),
         ({"densities": [0.5, 0.6]}, "densities must fall"),
         ({"scope": "filter"}, "allowed: global, layer"),
     ],
@@ -402,7 +402,7 @@ def test_snip_and_grasp_are_their_papers_formulas(few, network):
 def test_synflow_never_cuts_a_layer_off_where_magnitude_does():
     network = cc.build("resnet20", 10, seed=0)
     dense = cc.Ticket.of(network).mask
-    kept = at_init.synflow_mask(network, dense, 0.004, 32)
+    kept = at_init.synflow_mask(network, dense, 0.004, (3, 32, 32))
     assert cc.masks.count(kept) == round(0.004 * cc.masks.size(dense))
     assert cc.masks.collapse(kept, network).connected and not cc.masks.collapse(kept, network).empty_layers
 

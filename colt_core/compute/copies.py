@@ -1,11 +1,11 @@
 """Copies trained side by side: `train_copies()`. On a CPU each has a process and a fixed thread count."""
 
-import json
 import sys
+import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -159,9 +159,12 @@ def train_side_by_side(
         beside = 1
     with tqdm(disable=not sys.stderr.isatty() if progress is None else not progress, leave=False) as bar:
         tell = [_teller(i, bar, watch) for i in range(len(copies))]
-        if beside > 1 and where.type == "cpu" and all(_can_be_rebuilt(copy.network) for copy in copies):
+        here = where.type != "cpu" or beside == 1 or not all(_can_be_rebuilt(copy.network) for copy in copies)
+        if not here:
             _in_workers(copies, settled, len(copies) if settled else beside, tell)
         else:
+            if beside > 1 and where.type == "cpu":
+                _say_once(type(networks[0]).__name__)
             runs = [_here(copy, where, told) for copy, told in zip(copies, tell, strict=True)]
             if settled:
                 _drive(runs, networks, settled, map)
@@ -172,6 +175,12 @@ def train_side_by_side(
         if copy.checkpoint:
             copy.checkpoint.clear()
     return copies
+
+
+@cache
+def _say_once(name: str) -> None:
+    about = "it has no name that build() knows, or hooks or frozen weights"
+    warnings.warn(f"copies of this {name} train one after the other in this process: {about}", stacklevel=4)
 
 
 def _teller(number: int, bar: Any, watch: Watch | None) -> Tell:
@@ -302,6 +311,10 @@ def serve_training(
     """What a worker process does for `_there`: yield the history after each epoch, write the state at the end."""
     tensors, _ = read_tensors(job)
     network = models.build(architecture["name"], architecture["classes"], **architecture["arguments"])
+    if (code := models.architecture(network).get("code")) != (meant := architecture.get("code")):
+        raise ValueError(
+            f"a worker finds {code} under {architecture['name']}, where {meant} is meant: name it uniquely"
+        )
     network.load_state_dict(under(tensors, "weight/"))
     rows, labels = under(tensors, "rows/"), under(tensors, "labels/")
     images = {
@@ -359,17 +372,7 @@ def _mapped(path: str, key: str, written: int) -> torch.Tensor:
 
 def _can_be_rebuilt(network: nn.Module) -> bool:
     """Tell whether a worker process can make this network from its name: nothing was added to it or frozen."""
-    about = models.architecture(network)
     # A hook or a frozen weight is in no name: such a network trains here, where it is.
     hooked = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in network.modules())
     frozen = not all(parameter.requires_grad for parameter in network.parameters())
-    return not (hooked or frozen) and str(network) == _printed(json.dumps(about, sort_keys=True))
-
-
-@lru_cache(maxsize=16)
-def _printed(architecture: str) -> str:
-    about = json.loads(architecture)
-    if about["name"] not in models.NETWORKS and ":" not in about["name"]:
-        return ""
-    with torch.device("meta"):
-        return str(models.build(about["name"], about["classes"], **about["arguments"]))
+    return not (hooked or frozen) and models.is_as_built(network)

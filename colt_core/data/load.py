@@ -106,6 +106,13 @@ def is_built_in(name: Name) -> bool:
     return _split_name(name)[0] in BUILT_IN
 
 
+def is_code(name: Name) -> bool:
+    """Tell whether a data set is made by code of a user's, "package.module:name"."""
+    base = _split_name(name)[0]
+    own = re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", base) is not None
+    return own and base.partition(":")[0] not in ("torchvision", "hf", "own") and not os.path.exists(base)
+
+
 def stamp(name: Name) -> str:
     """Return what changes whenever a data set's files do: cheap, as it opens none of them.
 

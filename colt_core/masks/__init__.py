@@ -11,7 +11,7 @@ from .agreement import (
     layer_statistics,
     similarities,
 )
-from .collapse import Collapse, collapse
+from .collapse import Collapse, collapse, neutral
 from .combine import combine, difference, overlap, union, vote
 from .mask import Mask, Weights, apply, check, count, dense, density, density_all, flatten, size
 from .prune import magnitude, prune_lowest, random_like, reachable
@@ -39,6 +39,7 @@ __all__ = [
     "kappa",
     "layer_statistics",
     "magnitude",
+    "neutral",
     "overlap",
     "prune_lowest",
     "random_like",

@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from .mask import Mask, check, layer_row
 
@@ -18,7 +19,18 @@ class Collapse:
     connected: bool
 
 
-def collapse(mask: Mask, network: torch.nn.Module, shape: Sequence[int] = (3, 32, 32)) -> Collapse:
+NORMALISED_BY_IMAGE = (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d, nn.LocalResponseNorm)
+
+
+def neutral(network: nn.Module) -> nn.Module:
+    """Let what is normalised image by image pass as it is: of ones such a layer would make zeros; return the network."""
+    for module in network.modules():
+        if isinstance(module, NORMALISED_BY_IMAGE):
+            module.register_forward_hook(lambda _, given, __: given[0])
+    return network
+
+
+def collapse(mask: Mask, network: nn.Module, shape: Sequence[int] = (3, 32, 32)) -> Collapse:
     """Report layer collapse under a mask; `shape`: channels, height and width of an image.
 
     Every weight is replaced by its mask, the normalisation is neutral and each layer's output is scaled to a maximum of
@@ -26,7 +38,7 @@ def collapse(mask: Mask, network: torch.nn.Module, shape: Sequence[int] = (3, 32
     argument, arXiv 2006.05467).
     """
 
-    probe = deepcopy(network).cpu().eval()
+    probe = neutral(deepcopy(network).cpu().eval())
     check(mask, dict(probe.named_parameters()))
     with torch.no_grad():
         for name, tensor in probe.state_dict(keep_vars=True).items():
@@ -35,7 +47,7 @@ def collapse(mask: Mask, network: torch.nn.Module, shape: Sequence[int] = (3, 32
             elif tensor.is_floating_point():
                 tensor.fill_(1.0 if name.endswith(("weight", "running_var")) else 0.0)
         for module in probe.modules():
-            if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            if isinstance(module, nn.Conv2d | nn.Linear):
                 module.register_forward_hook(lambda _, __, out: out / out.max().clamp(min=1e-30))
         output = probe(torch.ones(1, *shape))
     table = [layer_row(name, kept) for name, kept in mask.items()]

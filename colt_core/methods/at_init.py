@@ -129,7 +129,7 @@ def synflow_mask(network: nn.Module, mask: Mask, density: float, shape: Sequence
 
     Normalisation layers are neutral, biases zero; the network sees one image of ones.
     """
-    copy = deepcopy(network).cpu().double().eval()
+    copy = masks.neutral(deepcopy(network).cpu().double().eval())
     with torch.no_grad():
         for name, tensor in copy.state_dict(keep_vars=True).items():
             if tensor.ndim > 1:

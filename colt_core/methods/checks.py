@@ -9,7 +9,7 @@ from .. import masks, models
 from ..data import Images
 from ..masks import Mask
 from ..settings import check_fraction, check_rounds
-from ..training import Recipe, Training
+from ..training import CrossEntropy, Recipe, Training
 from .options import Options
 
 
@@ -19,13 +19,11 @@ def check_inputs(network: nn.Module, parts: list[Images], recipe: Recipe, option
     Raises
     ------
     ValueError
-        For a network that `build` did not make or that cannot take such images, an empty partition, a recipe that is
+        For a network that cannot take such images or gives no tensor [N, classes], an empty partition, a recipe that is
         none, a rewind point without its images or past the end of a training, a pruned head where the heads differ, a
         network without a head where the objective needs another one, a batch of one image that cannot be normalised.
     """
     about = models.architecture(network)
-    if about["name"] not in models.NETWORKS and ":" not in about["name"]:
-        raise ValueError(f"the network must be made by build(), which a ticket names; this is a {about['name']}")
     if not isinstance(recipe, Recipe):
         raise ValueError(f"recipe must be a Recipe, for example Recipe.named('mini'), not {recipe!r}")
     if empty := [i for i, part in enumerate(parts) if not len(part)]:
@@ -38,12 +36,7 @@ def check_inputs(network: nn.Module, parts: list[Images], recipe: Recipe, option
     if options.best_epoch and not options.validation:
         raise ValueError("to prune the weights of the best epoch, validation images are needed: validation=[...]")
     _check_rewind(parts, recipe, options)
-    try:
-        models.forward_flops(network, parts[0].shape)
-    except RuntimeError:
-        channels, height, width = parts[0].shape
-        seen = f"images of {height} x {width} pixels" + (f" with {channels} channel" if channels == 1 else "")
-        raise ValueError(f"{about['name']} cannot take {seen}") from None
+    models.check_output(network, parts[0].shape, any_form=not isinstance(options.objective, CrossEntropy))
     for part in parts:
         Training(part, recipe, first_step=first_step(part, recipe, options)).check_batches(network)
     if options.rewind and options.whole is not None:

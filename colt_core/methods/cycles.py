@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -193,7 +193,7 @@ def first_round(search: Search) -> Round:
         cost = cost_of(Copy(start, training, history=history))
     ticket = Ticket.of(start, names=list(search.dense))
     about = _provenance(options, 0) | {"parent": None}
-    return Round(0, Ticket(ticket.architecture, ticket.theta0, ticket.mask, about), cost=cost)
+    return Round(0, replace(ticket, provenance=about), cost=cost)
 
 
 def train_round(

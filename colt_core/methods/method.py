@@ -7,7 +7,8 @@ from typing import Any, Literal
 from torch import nn
 
 from ..data import Dataset, Images, partition
-from ..settings import Settings, imported
+from ..foreign import imported
+from ..settings import Settings
 from ..tickets import Round
 from ..training import Recipe
 

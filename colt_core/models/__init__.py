@@ -2,27 +2,39 @@
 
 from .anatomy import (
     Anatomy,
+    anatomy,
     anatomy_of,
+    check_output,
+    declare,
     forward_flops,
     head_name,
     prunable,
     replace_head,
     with_head,
 )
-from .build import architecture, build, check_network, in_words
+from .architecture import architecture, has_a_name, in_words, is_a_name
+from .build import LIBRARIES, build, check_network, is_as_built, skeleton
 from .zoo import NETWORKS
 
 __all__ = [
+    "LIBRARIES",
     "NETWORKS",
     "Anatomy",
+    "anatomy",
     "anatomy_of",
     "architecture",
     "build",
     "check_network",
+    "check_output",
+    "declare",
     "forward_flops",
+    "has_a_name",
     "head_name",
     "in_words",
+    "is_a_name",
+    "is_as_built",
     "prunable",
     "replace_head",
+    "skeleton",
     "with_head",
 ]

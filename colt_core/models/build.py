@@ -1,16 +1,25 @@
 """Names to networks: `build()`."""
 
-from collections.abc import Callable, Sequence
-from inspect import signature
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 from torch import nn
 
+from ..foreign import fingerprint, imported
 from ..seeding import drawing
-from ..settings import first_line, imported
+from ..settings import first_line
+from .anatomy import Prunable, anatomy_of, declare, outputs_of
+from .architecture import architecture, has_a_name
+from .pretrained import Weights, load_weights
 from .zoo import NETWORKS
 
 UNSAID: Any = "unsaid"  # a part of the anatomy that nobody has declared: it is guessed
+CLASSES = ("num_classes", "classes", "n_classes")  # the keywords under which factories take the number of classes
 
 
 def build(
@@ -19,7 +28,9 @@ def build(
     seed: int = 0,
     *,
     head: str | None = UNSAID,
-    prunable: Sequence[str] = UNSAID,
+    prunable: Prunable = UNSAID,
+    classes_as: str | None = None,
+    weights: Weights | None = None,
     **arguments: Any,
 ) -> nn.Module:
     """Build a freshly initialised network.
@@ -29,50 +40,96 @@ def build(
     name
         One of `NETWORKS`: conv3, resnet18, mobilenetv2, shufflenetv2, densenet121, alexnet, lenet5, fc1 (the official
         code's eight, with stems for small images), resnet20, resnet32, resnet44, resnet56 (for CIFAR). Or
-        "package.module:name": anything that takes the number of classes and returns a module.
+        "torchvision:resnet50", "timm:resnet26" (the extra `models`): any classifier of these libraries, as it is there.
+        Or "package.module:name": anything that takes the number of classes and returns a module.
     classes
         Outputs of the head.
     seed
         Of the initialisation: the same seed gives the same weights on every device.
     head
-        The module name of the classifier, or None where the network has none. By default as the network itself says in
-        an attribute `anatomy` ({"head": ..., "prunable": ...}), else the last linear layer.
+        The module name of the classifier, a linear layer or a convolution, or None where the network has none. By
+        default as the network itself says in an attribute `anatomy` ({"head": ..., "prunable": ...}), else it is
+        guessed: see `anatomy_of`.
     prunable
-        Names of parameters, or patterns ("block*.weight"). By default as the network says, else see `prunable`.
+        Names of parameters, patterns ("block*.weight"), or a function of a name and its parameter. By default as the
+        network says, else it is guessed.
+    classes_as
+        The keyword under which the factory takes the number of classes; by default `num_classes`, where it has that.
+    weights
+        Pretrained weights in place of the initialisation: a file (safetensors, or what `torch.save` wrote) or a state
+        dict. The head is fresh where theirs has other outputs. Of `torchvision:` networks the name of its published
+        weights too ("DEFAULT"), which are downloaded; nothing else is.
     **arguments
-        Of the network: `width` for conv3 (channels width, 2 width, 4 width; 64 is the paper's), `image_size` for fc1.
+        Of the network: `width` for conv3 (channels width, 2 width, 4 width; 64 is the paper's), `image_size` for fc1,
+        `channels` of the images for all twelve of `NETWORKS` (3; 1 is grey).
 
     Returns
     -------
     torch.nn.Module
-        In float32 on the CPU, with an attribute `architecture` = {"name", "classes", "arguments"}. Input [N, 3, H, W],
-        output [N, classes]. Any image size of 32 or more works; adaptive pooling takes up the difference.
+        In float32 on the CPU, with an attribute `architecture` = {"name", "classes", "arguments"} and, where its code
+        is not this package's, "code", that code's version. Input [N, C, H, W], output [N, classes]. Of `NETWORKS` any
+        image size of 32 or more works; adaptive pooling takes up the difference.
 
     Raises
     ------
     ValueError
-        For an unknown name, an argument that it does not take, or fewer than one class.
+        For an unknown name, an argument that it does not take, fewer than one class, weights that do not fit.
     """
     make = check_network(name)
     if classes < 1:
         raise ValueError(f"classes must be at least 1, not {classes}")
-    try:
-        signature(make).bind(classes, **arguments)
-    except TypeError:
-        raise ValueError(f"{name} does not take the arguments {sorted(arguments)}") from None
+    given, named = _with_classes(name, make, classes, classes_as, arguments)
     with drawing(seed, "init", name):
         try:
-            network = make(classes, **arguments)
+            network = make(*given, **named)
         except Exception as problem:  # of an argument's kind or size: each network has its own
-            raise ValueError(f"{name} cannot be built with {arguments}: {first_line(problem)}") from problem
+            raise ValueError(
+                f"{name} cannot be built with {arguments}: {first_line(problem)}{_place_of(problem)}"
+            ) from problem
     if not isinstance(network, nn.Module):
         raise ValueError(f"{name} must give a torch.nn.Module, not a {type(network).__name__}")
-    said = {"head": head, "prunable": prunable}
-    said = {part: value for part, value in said.items() if value is not UNSAID}
+    said: dict[str, Any] = {} if head is UNSAID else {"head": head}
+    said |= {} if prunable is UNSAID else {"prunable": prunable}
     if said:
-        vars(network)["anatomy"] = dict(getattr(network, "anatomy", {})) | said
-    vars(network)["architecture"] = {"name": name, "classes": classes, "arguments": arguments | said}
+        said = declare(network, **said)
+    recorded = {key: value for key, value in arguments.items() if key != "pretrained"} | said  # theta0 tells the rest
+    about = {
+        "name": name,
+        "classes": classes,
+        "arguments": recorded | ({"classes_as": classes_as} if classes_as else {}),
+    }
+    vars(network)["architecture"] = about | ({"code": fingerprint(name)} if ":" in name else {})
+    _check_outputs(network, name, classes)
+    if weights is not None:
+        load_weights(network, anatomy_of(network).head, name, weights)
     return network
+
+
+def _check_outputs(network: nn.Module, name: str, classes: int) -> None:
+    """Refuse a network whose head has not an output a class: its factory does not take the number."""
+    if ":" not in name or (head := anatomy_of(network).head) is None:
+        return
+    if (found := outputs_of(network.get_submodule(head))) != classes:
+        advice = "name the keyword of the number of classes, classes_as=..., or the head, head=..."
+        raise ValueError(f"{name} has a head {head!r} of {found} outputs, not {classes}: {advice}")
+
+
+def is_as_built(network: nn.Module) -> bool:
+    """Tell whether `build` makes this network again from what it says of itself: nothing in it was changed since."""
+    return has_a_name(network) and str(network) == _printed(json.dumps(architecture(network), sort_keys=True))
+
+
+@lru_cache(maxsize=16)
+def _printed(about: str) -> str:
+    told = json.loads(about)
+    return str(skeleton(told["name"], told["classes"], told["arguments"]))
+
+
+def skeleton(name: str, classes: int, arguments: Mapping[str, Any]) -> nn.Module:
+    """Return a network whose weights are to be overwritten: of `NETWORKS` it has none yet, which saves their drawing."""
+    # Foreign code may compute with what it makes, and buffers that are in no state dict must be there.
+    with torch.device("meta") if name in NETWORKS else nullcontext():
+        return build(name, classes, **arguments)
 
 
 def check_network(name: str) -> Callable[..., nn.Module]:
@@ -85,23 +142,90 @@ def check_network(name: str) -> Callable[..., nn.Module]:
     """
     if name in NETWORKS:
         return NETWORKS[name]
-    if ":" not in name:
-        raise ValueError(f"unknown network {name!r}; allowed: {', '.join(NETWORKS)}, or package.module:name")
+    library, _, model = name.partition(":")
+    if not model:
+        others = "torchvision:name, timm:name or package.module:name"
+        raise ValueError(f"unknown network {name!r}; allowed: {', '.join(NETWORKS)}, {others}")
+    if library in LIBRARIES:
+        return LIBRARIES[library](model)
     make = imported(name, "the network")
     if not callable(make):
         raise ValueError(f"the network {name} must be callable, not a {type(make).__name__}")
     return make  # type: ignore[no-any-return]
 
 
-def architecture(network: nn.Module) -> dict[str, Any]:
-    """Return {"name", "classes", "arguments"} of a network that `build` made; of any other, what can be known."""
-    known = vars(network).get("architecture")
-    if known is not None:
-        return dict(known)
-    outputs = [module.out_features for module in network.modules() if isinstance(module, nn.Linear)]
-    return {"name": type(network).__name__, "classes": outputs[-1] if outputs else None, "arguments": {}}
+# --- other libraries' networks -----------------------------------------------------------------------------------
 
 
-def in_words(name: str, arguments: dict[str, Any]) -> str:
-    """Return a network and its arguments as people write them: "conv3 width 16"."""
-    return " ".join([name, *(f"{key} {value}" for key, value in arguments.items())])
+def _torchvision(model: str) -> Callable[..., nn.Module]:
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if model not in known:
+        raise ValueError(f"torchvision has no classifier {model!r}{_meant(model, known)}")
+    make: Callable[..., nn.Module] = models.get_model_builder(model)
+    return make
+
+
+def _timm(model: str) -> Callable[..., nn.Module]:
+    try:
+        import timm
+    except ImportError:
+        raise ValueError("networks of timm need it: pip install 'colt-workbook[models]'") from None
+    if not timm.is_model(model):  # a name with a colon would be downloaded and run
+        raise ValueError(f"timm has no network {model!r}{_meant(model, timm.list_models())}")
+
+    def make(num_classes: int, **arguments: Any) -> nn.Module:
+        return timm.create_model(model, num_classes=num_classes, **arguments)  # type: ignore[no-any-return]
+
+    return make
+
+
+LIBRARIES: dict[str, Callable[[str], Callable[..., nn.Module]]] = {"torchvision": _torchvision, "timm": _timm}
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, 4)
+    return f"; did you mean {', '.join(near)}?" if near else ""
+
+
+# --- factories ---------------------------------------------------------------------------------------------------
+
+
+def _with_classes(
+    name: str, make: Callable[..., nn.Module], classes: int, keyword: str | None, arguments: Mapping[str, Any]
+) -> tuple[tuple[int, ...], dict[str, Any]]:
+    """Return what a factory is called with: the number of classes by its keyword, else as the first argument."""
+    try:
+        taken = inspect.signature(make)
+    except (TypeError, ValueError):  # of a callable that is written in C
+        return (classes,), dict(arguments)
+    parameters = taken.parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if keyword is not None and keyword not in parameters and not open_ended:
+        raise ValueError(f"{name} has no keyword {keyword!r} for the number of classes; it takes {taken}")
+    if keyword is None:
+        keyword = next((k for k in CLASSES if k in parameters), None)
+    if keyword is None:
+        first = next((p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)), None)
+        plain = first is not None and first.name not in arguments
+        keyword = CLASSES[0] if open_ended and not plain else None
+    given = () if keyword else (classes,)
+    named = ({keyword: classes} if keyword else {}) | dict(arguments)
+    try:
+        taken.bind(*given, **named)
+    except TypeError:
+        if not parameters:
+            raise ValueError(f"{name} takes no number of classes; name the keyword for it: classes_as=...") from None
+        raise ValueError(f"{name} does not take the arguments {sorted(arguments)}") from None
+    return given, named
+
+
+def _place_of(problem: Exception) -> str:
+    """Return where in the user's own code an error was raised, for those of a factory."""
+    trace = problem.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] in ("colt_core", "torch"):
+        return ""
+    return f" (in {trace.tb_frame.f_code.co_name}, line {trace.tb_lineno})"

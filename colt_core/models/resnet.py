@@ -7,32 +7,36 @@ import torch
 from torch import nn
 
 
-def resnet18_small(classes: int) -> nn.Module:
+def resnet18_small(classes: int, channels: int = 3) -> nn.Module:
     """torchvision's, with a 3x3 stem of stride 1 and no max-pool: 11,159,232 convolution weights."""
     from torchvision.models import resnet18
 
     network = resnet18(num_classes=classes)
-    network.conv1 = initialised(nn.Conv2d(3, 64, 3, padding=1, bias=False))
+    network.conv1 = initialised(nn.Conv2d(channels, 64, 3, padding=1, bias=False))
     network.maxpool = nn.Identity()  # type: ignore[assignment]
     return network
 
 
 def cifar_resnet(depth: int) -> Callable[..., nn.Module]:
     """Return what makes a CIFAR ResNet of a depth, 6 n + 2 layers, from a number of classes (arXiv 1512.03385, 4.2)."""
-    return lambda classes: _CifarResNet(classes, depth)
+    return lambda classes, channels=3: _CifarResNet(classes, depth, channels)
 
 
 class _CifarResNet(nn.Sequential):
     """The CIFAR ResNet of depth 6 n + 2 (1512.03385, section 4.2), of torchvision's basic blocks."""
 
-    def __init__(self, classes: int, depth: int) -> None:
+    def __init__(self, classes: int, depth: int, channels: int) -> None:
         from torchvision.models.resnet import BasicBlock
 
         def stage(into: int, out: int) -> nn.Sequential:
             first = BasicBlock(into, out) if into == out else BasicBlock(into, out, 2, _ZeroPaddedShortcut(out - into))
             return nn.Sequential(first, *(BasicBlock(out, out) for _ in range((depth - 2) // 6 - 1)))
 
-        layers = {"conv": nn.Conv2d(3, 16, 3, padding=1, bias=False), "norm": nn.BatchNorm2d(16), "relu": nn.ReLU()}
+        layers = {
+            "conv": nn.Conv2d(channels, 16, 3, padding=1, bias=False),
+            "norm": nn.BatchNorm2d(16),
+            "relu": nn.ReLU(),
+        }
         layers |= {"stage1": stage(16, 16), "stage2": stage(16, 32), "stage3": stage(32, 64)}
         layers |= {"average": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "head": nn.Linear(64, classes)}
         super().__init__(OrderedDict(layers))

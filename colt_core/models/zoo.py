@@ -11,16 +11,16 @@ from torch import nn
 from .resnet import cifar_resnet, initialised, resnet18_small
 
 
-def _conv3(classes: int, width: int = 64) -> nn.Module:
+def _conv3(classes: int, width: int = 64, channels: int = 3) -> nn.Module:
     """Three times [conv 3x3, BN, max-pool, ReLU], global average pool, linear: the paper's small network."""
     if width < 1:
         raise ValueError(f"width must be at least 1, not {width}")
-    channels = [3, width, 2 * width, 4 * width]
+    widths = [channels, width, 2 * width, 4 * width]
     layers: dict[str, nn.Module] = {}
-    for i, (into, out) in enumerate(pairwise(channels), 1):
+    for i, (into, out) in enumerate(pairwise(widths), 1):
         layers[f"conv{i}"] = nn.Conv2d(into, out, 3, padding=1, bias=False)
         layers[f"norm{i}"] = _NormPoolReLU(out)
-    layers |= {"average": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "head": nn.Linear(channels[-1], classes)}
+    layers |= {"average": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "head": nn.Linear(widths[-1], classes)}
     return nn.Sequential(OrderedDict(layers))
 
 
@@ -75,62 +75,74 @@ def _plane(channels: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return channels.expand(*like.shape[2:], -1).contiguous().permute(2, 0, 1)
 
 
-def _mobilenetv2(classes: int) -> nn.Module:
+def _mobilenetv2(classes: int, channels: int = 3) -> nn.Module:
     """torchvision's, the stem's and the first stage's stride 1, so that 32 pixels end as 4."""
     from torchvision.models import mobilenet_v2
 
     network = mobilenet_v2(num_classes=classes)
     for convolution in (network.features[0][0], network.features[2].conv[1][0]):
         convolution.stride = (1, 1)
+    _of_channels(network.features[0], "0", channels)
     return network
 
 
-def _shufflenetv2(classes: int) -> nn.Module:
+def _shufflenetv2(classes: int, channels: int = 3) -> nn.Module:
     """torchvision's x1.0, the stem's stride 1 and no max-pool."""
     from torchvision.models import shufflenet_v2_x1_0
 
     network = shufflenet_v2_x1_0(num_classes=classes)
     network.conv1[0].stride = (1, 1)
     network.maxpool = nn.Identity()  # type: ignore[assignment]
+    _of_channels(network.conv1, "0", channels)
     return network
 
 
-def _densenet121(classes: int) -> nn.Module:
+def _densenet121(classes: int, channels: int = 3) -> nn.Module:
     """torchvision's, with a 3x3 stem of stride 1 and no max-pool."""
     from torchvision.models import densenet121
 
     network = densenet121(num_classes=classes)
-    network.features.conv0 = initialised(nn.Conv2d(3, 64, 3, padding=1, bias=False))
+    network.features.conv0 = initialised(nn.Conv2d(channels, 64, 3, padding=1, bias=False))
     network.features.pool0 = nn.Identity()
     return network
 
 
-def _alexnet(classes: int) -> nn.Module:
+def _alexnet(classes: int, channels: int = 3) -> nn.Module:
     """torchvision's, with a 3x3 stem of stride 1 and 2x2 cells before the classifier instead of 6x6."""
     from torchvision.models import alexnet
 
     network = alexnet(num_classes=classes)
-    network.features[0] = nn.Conv2d(3, 64, 3, padding=1)
+    network.features[0] = nn.Conv2d(channels, 64, 3, padding=1)
     network.avgpool = nn.AdaptiveAvgPool2d(2)
     network.classifier[1] = nn.Linear(256 * 2 * 2, 4096)
+    vars(network)["anatomy"] = {"prunable": ["features.*.weight"]}  # as the official code: convolutions alone
     return network
 
 
-def _lenet5(classes: int) -> nn.Module:
-    """LeCun's five layers on RGB, with adaptive pooling to 5x5 before the linear ones."""
-    layers = {"conv1": nn.Conv2d(3, 6, 5), "relu1": nn.ReLU(), "pool1": nn.MaxPool2d(2)}
+def _lenet5(classes: int, channels: int = 3) -> nn.Module:
+    """LeCun's five layers, with adaptive pooling to 5x5 before the linear ones."""
+    layers = {"conv1": nn.Conv2d(channels, 6, 5), "relu1": nn.ReLU(), "pool1": nn.MaxPool2d(2)}
     layers |= {"conv2": nn.Conv2d(6, 16, 5), "relu2": nn.ReLU(), "pool2": nn.AdaptiveMaxPool2d(5)}
     layers |= {"flatten": nn.Flatten(), "fc1": nn.Linear(400, 120), "relu3": nn.ReLU()}
     layers |= {"fc2": nn.Linear(120, 84), "relu4": nn.ReLU(), "head": nn.Linear(84, classes)}
     return nn.Sequential(OrderedDict(layers))
 
 
-def _fc1(classes: int, image_size: int = 32) -> nn.Module:
+def _fc1(classes: int, image_size: int = 32, channels: int = 3) -> nn.Module:
     """LeNet-300-100: three linear layers; images are first pooled to image_size x image_size."""
     layers = {"pool": nn.AdaptiveAvgPool2d(image_size), "flatten": nn.Flatten()}
-    layers |= {"fc1": nn.Linear(3 * image_size**2, 300), "relu1": nn.ReLU()}
+    layers |= {"fc1": nn.Linear(channels * image_size**2, 300), "relu1": nn.ReLU()}
     layers |= {"fc2": nn.Linear(300, 100), "relu2": nn.ReLU(), "head": nn.Linear(100, classes)}
     return nn.Sequential(OrderedDict(layers))
+
+
+def _of_channels(layers: nn.Module, name: str, channels: int) -> None:
+    """Put a stem for images of other than three channels in the place of a network's first convolution."""
+    if channels != 3:
+        old = layers.get_submodule(name)
+        assert isinstance(old, nn.Conv2d)
+        how = {"stride": old.stride, "padding": old.padding, "bias": old.bias is not None}
+        setattr(layers, name, initialised(nn.Conv2d(channels, old.out_channels, old.kernel_size, **how)))  # type: ignore[arg-type]
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {

@@ -3,12 +3,16 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from .. import data as datasets
+from ..files import sha256_of_file
+from ..foreign import fingerprint, named_by_a_file
 from ..methods import METHODS, Method, method_of
 from ..models import check_network
 from ..settings import FrozenDict, JsonDict, Number, Settings, check_fraction, check_rounds, shown
@@ -17,13 +21,13 @@ from ..training import EarlyBird, Recipe, described, objective_of
 
 FORMAT = 2  # part of every hash: raise it when the same description comes to mean another computation
 MEASURED = {"scores", "score_on", "scoring"}  # how much is measured, not what is found: no part of the hash
-LATER = ("official", "objective", "finding", "densities")  # joined later: left out of records where they are None,
-OPTIONAL = ("early_bird", *LATER)  # and of hashes, which are what they were before
+LATER = ("official", "objective", "finding", "densities", "code")  # joined later: left out of records where they are
+OPTIONAL = ("early_bird", *LATER)  # None, and of hashes, which are what they were before
 SETTINGS = (
     *("dataset", "parts", "by", "network", "network_args", "method", "options", "pooling", "recipe", "finding"),
-    *("rate", "target", "densities", "scope", "rewind", "early_bird", "official", "objective", "seed"),
+    *("rate", "target", "densities", "scope", "rewind", "early_bird", "official", "objective", "code", "seed"),
 )  # what tells experiments apart, in records and descriptions; `pooling` had a place of its own before `options`
-NESTED = ("network_args", "options", "recipe", "finding", "densities", "early_bird", "objective")  # JSON in records
+NESTED = ("network_args", "options", "recipe", "finding", "densities", "early_bird", "objective", "code")  # as JSON
 Choice = Literal["best-epoch", "statistics-kept", "all-counted", "test-selected", "cifar100-normalised"]
 NEAR = 0.01  # of a density
 OF_BUILD = ("name", "classes", "seed")  # arguments of `build` that an experiment has in other places
@@ -107,6 +111,9 @@ class Experiment(Settings):
         "statistics-kept", BatchNorm's running statistics are not rewound; "all-counted", `target` counts every weight,
         head and normalisation too; "test-selected", the accuracy is that of the best epoch on the test set;
         "cifar100-normalised", any data set is normalised with CIFAR-100's mean and standard deviation.
+    code
+        The versions of code that is not this package's, of network, method, objective, data set and pretrained weights:
+        filled in, never given. Edited code makes another experiment.
     seed
         Of everything: initialisation, splits, training.
     scores
@@ -136,6 +143,7 @@ class Experiment(Settings):
     options: JsonDict = FrozenDict()
     official: tuple[Choice, ...] | None = None
     objective: Annotated[JsonDict | None, BeforeValidator(_objective)] = None
+    code: JsonDict | None = None
     seed: int = Field(0, ge=0)
     scores: tuple[Number, ...] | None = ()
     score_on: str | None = None
@@ -150,6 +158,8 @@ class Experiment(Settings):
             raise ValueError(f"method must be text, not {shown(name)}")
         method = method_of(name)
         values["options"] = _options(method, values)
+        if not _AS_STORED.get():
+            values["code"] = versions(values)
         recipe = values.get("recipe", "mini")
         values["recipe"] = Recipe.named(recipe) if isinstance(recipe, str) else recipe
         values["finding"] = _finding(values.get("finding"), values["recipe"])
@@ -236,9 +246,30 @@ class Experiment(Settings):
 
     @classmethod
     def from_description(cls, about: Mapping[str, Any]) -> Self:
-        """Return the experiment of a description as `experiment.json` has it, of this version or an older one."""
+        """Return the experiment of a description as `experiment.json` has it, of this version or an older one.
+
+        Code that it names is not imported unless it is trusted, and is of the version that it says.
+
+        Raises
+        ------
+        ValueError
+            In one line, where it is none, or names code that is not trusted.
+        """
         known = {name: value for name, value in about.items() if name not in ("format", "data")}
-        return cls(**known)
+        token = _AS_STORED.set(True)
+        try:
+            with named_by_a_file():
+                return cls(**known)
+        finally:
+            _AS_STORED.reset(token)
+
+    @classmethod
+    def as_sent(cls, about: Mapping[str, Any]) -> Self:
+        """Return the experiment that another process of the same caller describes; its code must still be the same."""
+        one = cls(**about)
+        if one.code != about.get("code"):
+            raise ValueError(f"the code that the experiment names has changed meanwhile; run it again ({one.code})")
+        return one
 
     def reference(self) -> "Experiment | None":
         """Return the experiment whose rounds this one follows, if its method does."""
@@ -264,6 +295,16 @@ class Experiment(Settings):
         """The recipe of the trainings that find."""
         return self.recipe.changed(**self.finding) if self.finding else self.recipe
 
+    def check_code(self) -> None:
+        """Raise a `ValueError` where code that it names has changed since it was described."""
+        if self.code is None:
+            return
+        names = ("dataset", "network", "method", "network_args", "objective")
+        now = versions({name: getattr(self, name) for name in names}) or {}
+        for what, then in self.code.items():
+            if (found := now.get(what)) != then:
+                raise ValueError(f"the code of its {what} is {found}; the run {self.hash} was begun with {then}")
+
     def labels(self) -> dict[str, Any]:
         """Return what identifies this experiment in every record."""
         nested = {name: getattr(self, name) for name in NESTED}
@@ -279,6 +320,31 @@ class Experiment(Settings):
                 told[name] = getattr(self, name)
         later = ("options", *LATER)  # left out of records where there is nothing to tell
         return {name: value for name, value in told.items() if name not in later or value not in (None, "{}")}
+
+
+_AS_STORED: ContextVar[bool] = ContextVar("as_stored", default=False)
+
+
+def versions(values: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return the versions of foreign code that fields of an experiment name, by what it is; None: they name none.
+
+    Raises
+    ------
+    ValueError
+        As `foreign.fingerprint`, and for a file of weights that is not there.
+    """
+    objective = values.get("objective")
+    named = {name: values.get(name) for name in ("network", "method", "dataset")}
+    named["objective"] = objective.get("name") if isinstance(objective, Mapping) else objective
+    told = {}
+    for what, name in named.items():
+        if isinstance(name, str) and ":" in name and (what != "dataset" or datasets.is_code(name)):
+            told[what] = fingerprint(name, f"the {what}")
+    arguments = values.get("network_args")
+    weights = arguments.get("weights") if isinstance(arguments, Mapping) else None
+    if isinstance(weights, str) and Path(weights).is_file():
+        told["weights"] = f"sha256:{sha256_of_file(weights)[:16]}"
+    return told or None
 
 
 def _numbers(densities: Any) -> list[float]:

@@ -253,7 +253,7 @@ def serve(
 ) -> Generator[dict[str, Any], None, None]:
     """What the process does: carry the experiment out, and yield every epoch's curve and every record as they come."""
     os.environ |= {PAUSE: flag, "COLT_WORKERS": str(workers)}  # it may start workers of its own, which can pause too
-    events, described = SimpleQueue[Any](), Experiment(**experiment)
+    events, described = SimpleQueue[Any](), Experiment.as_sent(experiment)
 
     def watch(name: str, number: int, copy: int, history: History) -> None:
         about = {"experiment": name, "round": number, "copy": copy, "images": history.images}

@@ -109,6 +109,7 @@ def carry_out(
 def _find_and_score(
     experiment: Experiment, store: Store, device: str, threads: int, callback: Report | None, watch: Watch | None
 ) -> None:
+    experiment.check_code()
     known = read_records(experiment, store)
     scored = rounds_scored(experiment, known)
     told = {r["round"] for r in known if r["kind"] == "round"}
@@ -139,7 +140,7 @@ def _find_and_score(
 
 def carry_out_described(experiment: dict[str, Any], store: str, device: str) -> None:
     """What a worker process does for `study`."""
-    carry_out(Experiment(**experiment), open_store(store), device, 1)
+    carry_out(Experiment.as_sent(experiment), open_store(store), device, 1)
 
 
 def _rounds(

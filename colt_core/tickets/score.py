@@ -6,6 +6,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from ..data import Dataset
 from ..seeding import choose_device, reproducible
@@ -95,7 +96,7 @@ class Score:
 
 
 def evaluate(
-    ticket: Ticket,
+    ticket: Ticket | nn.Module,
     data: Dataset,
     recipe: Recipe,
     seed: int = 0,
@@ -114,7 +115,7 @@ def evaluate(
     Parameters
     ----------
     ticket
-        What to score.
+        What to score: a ticket, or any module as it stands (the dense ticket at these weights).
     data
         Trained on `data.train`; `data.validation` is scored each epoch, `data.test` at the end.
     recipe
@@ -139,6 +140,7 @@ def evaluate(
     """
     if head not in (None, "fresh", "own"):
         raise ValueError(f"unknown head {head!r}; allowed: fresh, own")
+    ticket = Ticket.of(ticket) if isinstance(ticket, nn.Module) else ticket
     fresh = head == "fresh" or (head is None and ticket.has_head)
     network = ticket.model(len(data.classes) if fresh else None, seed)
     mask = ticket.mask_for(network, fresh_head=fresh)

@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from torch import nn
 
 from .. import masks, models
 from ..files import Damaged, Tensors, hash_into, read_tensors, write_tensors
+from ..foreign import TRUST, fingerprint, is_trusted, trust
 from ..masks import Mask
 
 
@@ -22,19 +26,22 @@ class Ticket:
     Attributes
     ----------
     architecture
-        {"name", "classes", "arguments"} of `models.build`.
+        {"name", "classes", "arguments"} of `models.build`, and "code", the version of code that is not this package's.
     theta0
         The network's whole state dict at the rewind point, BatchNorm statistics included; unmasked.
     mask
         Bool tensors by parameter name, prunable parameters only.
     provenance
         Where it comes from: experiment hash, method, round, parent's hash, library versions. No time, host or path.
+    template
+        The network itself, where it has no name by which `build` could make it again; it lies in no file.
     """
 
     architecture: dict[str, Any]
     theta0: Tensors
     mask: Mask
     provenance: dict[str, Any] = field(default_factory=dict)
+    template: nn.Module | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, network: nn.Module, mask: Mask | None = None, names: list[str] | None = None) -> "Ticket":
@@ -42,7 +49,12 @@ class Ticket:
         state = {name: value.detach().cpu().clone().contiguous() for name, value in network.state_dict().items()}
         mask = mask if mask is not None else masks.dense(state, names or models.prunable(network))
         masks.check(mask, state, models.architecture(network)["name"])
-        return cls(models.architecture(network), state, {name: kept.cpu() for name, kept in mask.items()})
+        kept, about = {name: kept.cpu() for name, kept in mask.items()}, models.architecture(network)
+        template = None
+        if not models.is_as_built(network):
+            about["name"] += " (changed)" if models.is_a_name(about["name"]) else ""
+            template = deepcopy(network)
+        return cls(about, state, kept, template=template)
 
     def __repr__(self) -> str:
         about = f"{self.architecture['name']}, {self.architecture['classes']} classes"
@@ -72,13 +84,17 @@ class Ticket:
         """Whether its network has a head that can be made anew."""
         return models.head_name(self._skeleton()) is not None
 
-    def _skeleton(self) -> nn.Module:
-        """Return the network without weights: no initialisation that is overwritten at once."""
+    def _skeleton(self, network: nn.Module | None = None) -> nn.Module:
+        """Return the network, whatever its weights: a copy of the one given, of the template, or built by name."""
+        if (given := network if network is not None else self.template) is not None:
+            return deepcopy(given)
         arch = self.architecture
-        with torch.device("meta"):
-            return models.build(arch["name"], arch["classes"], **arch["arguments"])
+        if not models.is_a_name(name := arch["name"]):
+            raise ValueError(f"this ticket is of a {name}, which has no name to build it by: give one, network=...")
+        check_code(name, arch.get("code"))
+        return models.skeleton(name, arch["classes"], arch["arguments"])
 
-    def model(self, classes: int | None = None, seed: int = 0) -> nn.Module:
+    def model(self, classes: int | None = None, seed: int = 0, network: nn.Module | None = None) -> nn.Module:
         """Return the network with theta0 under the mask, ready to train.
 
         Parameters
@@ -86,18 +102,36 @@ class Ticket:
         classes
             None keeps theta0's own head. A number draws a fresh head of so many outputs from `seed`: the same one for
             every ticket of this architecture. Nothing else changes, and nothing is frozen.
+        seed
+            Of the fresh head.
+        network
+            A module to copy, which then takes theta0: for tickets of networks without a name, and for those whose code
+            is not trusted. It is not changed itself.
 
         Raises
         ------
         ValueError
-            For a fresh head where the network has none.
+            For a fresh head where the network has none; a module that is another network, with the first layer that
+            differs; a network that only a file names, whose code is not trusted (see `Ticket.load`).
         """
-        network = self._skeleton()
-        network.load_state_dict({name: value.clone() for name, value in self.theta0.items()}, assign=True)
+        network = self._skeleton(network)
+        self._check_fit(network)
+        assign = next(network.parameters()).is_meta  # else copied: weights that are shared stay so
+        network.load_state_dict({name: value.clone() for name, value in self.theta0.items()}, assign=assign)
         if classes is not None:
             network = models.replace_head(network, classes, seed)
         masks.apply(self.mask_for(network, fresh_head=classes is not None), network)
         return network
+
+    def _check_fit(self, network: nn.Module) -> None:
+        """Refuse a network that theta0 does not fit."""
+        own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+        theirs = {name: tuple(value.shape) for name, value in self.theta0.items()}
+        for name in [*theirs, *own]:
+            if own.get(name) != theirs.get(name):
+                shapes = [str(shapes[name]) if name in shapes else "nothing" for shapes in (theirs, own)]
+                about = f"{name} is {shapes[0]} in the ticket, {shapes[1]} in the network"
+                raise ValueError(f"the ticket is for another network: {about}")
 
     def mask_for(self, network: nn.Module, fresh_head: bool = False) -> Mask:
         """Return the mask for training `network`; a fresh head is not masked, whatever the old one was.
@@ -124,11 +158,14 @@ class Ticket:
         """
         about = about if "parent" in about else about | {"parent": self.hash}  # a hash of all weights takes its time
         kept, weights = self.mask if mask is None else mask, self.theta0 if theta0 is None else theta0
-        return Ticket(self.architecture, weights, kept, self.provenance | about)
+        return Ticket(self.architecture, weights, kept, self.provenance | about, self.template)
 
     def redraw(self, seed: int, **about: Any) -> "Ticket":
         """Return the same mask over another random initialisation: the control for theta0; `about` as for `derived`."""
         arch = self.architecture
+        if self.template is not None or not models.is_a_name(arch["name"]):
+            raise ValueError(f"a {arch['name']} has no name to build another by: it cannot be drawn again")
+        check_code(arch["name"], arch.get("code"))
         other = models.build(arch["name"], arch["classes"], seed, **arch["arguments"])
         return self.derived(theta0=Ticket.of(other, self.mask).theta0, **(about or {"redrawn": seed}))
 
@@ -155,8 +192,16 @@ class Ticket:
         return write_tensors(path, tensors, {"ticket": json.dumps(about, sort_keys=True)})
 
     @classmethod
-    def load(cls, path: str | Path) -> "Ticket":
-        """Read and verify a ticket.
+    def load(cls, path: str | Path, trust: bool = False) -> "Ticket":
+        """Read and verify a ticket. No code is imported; `model()` needs that of the network.
+
+        Parameters
+        ----------
+        path
+            The file.
+        trust
+            Whether `model()` may import the module that the file names, where the network is not this package's own,
+            torchvision's or timm's. Else it must have been named or allowed before: see `colt_core.trust`.
 
         Raises
         ------
@@ -165,11 +210,43 @@ class Ticket:
         FileNotFoundError
             If there is no such file.
         """
-        return read_ticket(Path(path))[0]
+        ticket = read_ticket(Path(path))[0]
+        if trust:
+            allow(ticket.architecture["name"])
+        return ticket
 
     def _tensors(self) -> Tensors:
         weights = {f"weight/{name}": value for name, value in self.theta0.items()}
         return weights | {f"mask/{name}": kept.contiguous() for name, kept in self.mask.items()}
+
+
+def check_code(name: str, code: str | None) -> None:
+    """Let a ticket's network be built: its code must be trusted; where it is another version, that is said once.
+
+    Raises
+    ------
+    ValueError
+        Where only the ticket names it.
+    """
+    if ":" not in name:
+        return
+    if name.partition(":")[0] not in models.LIBRARIES and not is_trusted(name):
+        module = name.partition(":")[0]
+        allow = f"Ticket.load(path, trust=True), colt_core.trust({module!r}) or {TRUST}={module}"
+        raise ValueError(f"the ticket's network {name!r} is not imported unless you allow it: {allow}")
+    if code is not None and (now := fingerprint(name)) != code:
+        _warn_once(f"the code of {name} is {now}; the ticket was found with {code}")
+
+
+def allow(name: str) -> None:
+    """Trust the module that a file names, if it names any."""
+    if ":" in name:
+        trust(name)
+
+
+@cache
+def _warn_once(text: str) -> None:
+    warnings.warn(text, stacklevel=4)
 
 
 def _checksum(tensors: Tensors, about: dict[str, Any]) -> str:

@@ -10,8 +10,8 @@ from torch import nn
 from ..data import Images
 from ..data.augmentation import normalise
 from ..files import Tensors
+from ..foreign import imported
 from ..models import architecture
-from ..settings import imported
 
 
 class Objective(ABC):
@@ -77,7 +77,7 @@ class CrossEntropy(Objective):
     def check(self, network: nn.Module, images: Images) -> None:
         """Raise a `ValueError` unless the network has an output for each class."""
         outputs = architecture(network)["classes"]
-        if outputs != len(images.classes):
+        if outputs is not None and outputs != len(images.classes):
             raise ValueError(f"the head has {outputs} outputs but the images have {len(images.classes)} classes")
 
     def loss(self, network: nn.Module, pixels: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,6 +1,6 @@
 """Whatever kills a run, wherever it is, and whoever works beside it: in the end the store holds the same bytes.
 
-`COLT_CHAOS_KILLS` kills (20 unless set; `make chaos`: 1,000), of a seed that is printed and can be set
+`COLT_CHAOS_KILLS` kills (8 unless set; `make chaos`: 1,000), of a seed that is printed and can be set
 (COLT_CHAOS_SEED). So few fall on some of the experiments alone.
 """
 
@@ -21,7 +21,7 @@ import colt_core as cc
 from colt_core.methods import METHODS
 
 HERE = Path(__file__).parent
-KILLS = int(os.environ.get("COLT_CHAOS_KILLS", "14"))
+KILLS = int(os.environ.get("COLT_CHAOS_KILLS", "8"))
 
 pytestmark = pytest.mark.chaos
 
@@ -36,7 +36,7 @@ def jobs(folder):
     special += [make(official=("best-epoch",)), make(official=("statistics-kept",)), make(scope="layer", by="random")]
     one_head = ("soup", "crossfit")  # not by class
     every = [make(method=name, by="random" if name in one_head else "class") for name in METHODS] + special
-    return random.Random(SEED).sample(every, len(every) if KILLS > 100 else 6)
+    return random.Random(SEED).sample(every, len(every) if KILLS > 100 else 5)
 
 
 @pytest.fixture(scope="module")
