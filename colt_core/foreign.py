@@ -25,6 +25,11 @@ from .settings import first_line
 TRUST = "COLT_TRUST"  # names modules, packages or "module:name", separated by commas or spaces
 INSTALLED = tuple({sysconfig.get_path(place) for place in ("purelib", "platlib", "stdlib", "platstdlib")})
 
+
+class Untrusted(ValueError):
+    """Code that only a file names, and that its reader has not allowed."""
+
+
 _trusted: set[str] = set()
 _loaded: dict[str, dict[Path, tuple[int, int]]] = {}  # the sources of a module as they were when it was imported
 _from_file: ContextVar[bool] = ContextVar("from_file", default=False)
@@ -62,6 +67,14 @@ def is_trusted(name: str) -> bool:
     return not allowed.isdisjoint({name, *parents})
 
 
+def check_trusted(name: str, what: str) -> None:
+    """Raise `Untrusted`, a `ValueError`, in one line, where a file may not name this code."""
+    if not is_trusted(name):
+        module = name.partition(":")[0]
+        allow = f"trust=True, colt_core.trust({module!r}) or {TRUST}={module}"
+        raise Untrusted(f"{what} {name!r} is named by a file and is not imported unless you allow it: {allow}")
+
+
 def imported(name: str, what: str) -> Any:
     """Return what "package.module:name" names: how users' own networks, methods and objectives travel as text.
 
@@ -75,9 +88,8 @@ def imported(name: str, what: str) -> Any:
     module, _, attribute = name.partition(":")
     if module == "__main__":
         raise ValueError(f"{what} {name!r} lies in no module: write it to a file (%%writefile), and name that")
-    if _from_file.get() and not is_trusted(name):
-        allow = f"trust=True, colt_core.trust({module!r}) or {TRUST}={module}"
-        raise ValueError(f"{what} {name!r} is named by a file and is not imported unless you allow it: {allow}")
+    if _from_file.get():
+        check_trusted(name, what)
     try:
         found: Any = _import(module)
     except Exception as problem:  # of the name, or of whatever the module does when it is imported

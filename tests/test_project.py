@@ -127,6 +127,7 @@ ROOMS = [
     "settings",
     "seeding",
     "files",
+    "foreign",
     "data",
     "models",
     "masks",

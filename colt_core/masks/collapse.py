@@ -23,7 +23,7 @@ NORMALISED_BY_IMAGE = (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d, nn.LocalRe
 
 
 def neutral(network: nn.Module) -> nn.Module:
-    """Let what is normalised image by image pass as it is: of ones such a layer would make zeros; return the network."""
+    """Let what normalises image by image pass its input on (of ones it would make zeros); return the network."""
     for module in network.modules():
         if isinstance(module, NORMALISED_BY_IMAGE):
             module.register_forward_hook(lambda _, given, __: given[0])

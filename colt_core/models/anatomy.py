@@ -58,6 +58,10 @@ def anatomy_of(network: nn.Module) -> Anatomy:
         If the head is no linear layer or convolution, or there are several to choose from; if a pattern fits no
         parameter with two dimensions or more; for a layer whose weight is computed from others, or not yet made.
     """
+    for name, weight in network.named_parameters():
+        if isinstance(weight, UninitializedParameter):
+            layer = name.rpartition(".")[0]
+            raise ValueError(f"layer {layer} has no weights yet (it is lazy): pass a batch through the network first")
     said: Mapping[str, Any] = getattr(network, "anatomy", {})
     head = _declared_head(network, said["head"]) if "head" in said else _guessed_head(network)
     if "prunable" in said:
@@ -164,9 +168,7 @@ def _guessed_head(network: nn.Module) -> str | None:
         parent = fit[-1].rpartition(".")[0]
         beside = [name for name in fit if name.rpartition(".")[0] == parent]
         if len(beside) > 1 and isinstance(network.get_submodule(parent), nn.ModuleList | nn.ModuleDict):
-            raise ValueError(
-                f"the network has several heads, {', '.join(beside)}: say which is the classifier, head=..."
-            )
+            raise ValueError(f"the network has several heads, {', '.join(beside)}: say which classifies, head=...")
         return fit[-1]
     convolutions = [n for n, m in network.named_modules() if isinstance(m, nn.Conv2d) and m.out_channels == classes]
     if convolutions and not linear:
@@ -204,8 +206,6 @@ def _check_weight(network: nn.Module, name: str) -> None:
     parameter = dict(network.named_parameters()).get(name)
     layer, _, part = name.rpartition(".")
     module = network.get_submodule(layer)
-    if isinstance(parameter, UninitializedParameter):
-        raise ValueError(f"layer {layer} has no weights yet (it is lazy): pass a batch through the network first")
     if is_parametrized(module, part) or name.startswith("parametrizations.") or ".parametrizations." in name:
         raise ValueError(f"the weight of layer {layer} is computed from others (parametrised); a mask would not hold")
     if parameter is None:

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..foreign import fingerprint, imported
@@ -126,7 +127,7 @@ def _printed(about: str) -> str:
 
 
 def skeleton(name: str, classes: int, arguments: Mapping[str, Any]) -> nn.Module:
-    """Return a network whose weights are to be overwritten: of `NETWORKS` it has none yet, which saves their drawing."""
+    """Return a network whose weights are to be overwritten; those of `NETWORKS` are not even drawn."""
     # Foreign code may compute with what it makes, and buffers that are in no state dict must be there.
     with torch.device("meta") if name in NETWORKS else nullcontext():
         return build(name, classes, **arguments)

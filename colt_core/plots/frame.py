@@ -96,10 +96,7 @@ def look_of(name: str) -> Look:
     """Return how a method looks; records may name one that this process does not know."""
     if name == "own":
         return Look("target's own")
-    try:
-        return methods.method_of(name).look
-    except ValueError:
-        return Look(name, "#666666", ".")
+    return methods.recorded(name).look
 
 
 def line_look(arm: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..methods import Look, Method, method_of
+from ..methods import recorded
 from ..studies.experiment import NESTED, SETTINGS, settings_in
 from .records import distinct, metric_of, score_values
 
@@ -22,18 +22,10 @@ Settings = tuple[dict[str, Any], dict[str, Any]]  # an experiment's settings by 
 # --- methods -----------------------------------------------------------------------------------------------------
 
 
-def facts(method: str) -> Method:
-    """Return a method's record; one that this process does not know trains in rounds, and is no control."""
-    try:
-        return method_of(method)
-    except ValueError:
-        return Method(method, "unknown here", find=lambda setting: iter(()), look=Look(method))
-
-
 def called(arm: str) -> str:
     """Return an arm as sentences and figures call it: its method's name there, what is in its brackets as it is."""
     plain = arm.split(" ")[0]
-    return facts(plain).look.name + arm[len(plain) :]
+    return recorded(plain).look.name + arm[len(plain) :]
 
 
 # --- arms --------------------------------------------------------------------------------------------------------

@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from ..methods import recorded
 from .accuracy import first_rounds, means
-from .arms import arms, check_seeds, facts, hashes, scores_by_arm
+from .arms import arms, check_seeds, hashes, scores_by_arm
 from .records import check_columns
 from .statistics import half_width
 
@@ -20,7 +21,7 @@ def reach(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
     only methods that train round by round in order to find.
     """
     found = arms(records)
-    by_rounds = [name for name in found["method"].unique() if facts(name).by_rounds]
+    by_rounds = [name for name in found["method"].unique() if recorded(name).by_rounds]
     found = found[(found["kind"] == "round") & found["method"].isin(by_rounds)].assign(method=lambda r: r["arm"])
     check_seeds(found, "dataset")
     key = ["dataset", "network", "method", "at"]

@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from ..files import write_text
+from ..methods import recorded
 from ..studies.records import Place
 from ..training import RECIPES
 from .accuracy import all_areas, in_papers_shape, mean_scores, scores_at
-from .arms import facts, scores_by_arm
+from .arms import scores_by_arm
 from .compare import differences, with_verdicts
 from .cost import reach
 from .records import distinct, load, metrics
@@ -119,8 +120,8 @@ def _controls(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (scored_on, network), cell in table.groupby(["scored_on", "network"], sort=False):
         one = cell.drop_duplicates("method").to_dict("records")
-        kinds = sorted({row["finder"] for row in one if facts(row["finder"]).control}, key=_place)
-        for mine in (row for row in one if facts(row["finder"]).contender):
+        kinds = sorted({row["finder"] for row in one if recorded(row["finder"]).control}, key=_place)
+        for mine in (row for row in one if recorded(row["finder"]).contender):
             for kind in (kind for kind in kinds if kind != mine["finder"]):
                 other = _control(mine, [row for row in one if row["finder"] == kind])
                 if other is not None:
@@ -157,7 +158,7 @@ def _beside(row: dict[str, Any], mine: dict[str, Any]) -> bool:
 
 def _free(finder: str) -> bool:
     """Tell whether a control goes its own way, so that it need not share COLT's settings; COLT itself must."""
-    method = facts(finder)
+    method = recorded(finder)
     return method.follows is None and method.trains != "copies"
 
 

@@ -12,9 +12,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from .. import data as datasets
 from ..files import sha256_of_file
-from ..foreign import fingerprint, named_by_a_file
+from ..foreign import check_trusted, fingerprint, named_by_a_file
 from ..methods import METHODS, Method, method_of
-from ..models import check_network
+from ..models import LIBRARIES, check_network
 from ..settings import FrozenDict, JsonDict, Number, Settings, check_fraction, check_rounds, shown
 from ..tickets.score import Head
 from ..training import EarlyBird, Recipe, described, objective_of
@@ -239,10 +239,7 @@ class Experiment(Settings):
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits of the SHA-256 over the canonical JSON."""
-        found_by = self.model_dump(mode="json", exclude=MEASURED | {"options"}) | {"format": FORMAT}
-        found_by = {k: v for k, v in found_by.items() if k not in OPTIONAL or v is not None}
-        # A method's options stand beside the fields: consensus's `pooling` was one.
-        return hashlib.sha256(json.dumps(found_by | self.options, sort_keys=True).encode()).hexdigest()[:16]
+        return hash_of(self.model_dump(mode="json") | {"format": FORMAT})
 
     @classmethod
     def from_description(cls, about: Mapping[str, Any]) -> Self:
@@ -256,6 +253,9 @@ class Experiment(Settings):
             In one line, where it is none, or names code that is not trusted.
         """
         known = {name: value for name, value in about.items() if name not in ("format", "data")}
+        for what, name in _code_in(known).items():
+            if what != "network" or name.partition(":")[0] not in LIBRARIES:
+                check_trusted(name, f"the {what}")
         token = _AS_STORED.set(True)
         try:
             with named_by_a_file():
@@ -322,7 +322,24 @@ class Experiment(Settings):
         return {name: value for name, value in told.items() if name not in later or value not in (None, "{}")}
 
 
+def hash_of(about: Mapping[str, Any]) -> str:
+    """Return the hash of an experiment's description, as `experiment.json` holds it; nothing of it is validated."""
+    found_by = {k: v for k, v in about.items() if k not in MEASURED | {"options", "data"}}
+    found_by = {k: v for k, v in found_by.items() if k not in OPTIONAL or v is not None}
+    # A method's options stand beside the fields: consensus's `pooling` was one.
+    return hashlib.sha256(json.dumps(found_by | about.get("options", {}), sort_keys=True).encode()).hexdigest()[:16]
+
+
 _AS_STORED: ContextVar[bool] = ContextVar("as_stored", default=False)
+
+
+def _code_in(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names of foreign code among fields of an experiment, by what it is."""
+    objective = values.get("objective")
+    named = {what: values.get(what) for what in ("network", "method", "dataset")}
+    named["objective"] = objective.get("name") if isinstance(objective, Mapping) else objective
+    told = {what: name for what, name in named.items() if isinstance(name, str) and ":" in name}
+    return {what: name for what, name in told.items() if what != "dataset" or datasets.is_code(name)}
 
 
 def versions(values: Mapping[str, Any]) -> dict[str, str] | None:
@@ -333,13 +350,7 @@ def versions(values: Mapping[str, Any]) -> dict[str, str] | None:
     ValueError
         As `foreign.fingerprint`, and for a file of weights that is not there.
     """
-    objective = values.get("objective")
-    named = {name: values.get(name) for name in ("network", "method", "dataset")}
-    named["objective"] = objective.get("name") if isinstance(objective, Mapping) else objective
-    told = {}
-    for what, name in named.items():
-        if isinstance(name, str) and ":" in name and (what != "dataset" or datasets.is_code(name)):
-            told[what] = fingerprint(name, f"the {what}")
+    told = {what: fingerprint(name, f"the {what}") for what, name in _code_in(values).items()}
     arguments = values.get("network_args")
     weights = arguments.get("weights") if isinstance(arguments, Mapping) else None
     if isinstance(weights, str) and Path(weights).is_file():

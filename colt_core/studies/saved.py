@@ -8,11 +8,12 @@ from typing import Any
 
 from ..compute.store import Store, open_store
 from ..files import Damaged, open_tensors
+from ..foreign import Untrusted
 from ..masks import Mask
-from ..methods import method_of
+from ..methods import recorded
 from ..models import in_words
 from ..settings import first_line
-from .experiment import Experiment, method_in_words, settings_in
+from .experiment import Experiment, hash_of, method_in_words, settings_in
 from .records import Place, read_records, ticket_name
 
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OSError)
@@ -39,7 +40,7 @@ class Saved:
     @property
     def label(self) -> str:
         """What tells it from others at a glance."""
-        split = [f"{self.about['parts']} by {self.about['by']}"] if method_of(self.about["method"]).split else []
+        split = [f"{self.about['parts']} by {self.about['by']}"] if recorded(self.about["method"]).split else []
         told = [
             method_in_words(settings_in(self.about)),
             *split,
@@ -71,6 +72,13 @@ class Saved:
     def experiment(self) -> Experiment:
         """Return its description, validated."""
         return Experiment.from_description(self.about | {"scores": None})
+
+    def described(self) -> str:
+        """Return the hash of what its description says; where code is not trusted, of its words as they stand."""
+        try:
+            return self.experiment().hash
+        except Untrusted:
+            return hash_of(self.about)
 
     def mask(self, number: int, copy: int | None = None, layers: Iterable[str] | None = None) -> Mask:
         """Return the mask of a round's ticket, or of one of its copies: of all layers, or of those named.
@@ -146,7 +154,7 @@ def runs_in(store: Place = None) -> tuple[list[Saved], list[str]]:
             about = json.loads(place.read(name) or b"")
             run = Saved(place, folder, about)
             _ = run.label, run.records()
-            if run.experiment().hash != folder:
+            if run.described() != folder:
                 raise ValueError("experiment.json describes another experiment")
             found.append(run)
         except DAMAGED as problem:

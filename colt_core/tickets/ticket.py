@@ -15,7 +15,7 @@ from torch import nn
 
 from .. import masks, models
 from ..files import Damaged, Tensors, hash_into, read_tensors, write_tensors
-from ..foreign import TRUST, fingerprint, is_trusted, trust
+from ..foreign import check_trusted, fingerprint, trust
 from ..masks import Mask
 
 
@@ -230,10 +230,8 @@ def check_code(name: str, code: str | None) -> None:
     """
     if ":" not in name:
         return
-    if name.partition(":")[0] not in models.LIBRARIES and not is_trusted(name):
-        module = name.partition(":")[0]
-        allow = f"Ticket.load(path, trust=True), colt_core.trust({module!r}) or {TRUST}={module}"
-        raise ValueError(f"the ticket's network {name!r} is not imported unless you allow it: {allow}")
+    if name.partition(":")[0] not in models.LIBRARIES:
+        check_trusted(name, "the ticket's network")
     if code is not None and (now := fingerprint(name)) != code:
         _warn_once(f"the code of {name} is {now}; the ticket was found with {code}")
 
