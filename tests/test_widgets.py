@@ -443,8 +443,12 @@ def test_the_cockpit_finds_an_unfinished_run(copy):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("network_args", "{width", "the network's settings must be JSON"),
-        ("network_args", "[1]", "the network's settings must be JSON"),
+        ("network_args", {"width": "wide"}, "width must be a whole number, not 'wide'"),
+        ("network_args", {"width": "{4"}, "width is no YAML"),
+        ("network_args", {"width": "0"}, "conv3 cannot be built with {'width': 0}: width must be at least 1, not 0"),
+        ("network", "convnet", "unknown network 'convnet'; allowed: conv3"),
+        ("network", "torchvision:resnet", "torchvision has no classifier 'resnet'"),
+        ("dataset", "nowhere/pictures", "unknown data set 'nowhere/pictures'"),
         ("parts", 5, "parts must be at most 3, the number of classes, not 5"),
     ],
 )

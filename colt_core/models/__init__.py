@@ -13,7 +13,7 @@ from .anatomy import (
     with_head,
 )
 from .architecture import architecture, has_a_name, in_words, is_a_name
-from .build import LIBRARIES, build, check_network, is_as_built, skeleton
+from .build import LIBRARIES, arguments_of, build, check_arguments, check_network, is_as_built, skeleton
 from .zoo import NETWORKS
 
 __all__ = [
@@ -23,7 +23,9 @@ __all__ = [
     "anatomy",
     "anatomy_of",
     "architecture",
+    "arguments_of",
     "build",
+    "check_arguments",
     "check_network",
     "check_output",
     "declare",

@@ -190,6 +190,30 @@ def _meant(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {', '.join(near)}?" if near else ""
 
 
+def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
+    """Raise a `ValueError`, in one line, where a network does not take these arguments; nothing is built."""
+    own = {key: value for key, value in arguments.items() if key not in ("head", "prunable", "weights", "classes_as")}
+    _with_classes(name, check_network(name), 10, arguments.get("classes_as"), own)
+
+
+def arguments_of(name: str) -> tuple[dict[str, Any], bool]:
+    """Return the arguments that a network takes beside the number of classes, with their defaults (None: it has none),
+    and whether it takes others that its signature does not name.
+    """
+    make = check_network(name)
+    try:
+        parameters = inspect.signature(make).parameters
+    except (TypeError, ValueError):
+        return {}, True
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    plain = {n: p for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    taken = next((n for n in CLASSES if n in plain), None)
+    if taken is None and not name.startswith("torchvision:"):
+        taken = next((n for n, p in plain.items() if p.kind is p.POSITIONAL_OR_KEYWORD), None)
+    left = {n: p for n, p in plain.items() if n not in (taken, "weights", "progress", "pretrained")}
+    return {n: None if p.default is p.empty else p.default for n, p in left.items()}, open_ended
+
+
 # --- factories ---------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,6 @@
 """The cycle cockpit: describe a run, start it, watch it, pause, continue and stop it, without blocking the kernel."""
 
 import asyncio
-import json
 import math
 import threading
 import time
@@ -14,7 +13,7 @@ from .. import data as datasets
 from .. import plots
 from ..compute.store import open_store
 from ..methods import METHODS, method_of
-from ..models import NETWORKS
+from ..models import NETWORKS, check_arguments
 from ..studies.experiment import Experiment
 from ..studies.live import BUSY, Live, attach
 from ..studies.plan import between, duration, plan
@@ -22,6 +21,7 @@ from ..studies.records import Place
 from ..studies.saved import DAMAGED, runs_in
 from ..tickets import Round
 from ..training import RECIPES
+from .arguments import Arguments, Named
 from .parts import View, choose, collecting_young, form, panels, row, warned
 
 EVERY = 0.5  # seconds between two drawings
@@ -56,9 +56,9 @@ class Cockpit(View):
         pick = lambda options, text: ipywidgets.Dropdown(options=options, description=text, **wide)  # noqa: E731
         self.known = ipywidgets.Dropdown(description="Runs here", **wide)
         self.fields: dict[str, Any] = {
-            "dataset": pick(list(datasets.BUILT_IN), "Data set"),
-            "network": pick(list(NETWORKS), "Network"),
-            "network_args": ipywidgets.Text(description="Its settings", **wide),
+            "dataset": Named(list(datasets.BUILT_IN), "Data set", "./pictures@64, torchvision:Flowers102@64"),
+            "network": Named(list(NETWORKS), "Network", "torchvision:resnet18, timm:resnet26, mynets:tiny"),
+            "network_args": Arguments(),
             "method": pick(list(METHODS), "Method"),
             "parts": ipywidgets.IntSlider(min=1, max=10, description="Partitions"),
             "by": pick(list(datasets.PARTITIONINGS), "Split by"),
@@ -81,7 +81,9 @@ class Cockpit(View):
         self.bar = ipywidgets.FloatProgress(min=0, max=1, description="To target", layout={"width": "420px"})
         buttons = row(self.start, self.pause, self.resume, self.stop, self.cost, self.bar)
         self.lay_out(panels([form(self.known, *self.fields.values()), buttons, self.words], self.picture))
-        self.listen(*self.fields.values(), to=self._described)
+        others = [control for name, control in self.fields.items() if name != "network"]
+        self.listen(*others, to=self._described)
+        self.listen(self.fields["network"], to=self._network_chosen)
         self.listen(self.known, to=self._known_chosen)
         self.start.on_click(lambda _: self._do("start"))
         self.resume.on_click(lambda _: self._do("resume"))
@@ -95,10 +97,13 @@ class Cockpit(View):
         """Set the form to an experiment; a slider too short for it grows."""
         self.base = e
         recipe = next((name for name, ready in RECIPES.items() if ready == e.recipe), GIVEN)
-        given = {"network_args": json.dumps(e.network_args), "recipe": recipe, "scores": _scoring(e)}
+        given = {"recipe": recipe, "scores": _scoring(e)}
+        self.fields["network_args"].fill(e.network, e.network_args)
         for name, control in self.fields.items():
             value = given.get(name, getattr(e, name))
-            if name in ("dataset", "recipe", "scores"):
+            if name == "network_args":
+                continue
+            if name in ("recipe", "scores"):
                 choose(control, list(dict.fromkeys([*control.options, value])), value)
                 continue
             if name in ("parts", "rate", "target"):
@@ -120,13 +125,11 @@ class Cockpit(View):
             In one line, for settings that no run can have.
         """
         values = {name: control.value for name, control in self.fields.items()}
+        values["network_args"] = self.fields["network_args"].read()
         for name in ("rate", "target"):  # a slider in a browser gives 0.30000000000000004
             given = getattr(self.base, name)
             values[name] = given if abs(values[name] - given) < TINY else round(values[name], 6)
-        try:
-            values["network_args"] = dict(json.loads(values["network_args"] or "{}"))
-        except (ValueError, TypeError):
-            raise ValueError('the network\'s settings must be JSON, for example {"width": 16} or {}') from None
+        check_arguments(values["network"], values["network_args"])
         values["recipe"] = self.base.recipe if values["recipe"] == GIVEN else values["recipe"]
         scores = {SCORES[0]: None, SCORES[1]: (values["target"],), SCORES[2]: (), GIVEN: self.base.scores}
         values["scores"] = scores[values["scores"]]
@@ -150,6 +153,12 @@ class Cockpit(View):
             values = [value for _, value in self.known.options]
             self.known.value = live.experiment.hash if live.experiment.hash in values else ""
         self.draw()
+
+    def _network_chosen(self) -> None:
+        """Show the chosen network's own settings."""
+        with self.quiet():
+            self.fields["network_args"].follow(self.fields["network"].value)
+        self._described()
 
     def _find_runs(self) -> None:
         """List the runs of the store; unfinished ones first."""
