@@ -33,6 +33,7 @@ EXAMPLES = """examples:
   colt status small                               done, running, waiting
   colt table small --out results                  tables as Markdown, LaTeX and CSV
   colt run --method imp --network-args '{width: 16}' --target 0.9
+  colt run --network torchvision:mobilenet_v3_small --dataset ./pictures@64 --target 0.9
   colt card runs/HASH/round-08.safetensors        describe a ticket; colt push copies or uploads it
 """
 
