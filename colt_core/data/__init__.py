@@ -1,6 +1,7 @@
 """Images and how they are split: `load()`, `partition()`. Everything is uint8 tensors."""
 
-from .images import Dataset, Images, Shape, Source, channel_statistics
+from .dataset import Dataset
+from .images import Images, Shape, Source, channel_statistics
 from .load import (
     ASSETS,
     BUILT_IN,
@@ -13,7 +14,8 @@ from .load import (
     stamp,
 )
 from .partition import PARTITIONINGS, partition, split_validation
-from .prepare import data_folder, prepare
+from .prepare import prepare
+from .shelf import data_folder, forget, prepared
 
 __all__ = [
     "ASSETS",
@@ -27,11 +29,13 @@ __all__ = [
     "channel_statistics",
     "check_name",
     "data_folder",
+    "forget",
     "halves",
     "is_built_in",
     "load",
     "partition",
     "prepare",
+    "prepared",
     "read_prepared",
     "split_validation",
     "stamp",

@@ -4,22 +4,26 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
 import torch
 
-from ..files import Damaged, read_tensors, sha256_of
+from ..files import Damaged, open_tensors, sha256_of
 from ..settings import check_fraction
 from ..settings import shown as shortened
-from .folder import read_folder, stamp_of
-from .images import Dataset, Images, Source, channel_statistics
-from .partition import split_validation
-from .pictures import check_size, resized, shown
-from .prepare import data_folder, prepare
+from .dataset import OWN, Dataset, own_path
+from .folder import raw_folder, stamp_of
+from .images import Source
+from .others import hub_stamp, raw_file, raw_function, raw_hub, raw_torchvision, source_stamp, torchvision_class
+from .pictures import check_size, shown
+from .prepare import prepare
+from .shelf import data_folder, make_once, prepared_path, touch
+from .stored import Stored, parts_of, read_stored
+from .streaming import Raw, write_raw
 
 COUNTS = {"cifar10-mini": 10, "cifar10": 10, "cifar100": 100, "tinyimagenet": 200}  # classes
+COUNTS |= {"fashion-mnist": 10, "svhn": 10, "imagenet-64": 1000}
 
 BUILT_IN = tuple(COUNTS)
 
@@ -27,8 +31,11 @@ Name = str | os.PathLike[str]
 
 Read = tuple[dict[str, torch.Tensor], tuple[str, ...], dict[str, Source]]  # tensors, class names, where they lie
 
-NOT_YET = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # mean, std: those of the training set are known later
 CIFAR100_STATISTICS = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)  # mean, std: its training set's, rounded
+
+FORMAT = 1  # of prepared files: raise it when they would hold other pixels
+KINDS = {OWN: "own", "torchvision:": "torchvision", "hf:": "hf"}  # by the beginning of a name
+ELSE = "or a folder of class folders, a .npz or .safetensors file, torchvision:<class>, hf:<user/name>, module:function"
 
 ASSETS = Path(__file__).parent.parent / "assets"
 
@@ -36,65 +43,145 @@ ASSETS = Path(__file__).parent.parent / "assets"
 def load(name: Name, validation: float = 0.1, seed: int = 0, size: int | None = None) -> Dataset:
     """Load a data set by name, or a folder of class folders by its path.
 
+    All but arrays in files are decoded once, with a progress bar, into a file in `$COLT_DATA/prepared` that is mapped
+    into memory, and found again by every process until what it was made from changes: `colt_core.data.prepared()`
+    shows these files, `colt_core.data.forget(name)` removes one.
+
     Parameters
     ----------
     name
-        "cifar10-mini" (in the package), "cifar10", "cifar100", "tinyimagenet" (read from
-        `$COLT_DATA/<name>.safetensors`, else downloaded once and prepared there), or a folder: class folders directly
-        (a fifth becomes the test set) or below `train/` and `test/`. A suffix takes some of the classes:
-        "cifar10:0-4", "cifar10:0,2,8". A size before them resizes all images: "tinyimagenet@32",
-        "pictures@32:0-4"; a folder whose images differ in size or are not square needs one.
+        One of these; where a data set brings no test set, a fifth of each class becomes it.
+
+        - "cifar10-mini" (in the package); "cifar10", "cifar100", "tinyimagenet", "fashion-mnist" (one channel), "svhn":
+          read from `$COLT_DATA/<name>.safetensors`, else downloaded once and prepared there; "imagenet-64": prepared
+          from the official archives or folders in `$COLT_DATA/downloads/imagenet`, never downloaded.
+        - A folder: class folders directly, or below `train/`, `test/` and `val/` (see `folder.raw_folder`).
+        - "torchvision:Flowers102": a class of torchvision.datasets, in `$COLT_DATA/downloads`.
+        - "hf:user/name", "hf:user/name/configuration" or "hf:./folder": a data set of the library `datasets` (the extra
+          `data`), with a column of type Image and one of type ClassLabel.
+        - "mypackage.sets:make": a function without arguments that returns a `Dataset`, or what `Dataset.of` takes; it
+          is called again when its file has changed.
+        - "arrays.npz", "tensors.safetensors": `train_images` and `train_labels`, `test_...`, `val_...`, or `x_train`
+          and `y_train`, ...; or what `Dataset.save` wrote.
+        - "own:...": what `Dataset.named` returned.
+
+        A suffix takes some of the classes: "cifar10:0-4", "cifar10:0,2,8". A size before them brings all images to
+        that square: the short side is resized, then the centre is cut out ("tinyimagenet@32", "pictures@32:0-4"); what
+        has images of several sizes needs one.
     validation
         The share of each class of the training set held out for choices; at least one image must be left to train on.
+        A data set that brings a validation split of its own keeps it.
     seed
-        For the validation split (and the test split of a plain folder).
+        For the validation split (and a test split that is cut).
     size
         The same as the suffix "@size", where the name has none.
 
     Raises
     ------
     ValueError
-        For an unknown name, unknown classes, a damaged file, a folder with fewer than two classes or without images.
+        For an unknown name, unknown classes, a damaged file, a folder with fewer than two classes or without images,
+        pictures that cannot be read, a download that fails, a class without a training image.
     """
     check_fraction("validation", validation)
     check_name(name)
     base, chosen, edge = _split_name(name)
-    tensors, classes, sources = _read(base, check_size(edge or size) if edge or size is not None else None, seed)
-    train, test = (
-        Images(
-            tensors[f"{part}_images"],
-            tensors[f"{part}_labels"],
-            classes,
-            *NOT_YET,
-            source=sources.get(f"{part}_images"),
-        )
-        for part in ("train", "test")
-    )
-    if chosen:
-        wanted = _parse_classes(chosen, len(classes), str(name))
-        train, test = train.only(wanted), test.only(wanted)
-    train, held_out = split_validation(train, validation, seed)
-    mean, std = channel_statistics(train)
-    return Dataset(str(name), *(replace(part, mean=mean, std=std) for part in (train, held_out, test)))
+    stored = _read(base, check_size(edge or size) if edge or size is not None else None)
+    wanted = _parse_classes(chosen, len(stored.classes), str(name)) if chosen else []
+    parts, notes = parts_of(stored, str(name), validation, seed, wanted, strict=base not in BUILT_IN)
+    usual = (validation, seed) == (0.1, 0) and (size is None or bool(edge))
+    return Dataset(str(name), *parts, notes, (str(name), parts) if usual else None)
 
 
-def _read(base: str, size: int | None, seed: int) -> Read:
+def _read(base: str, size: int | None) -> Stored:
     """Read a whole data set, resized if asked."""
-    if base not in BUILT_IN:
-        return *read_folder(Path(base), size, seed), {}
-    tensors, classes, sources = (*_embedded(), {}) if base == "cifar10-mini" else read_prepared(base)
-    if size:
-        tensors |= {key: resized(tensors[key], size) for key in ("train_images", "test_images")}
-    return tensors, classes, sources
+    if base == "cifar10-mini":
+        return Stored(*_embedded()).resized(size)
+    if base in BUILT_IN:
+        return Stored(*read_prepared(base)).resized(size)
+    kind, path = _kind(base), Path(base)
+    if kind == "own":
+        path = own_path(base)
+        if not path.is_file():
+            raise ValueError(f"{base} is not on this machine: give it again (cc.Dataset.of(...).named())")
+        touch(path)
+    if kind == "own" or (kind == "file" and _is_ours(path)):
+        return read_stored(path, "make it anew").resized(size)
+    key = (FORMAT, kind, _source(base, kind), _stamp(base, kind), size)
+    called = f"{base}@{size}" if size else base
+    path = prepared_path(base, key)
+    make_once(path, lambda part: write_raw(part, _raw(base, kind), called, size))
+    touch(path)
+    return read_stored(path, "delete it to prepare it anew")
+
+
+def _raw(base: str, kind: str) -> Raw:
+    """Return a data set that is to be decoded."""
+    rest = base.partition(":")[2]
+    if kind == "folder":
+        return raw_folder(Path(base))
+    if kind == "file":
+        return raw_file(Path(base))
+    return {"torchvision": raw_torchvision, "hf": raw_hub, "function": raw_function}[kind](
+        base if kind == "function" else rest
+    )
+
+
+def _kind(base: str) -> str:
+    """Return what kind of name this is: "built in", "own", "torchvision", "hf", "folder", "file", "function" or ""."""
+    if base in BUILT_IN:
+        return "built in"
+    if known := next((kind for start, kind in KINDS.items() if base.startswith(start) and base != start), ""):
+        return known
+    if base and os.path.isdir(base):
+        return "folder"
+    if base.endswith((".npz", ".safetensors")) and os.path.isfile(base):
+        return "file"
+    return "function" if re.fullmatch(r"[^\W\d][\w.]*:[^\W\d][\w.]*", base) else ""
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether a file can be mapped as it is: its images are uint8 [N, C, H, W], and it names its classes."""
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        with open_tensors(path) as file:
+            kinds = [file.get_slice(f"{part}_{kind}") for part in ("train", "test") for kind in ("images", "labels")]
+            types, shapes = [one.get_dtype() for one in kinds], [one.get_shape() for one in kinds]
+            named = "classes" in (file.metadata() or {})
+    except Damaged:  # which is told when it is read as a file of arrays
+        return False
+    return named and types == ["U8", "I64"] * 2 and all(len(shapes[i]) == 4 and shapes[i][1] in (1, 3) for i in (0, 2))
+
+
+def _source(base: str, kind: str) -> str:
+    """Return what a name means, from whatever folder it is said."""
+    if kind in ("folder", "file"):
+        return os.path.abspath(base)
+    local = kind == "hf" and _stamp(base, kind)
+    return "hf:" + os.path.abspath(os.path.expanduser(base.removeprefix("hf:"))) if local else base
+
+
+def _stamp(base: str, kind: str) -> str:
+    """Return what changes with what a data set is prepared from."""
+    if kind == "folder":
+        return stamp_of(Path(base))
+    if kind == "function":
+        return source_stamp(base)
+    if kind == "hf":
+        return hub_stamp(base.removeprefix("hf:"))
+    path = own_path(base) if kind == "own" else Path(base) if kind == "file" else data_folder() / f"{base}.safetensors"
+    if kind == "torchvision" or base == "cifar10-mini" or not path.exists():
+        return base
+    return f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
 
 
 def check_name(name: Name) -> None:
-    """Raise a `ValueError` if no data set could have this name; reads nothing."""
+    """Raise a `ValueError` if no data set could have this name; reads nothing, and imports no module of a user's."""
     base, chosen, edge = _split_name(name)
-    if base not in BUILT_IN and not (base and os.path.isdir(base)):
-        raise ValueError(
-            f"unknown data set {shortened(base)}; allowed: {', '.join(BUILT_IN)}, or a folder of class folders"
-        )
+    if not (kind := _kind(base)):
+        raise ValueError(f"unknown data set {shortened(base)}; allowed: {', '.join(BUILT_IN)}, {ELSE}")
+    if kind == "torchvision":
+        torchvision_class(base.partition(":")[2])
     if edge:
         check_size(edge)
     if chosen and base in COUNTS:
@@ -103,14 +190,14 @@ def check_name(name: Name) -> None:
 
 def is_built_in(name: Name) -> bool:
     """Tell whether a data set's pixels are fixed by a checksum, unlike a user's folder."""
-    return _split_name(name)[0] in BUILT_IN
+    return _kind(_split_name(name)[0]) in ("built in", "own")
 
 
 def stamp(name: Name) -> str:
     """Return what changes whenever a data set's files do: cheap, as it opens none of them.
 
-    For a folder it speaks of the paths, sizes and times of all its pictures, for a prepared set of its one file's; the
-    embedded set never changes.
+    For a folder it speaks of the paths, sizes and times of all its pictures, for a prepared set of its one file's, for
+    a function of the file in which it stands; the embedded set never changes.
 
     Raises
     ------
@@ -119,12 +206,7 @@ def stamp(name: Name) -> str:
     """
     check_name(name)
     base, _, _ = _split_name(name)
-    if base not in BUILT_IN:
-        return stamp_of(Path(base))
-    path = data_folder() / f"{base}.safetensors"
-    if base == "cifar10-mini" or not path.exists():
-        return base
-    return f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
+    return _stamp(base, _kind(base))
 
 
 def halves(name: Name) -> tuple[str, str]:
@@ -148,7 +230,9 @@ def _class_list(classes: Sequence[int]) -> str:
 def _split_name(name: Name) -> tuple[str, str, str]:
     """Split "pictures@32:0-4" into name, classes and size, or "" for what it lacks; a path may hold colons itself."""
     if not isinstance(name, str | os.PathLike):
-        raise ValueError(f"a data set's name must be text or a path, not {type(name).__name__}")
+        found, own = type(name).__name__, hasattr(name, "__getitem__") and hasattr(name, "__len__")
+        advice = "; of what you have in hand make one: cc.Dataset.of(train=..., test=...)" if own else ""
+        raise ValueError(f"a data set's name must be text or a path, not {found}{advice}")
     match = re.fullmatch(r"(.*?)(?:@(\d+))?(?::([\d,\-]+))?", os.fspath(name), re.DOTALL)
     assert match
     return match[1], match[3] or "", match[2] or ""
@@ -206,21 +290,9 @@ def read_prepared(name: str) -> Read:
     path = data_folder() / f"{name}.safetensors"
     if not path.exists():
         prepare(name)
-    try:
-        tensors, about = read_tensors(path)
-        written = path.stat().st_mtime_ns
-        sources = {key: Source(tensor, str(path), key, written) for key, tensor in tensors.items()}
-        classes = tuple(json.loads(about["classes"]))
-        whole = sha256_of(tensors["train_images"], tensors["test_images"]) == about["sha256"]
-        labels = sha256_of(tensors["train_labels"], tensors["test_labels"])
-        whole &= about.get("sha256_labels", labels) == labels
-    except (Damaged, KeyError, TypeError, OSError, json.JSONDecodeError) as problem:
-        raise ValueError(
-            f"{shown(path)} is no prepared data set or is truncated ({problem}); delete it to prepare it anew"
-        ) from None
-    if not whole:
-        raise ValueError(f"{shown(path)} is altered: its checksum differs; delete it to prepare it anew")
-    if about.get("name", name) != name or ("name" not in about and len(classes) != COUNTS[name]):
-        found = about.get("name", "another data set")
+    stored = read_stored(path, "delete it to prepare it anew")
+    known, classes = stored.about.get("name"), stored.classes
+    if known not in (None, name) or (known is None and len(classes) != COUNTS[name]):
+        found = known or "another data set"
         raise ValueError(f"{shown(path)} holds {found} ({len(classes)} classes), not {name}; delete or rename it")
-    return tensors, classes, sources
+    return stored.tensors, classes, stored.sources
