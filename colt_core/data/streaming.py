@@ -32,7 +32,7 @@ from .pictures import NotGrey, Unreadable, check_shape, fitted, pixels_of, read_
 Item = tuple[str, Any, Any]  # what a picture is called, the picture, its label
 
 FLOAT = "images must be uint8, 0..255, not {}; of values in 0..1: (255 * images).round() as uint8"
-NAMED = 20  # unreadable pictures that a message names; of more it tells the number
+NAMED, EXPLAINED = 20, 5  # unreadable pictures that a message names, and tells why; of more it tells the number
 WORKERS = min(8, os.cpu_count() or 1)
 
 
@@ -281,7 +281,9 @@ def _told(unreadable: Sequence[Unreadable], total: int, root: str) -> str:
     """Tell which pictures cannot be read, in one line."""
     if len(unreadable) == 1:
         return str(unreadable[0])
-    names = [one.path.removeprefix(root) + (f" ({one.reason})" if one.reason else "") for one in unreadable[:NAMED]]
+    names = [one.path.removeprefix(root) for one in unreadable[:NAMED]]
+    why = [f" ({one.reason})" if one.reason else "" for one in unreadable[:EXPLAINED]] + [""] * NAMED
+    names = [name + reason for name, reason in zip(names, why, strict=False)]
     more = f" and {len(unreadable) - NAMED:,} more" if len(unreadable) > NAMED else ""
     place = f"{root}: " if root else ""
     return f"{place}{len(unreadable):,} of {total:,} pictures cannot be read: {', '.join(names)}{more}"
