@@ -63,6 +63,11 @@ WAYS = {
     "array, channels last": lambda: (PIXELS, LABELS[:, None].astype(np.uint8)),
     "list of pictures": lambda: ([Image.fromarray(one) for one in PIXELS], LABELS.tolist()),
     "list of items": lambda: [(Image.fromarray(one), int(label)) for one, label in zip(PIXELS, LABELS, strict=True)],
+    "array stored backwards": lambda: (PIXELS[..., ::-1].copy()[..., ::-1], LABELS),
+    "array that cannot be written to": lambda: (
+        np.frombuffer(PIXELS.tobytes(), np.uint8).reshape(PIXELS.shape),
+        LABELS,
+    ),
     "object": Listed,
     "object of tensors": lambda: Listed(make=lambda one: torch.from_numpy(one).permute(2, 0, 1)),
     "object of arrays": lambda: Listed(make=lambda one: one),

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from waiting import wait_for
 
 import colt_core as cc
 from colt_core import data as datasets
+from colt_core.files import TensorWriter
 
 RNG = np.random.default_rng(0)
 
@@ -168,6 +170,16 @@ def test_copies_in_a_folder_are_counted_and_leaks_warned_of(tmp_path):
     assert cc.load(root).notes == data.notes, "and once in a process it is warned of"
 
 
+def test_a_large_set_at_another_size_is_resized_into_a_file(tmp_path, place, monkeypatch):
+    arrays = RNG.integers(0, 256, (40, 9, 8, 3), dtype=np.uint8), np.arange(40) % 2
+    path = cc.Dataset.of(train=arrays, seed=5).save(tmp_path / "set.safetensors")
+    small = prints(cc.load(f"{path}@6"))
+    assert not prepared_files(place)
+    monkeypatch.setattr(import_module("colt_core.data.load"), "LARGE", 100)
+    data = cc.load(f"{path}@6")
+    assert prints(data) == small and data.train.source.path == str(prepared_files(place)[0])
+
+
 def test_grey_pictures_of_a_folder_stay_rgb(tmp_path):
     assert cc.load(pictures(tmp_path / "grey", shape=(9, 9))).train.shape == (3, 9, 9)
 
@@ -216,6 +228,32 @@ def png(pixels):
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG", compress_level=0)
     return stream.getvalue()
+
+
+def test_a_tensor_file_is_filled_piece_by_piece(tmp_path):
+    from safetensors.torch import load_file
+
+    shapes = {"a": (torch.uint8, (5, 3)), "b": (torch.int64, (2,)), "c": (torch.bool, (3,)), "d": (torch.uint8, (0, 7))}
+    wanted = {
+        "a": torch.arange(15).view(5, 3).byte(),
+        "b": torch.tensor([-1, 2**60]),
+        "c": torch.tensor([True, False, True]),
+    }
+    wanted["d"] = torch.empty(0, 7, dtype=torch.uint8)
+    writer = TensorWriter(tmp_path / "t.safetensors", shapes)
+    for name in ("c", "b"):
+        writer.append(name, wanted[name])
+    writer.append("a", wanted["a"][:2])
+    with pytest.raises(ValueError, match="a has fewer rows than were announced"):
+        writer.finish({})
+    with pytest.raises(ValueError, match="a has more rows than were announced"):
+        writer.append("a", wanted["a"])
+    writer.append("a", wanted["a"][2:])
+    with pytest.raises(ValueError, match="the metadata need .* bytes"):
+        writer.finish({"long": "x" * 2**17})
+    writer.finish({"name": "it", "long": "x" * 2**15})
+    found = load_file(tmp_path / "t.safetensors")
+    assert set(found) == set(wanted) and all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
 SLOW = """

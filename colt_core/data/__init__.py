@@ -4,7 +4,6 @@ from .dataset import Dataset
 from .images import Images, Shape, Source, channel_statistics
 from .load import (
     ASSETS,
-    BUILT_IN,
     CIFAR100_STATISTICS,
     check_name,
     halves,
@@ -13,6 +12,7 @@ from .load import (
     read_prepared,
     stamp,
 )
+from .names import BUILT_IN
 from .partition import PARTITIONINGS, partition, split_validation
 from .prepare import prepare
 from .shelf import data_folder, forget, prepared

@@ -13,13 +13,13 @@ from ..files import part_of, rows_at_once, sweep, write_whole
 from ..settings import check_fraction, one_line, shown
 from .given import check_labels, raw_of
 from .images import Images, Shape, channel_statistics, classes_in_words, in_words
+from .names import OWN
 from .pictures import RESIZE, check_size, resized
 from .shelf import data_folder, label, make_once
 from .stored import Parts, Stored, parts_of, read_stored
 from .streaming import Raw, SetWriter, image_hashes, write_raw
 
 PARTS = ("train", "validation", "test")
-OWN = "own:"  # what the names of data sets begin with that were made here, and kept by their content
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,8 +65,8 @@ class Dataset:
             data set of torchvision's. Images are uint8 [N, C, H, W] with one or three channels, as a tensor or an array
             ([N, H, W] and [N, H, W, C] are recognised), or a list of Pillow's pictures; where all pictures are grey,
             images have one channel. Labels are whole numbers [N]. Without `test` a fifth of each class of train is it.
-            Arrays stay in memory; pictures are decoded once, a few at a time, into a file that is mapped into memory
-            (`colt_core.data.prepared` shows it).
+            Arrays stay in memory, uncopied where their shape allows it; pictures are decoded once, a few at a time,
+            into a file that is mapped into memory (`colt_core.data.prepared` shows it).
         classes
             Names by label; None: those that `train` knows (`train.classes`), else numbers.
         validation

@@ -66,7 +66,7 @@ def _of_pair(what: str, images: Any, labels: Any) -> Part:
     _not_empty(what, len(images))
     if not isinstance(images, torch.Tensor | np.ndarray):
         return Part(len(images), lambda: _labelled(what, images, numbers))
-    pixels = as_images(images.detach().cpu() if isinstance(images, torch.Tensor) else images, what)
+    pixels = as_images(images, what)
     return Part(len(pixels), lambda: _labelled(what, pixels, numbers), (pixels, numbers))
 
 

@@ -2,9 +2,7 @@
 
 import json
 import os
-import re
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,31 +10,24 @@ import torch
 from ..files import Damaged, open_tensors, sha256_of
 from ..settings import check_fraction
 from ..settings import shown as shortened
-from .dataset import OWN, Dataset, own_path
+from .dataset import Dataset, own_path
 from .folder import raw_folder, stamp_of
 from .images import Source
+from .names import BUILT_IN, COUNTS, ELSE, Name, class_list, kind_of, parse_classes, split_name
 from .others import hub_stamp, raw_file, raw_function, raw_hub, raw_torchvision, source_stamp, torchvision_class
 from .pictures import check_size, shown
 from .prepare import prepare
 from .shelf import data_folder, make_once, prepared_path, touch
-from .stored import Stored, parts_of, read_stored
+from .stored import Stored, parts_of, raw_stored, read_stored
 from .streaming import Raw, write_raw
-
-COUNTS = {"cifar10-mini": 10, "cifar10": 10, "cifar100": 100, "tinyimagenet": 200}  # classes
-COUNTS |= {"fashion-mnist": 10, "svhn": 10, "imagenet-64": 1000}
-
-BUILT_IN = tuple(COUNTS)
-
-Name = str | os.PathLike[str]
 
 Read = tuple[dict[str, torch.Tensor], tuple[str, ...], dict[str, Source]]  # tensors, class names, where they lie
 
 CIFAR100_STATISTICS = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)  # mean, std: its training set's, rounded
 
-FORMAT = 1  # of prepared files: raise it when they would hold other pixels
-KINDS = {OWN: "own", "torchvision:": "torchvision", "hf:": "hf"}  # by the beginning of a name
-ELSE = "or a folder of class folders, a .npz or .safetensors file, torchvision:<class>, hf:<user/name>, module:function"
+LARGE = 2**30  # bytes: pixels that come to more are resized into a file
 
+FORMAT = 1  # of prepared files: raise it when they would hold other pixels
 ASSETS = Path(__file__).parent.parent / "assets"
 
 
@@ -84,9 +75,9 @@ def load(name: Name, validation: float = 0.1, seed: int = 0, size: int | None = 
     """
     check_fraction("validation", validation)
     check_name(name)
-    base, chosen, edge = _split_name(name)
+    base, chosen, edge = split_name(name)
     stored = _read(base, check_size(edge or size) if edge or size is not None else None)
-    wanted = _parse_classes(chosen, len(stored.classes), str(name)) if chosen else []
+    wanted = parse_classes(chosen, len(stored.classes), str(name)) if chosen else []
     parts, notes = parts_of(stored, str(name), validation, seed, wanted, strict=base not in BUILT_IN)
     usual = (validation, seed) == (0.1, 0) and (size is None or bool(edge))
     return Dataset(str(name), *parts, notes, (str(name), parts) if usual else None)
@@ -97,19 +88,31 @@ def _read(base: str, size: int | None) -> Stored:
     if base == "cifar10-mini":
         return Stored(*_embedded()).resized(size)
     if base in BUILT_IN:
-        return Stored(*read_prepared(base)).resized(size)
-    kind, path = _kind(base), Path(base)
+        return _at(Stored(*read_prepared(base)), base, size)
+    kind, path = kind_of(base), Path(base)
     if kind == "own":
         path = own_path(base)
         if not path.is_file():
             raise ValueError(f"{base} is not on this machine: give it again (cc.Dataset.of(...).named())")
         touch(path)
     if kind == "own" or (kind == "file" and _is_ours(path)):
-        return read_stored(path, "make it anew").resized(size)
-    key = (FORMAT, kind, _source(base, kind), _stamp(base, kind), size)
-    called = f"{base}@{size}" if size else base
-    path = prepared_path(base, key)
-    make_once(path, lambda part: write_raw(part, _raw(base, kind), called, size))
+        return _at(read_stored(path, "make it anew"), base, size)
+    return _prepared(base, size, lambda: _raw(base, kind))
+
+
+def _at(stored: Stored, base: str, size: int | None) -> Stored:
+    """Return a data set at another size: a large one from a file of its own, as its pixels may not fit into memory."""
+    images = [tensor for key, tensor in stored.tensors.items() if key.endswith("_images")]
+    if size is None or sum(len(one) * one.shape[1] for one in images) * size**2 < LARGE:
+        return stored.resized(size)
+    return _prepared(base, size, lambda: raw_stored(stored))
+
+
+def _prepared(base: str, size: int | None, raw: Callable[[], Raw]) -> Stored:
+    """Return a data set that is decoded, once, into a file that is found again until its source changes."""
+    kind = kind_of(base)
+    path = prepared_path(base, (FORMAT, kind, _source(base, kind), _stamp(base, kind), size))
+    make_once(path, lambda part: write_raw(part, raw(), f"{base}@{size}" if size else base, size))
     touch(path)
     return read_stored(path, "delete it to prepare it anew")
 
@@ -124,19 +127,6 @@ def _raw(base: str, kind: str) -> Raw:
     return {"torchvision": raw_torchvision, "hf": raw_hub, "function": raw_function}[kind](
         base if kind == "function" else rest
     )
-
-
-def _kind(base: str) -> str:
-    """Return what kind of name this is: "built in", "own", "torchvision", "hf", "folder", "file", "function" or ""."""
-    if base in BUILT_IN:
-        return "built in"
-    if known := next((kind for start, kind in KINDS.items() if base.startswith(start) and base != start), ""):
-        return known
-    if base and os.path.isdir(base):
-        return "folder"
-    if base.endswith((".npz", ".safetensors")) and os.path.isfile(base):
-        return "file"
-    return "function" if re.fullmatch(r"[^\W\d][\w.]*:[^\W\d][\w.]*", base) else ""
 
 
 def _is_ours(path: Path) -> bool:
@@ -177,20 +167,20 @@ def _stamp(base: str, kind: str) -> str:
 
 def check_name(name: Name) -> None:
     """Raise a `ValueError` if no data set could have this name; reads nothing, and imports no module of a user's."""
-    base, chosen, edge = _split_name(name)
-    if not (kind := _kind(base)):
+    base, chosen, edge = split_name(name)
+    if not (kind := kind_of(base)):
         raise ValueError(f"unknown data set {shortened(base)}; allowed: {', '.join(BUILT_IN)}, {ELSE}")
     if kind == "torchvision":
         torchvision_class(base.partition(":")[2])
     if edge:
         check_size(edge)
     if chosen and base in COUNTS:
-        _parse_classes(chosen, COUNTS[base], str(name))
+        parse_classes(chosen, COUNTS[base], str(name))
 
 
 def is_built_in(name: Name) -> bool:
     """Tell whether a data set's pixels are fixed by a checksum, unlike a user's folder."""
-    return _kind(_split_name(name)[0]) in ("built in", "own")
+    return kind_of(split_name(name)[0]) in ("built in", "own")
 
 
 def stamp(name: Name) -> str:
@@ -205,54 +195,20 @@ def stamp(name: Name) -> str:
         For a name that `check_name` refuses, and for a folder that cannot be read.
     """
     check_name(name)
-    base, _, _ = _split_name(name)
-    return _stamp(base, _kind(base))
+    base, _, _ = split_name(name)
+    return _stamp(base, kind_of(base))
 
 
 def halves(name: Name) -> tuple[str, str]:
     """Return the names of the first and the second half of a data set's classes: "cifar10:0-4" and "cifar10:5-9"."""
-    base, chosen, edge = _split_name(name)
+    base, chosen, edge = split_name(name)
     base += f"@{edge}" if edge else ""
     count = len(load(base).classes)
-    wanted = _parse_classes(chosen, count, str(name)) if chosen else list(range(count))
+    wanted = parse_classes(chosen, count, str(name)) if chosen else list(range(count))
     if len(wanted) < 4:
         raise ValueError(f"data set {str(name)!r} has {len(wanted)} classes; to be split in two halves it needs four")
     first, second = wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]
-    return f"{base}:{_class_list(first)}", f"{base}:{_class_list(second)}"
-
-
-def _class_list(classes: Sequence[int]) -> str:
-    """Return "0-4", or "0,2,5-9": three in a row or more are written as a range."""
-    runs = [[n for _, n in run] for _, run in groupby(enumerate(classes), lambda pair: pair[1] - pair[0])]
-    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs)
-
-
-def _split_name(name: Name) -> tuple[str, str, str]:
-    """Split "pictures@32:0-4" into name, classes and size, or "" for what it lacks; a path may hold colons itself."""
-    if not isinstance(name, str | os.PathLike):
-        found, own = type(name).__name__, hasattr(name, "__getitem__") and hasattr(name, "__len__")
-        advice = "; of what you have in hand make one: cc.Dataset.of(train=..., test=...)" if own else ""
-        raise ValueError(f"a data set's name must be text or a path, not {found}{advice}")
-    match = re.fullmatch(r"(.*?)(?:@(\d+))?(?::([\d,\-]+))?", os.fspath(name), re.DOTALL)
-    assert match
-    return match[1], match[3] or "", match[2] or ""
-
-
-def _parse_classes(text: str, available: int, name: str) -> list[int]:
-    wanted: list[int] = []
-    outside = f"data set {name!r}: classes must be different numbers in 0..{available - 1}"
-    for piece in text.split(","):
-        first, _, last = piece.partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise ValueError(f"data set {name!r}: {text!r} names no classes; write for example 0-4 or 0,2,8")
-        if len(piece) > 20 or int(last or first) >= available:  # before any list is as long as its numbers say
-            raise ValueError(outside)
-        wanted += range(int(first), int(last or first) + 1)
-    if not wanted or len(set(wanted)) != len(wanted):
-        raise ValueError(outside)
-    if len(wanted) < 2:
-        raise ValueError(f"data set {name!r}: at least two classes are needed")
-    return wanted
+    return f"{base}:{class_list(first)}", f"{base}:{class_list(second)}"
 
 
 def _embedded() -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:

@@ -10,16 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..settings import first_line, imported, shown
 from .dataset import Dataset
 from .folder import stamp_of_all
 from .given import raw_of
-from .images import Images
 from .pictures import shown as path_shown
 from .prepare import BROKEN
 from .shelf import data_folder
+from .stored import part_of_images
 from .streaming import Item, Part, Raw
 
 NO_SETS = ("DatasetFolder", "ImageFolder", "VisionDataset")  # they need a folder, which has a name of its own
@@ -77,7 +75,7 @@ def _made(kind: Any, known: Mapping[str, Any], which: dict[str, Any]) -> Any:
     )
     try:
         return kind(**given)
-    except BROKEN as problem:
+    except (*BROKEN, ImportError) as problem:
         found = first_line(problem)
         raise ValueError(
             f"torchvision:{kind.__name__} could not be downloaded or read ({found}); without a network put its files "
@@ -219,16 +217,8 @@ def raw_function(name: str) -> Raw:
     if not isinstance(given, Dataset):
         wanted = "a Dataset, or the arguments of Dataset.of as a mapping"
         raise ValueError(f"data set {name!r} must give {wanted}, not {type(given).__name__}")
-    train, test, held_out = (_image_part(what, getattr(given, what)) for what in ("train", "test", "validation"))
+    train, test, held_out = (part_of_images(what, getattr(given, what)) for what in ("train", "test", "validation"))
     return Raw(train, test, held_out, given.classes)
-
-
-def _image_part(what: str, images: Images) -> Part:
-    def read() -> Iterator[Item]:
-        for i, label in enumerate(images.labels.tolist()):
-            yield f"image {i} of {what}", images.batch(torch.tensor([i]))[0], label
-
-    return Part(len(images), read)
 
 
 # --- files -------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Prepared tensor files: read back, mapped into memory and verified; and how their images become a data set's parts."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from .images import Images, Source, channel_statistics
 from .notes import notes_of, warn_of_leaks
 from .partition import split_validation
 from .pictures import resized, shown
+from .streaming import Item, Part, Raw
 
 TEST_SHARE = 0.2  # of a data set that brings no test set
 
@@ -113,11 +114,35 @@ def parts_of(
     return parts, tuple(notes_of(parts, hashes, json.loads(stored.about.get("skipped", "{}"))))
 
 
+def raw_stored(stored: Stored) -> Raw:
+    """Return a data set as one that is to be decoded, to be written at another size."""
+    train, held_out = _training(stored)
+    test = part_of_images("test", stored.images("test")) if "test_images" in stored.tensors else None
+    validation = part_of_images("validation", held_out) if held_out else None
+    return Raw(part_of_images("train", train), test, validation, stored.classes, colour=train.shape[0] == 3)
+
+
+def part_of_images(what: str, images: Images) -> Part:
+    """Return images as a part that is to be decoded, image by image."""
+
+    def read() -> Iterator[Item]:
+        for i, label in enumerate(images.labels.tolist()):
+            yield f"image {i} of {what}", images.batch(torch.tensor([i]))[0], label
+
+    return Part(len(images), read)
+
+
+def _training(stored: Stored) -> tuple[Images, Images | None]:
+    """Return the training images, and the validation split if the data set brings one."""
+    train, mask = stored.images("train"), stored.tensors.get("held_out")
+    if mask is None:
+        return train, None
+    return train.take((~mask).nonzero().flatten()), train.take(mask.nonzero().flatten())
+
+
 def _three(stored: Stored, seed: int) -> tuple[Images, Images | None, Images]:
     """Return the training images, the validation split if the data set brings one, and the test images."""
-    train, held_out = stored.images("train"), None
-    if (mask := stored.tensors.get("held_out")) is not None:
-        train, held_out = train.take((~mask).nonzero().flatten()), train.take(mask.nonzero().flatten())
+    train, held_out = _training(stored)
     if "test_images" in stored.tensors:
         return train, held_out, stored.images("test")
     train, test = split_validation(train, TEST_SHARE, seed)

@@ -11,6 +11,7 @@ import math
 import operator
 import os
 import tarfile
+import warnings
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -251,7 +252,7 @@ def as_images(images: torch.Tensor | np.ndarray, what: str) -> torch.Tensor:
     shape, kind = tuple(images.shape), str(images.dtype).removeprefix("torch.")
     if kind != "uint8":
         raise ValueError(f"{what}: {FLOAT.format(kind)}")
-    found = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
+    found = _tensor(images) if isinstance(images, np.ndarray) else images.detach().cpu()
     found = found[:, None] if len(shape) == 3 else found
     if found.ndim == 4 and found.shape[1] not in (1, 3) and found.shape[3] in (1, 3):
         found = found.permute(0, 3, 1, 2)
@@ -259,6 +260,15 @@ def as_images(images: torch.Tensor | np.ndarray, what: str) -> torch.Tensor:
         wanted = "[N, C, H, W], [N, H, W, C] or [N, H, W], with 1 or 3 channels"
         raise ValueError(f"{what}: images must be of shape {wanted}, not {list(shape)}")
     return found.contiguous()
+
+
+def _tensor(images: np.ndarray) -> torch.Tensor:
+    """Return an array as a tensor; nothing is copied but what is stored backwards, as channels are swapped."""
+    if any(stride < 0 for stride in images.strides):
+        images = np.ascontiguousarray(images)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*not writable")  # nobody writes to images
+        return torch.from_numpy(images)
 
 
 def _number(label: Any, where: str, classes: Sequence[str] | None) -> int:
