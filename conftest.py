@@ -13,6 +13,13 @@ else:
     _FOLDER = tempfile.TemporaryDirectory(prefix="colt-test-")
     os.environ["COLT_STORE"] = os.path.join(_FOLDER.name, "store")
     os.environ["COLT_OUT"] = os.path.join(_FOLDER.name, "out")
+
+if "COLT_DATA" not in os.environ:  # what tests prepare is not kept; what lies prepared is read where it is
+    _DATA = tempfile.TemporaryDirectory(prefix="colt-data-")
+    os.environ["COLT_DATA"] = _DATA.name
+    _KEPT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "colt"
+    for _file in _KEPT.glob("*.safetensors"):
+        (Path(_DATA.name) / _file.name).symlink_to(_file)
 # Two processes of tests, each with a thread a core, and their workers, would wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MPLBACKEND", None)  # the notebooks choose their own

@@ -5,6 +5,8 @@ Tensors lie in safetensors files; names before a slash group them (`weight/conv1
 
 import atexit
 import hashlib
+import json
+import math
 import os
 import shutil
 import socket
@@ -127,16 +129,78 @@ def write_tensors(
     return write_whole(Path(path), lambda part: save_tensors(part, tensors, about))
 
 
+KINDS = {torch.int64: "I64", torch.uint8: "U8", torch.bool: "BOOL"}  # as safetensors calls them
+
+
+class TensorWriter:
+    """A tensor file of announced shapes that is filled piece by piece: its tensors need not be in memory.
+
+    Until `finish` it has no header, so that nobody takes it for a whole one.
+
+    Parameters
+    ----------
+    path
+        The file; usually the one that `write_whole` gives.
+    shapes
+        Type and shape of each tensor by its name.
+    room
+        Bytes kept free for the metadata, which are known at the end.
+    """
+
+    def __init__(
+        self, path: Path, shapes: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], room: int = 2**16
+    ) -> None:
+        self._header: dict[str, Any] = {}
+        end = 0
+        for name in sorted(shapes, key=lambda name: -shapes[name][0].itemsize):  # the widest first: all are aligned
+            kind, shape = shapes[name]
+            begin, end = end, end + kind.itemsize * math.prod(shape)
+            self._header[name] = {"dtype": KINDS[kind], "shape": list(shape), "data_offsets": [begin, end]}
+        self._next = {name: entry["data_offsets"][0] for name, entry in self._header.items()}
+        self._begin = 8 + -(-(len(json.dumps(self._header)) + room) // 8) * 8
+        self._file = open(path, "wb")  # noqa: SIM115 (closed by `close`)
+        self._file.truncate(self._begin + end)
+
+    def append(self, name: str, rows: torch.Tensor) -> None:
+        """Write the next rows of a tensor; `rows` is of its type."""
+        content = rows.contiguous().numpy().tobytes()
+        if self._next[name] + len(content) > self._header[name]["data_offsets"][1]:
+            raise ValueError(f"{name} has more rows than were announced")
+        self._file.seek(self._begin + self._next[name])
+        self._file.write(content)
+        self._next[name] += len(content)
+
+    def finish(self, about: Mapping[str, str]) -> None:
+        """Write the header, with these metadata; all tensors must be full."""
+        if short := [name for name, entry in self._header.items() if self._next[name] != entry["data_offsets"][1]]:
+            raise ValueError(f"{short[0]} has fewer rows than were announced")
+        text = json.dumps({"__metadata__": dict(about), **self._header}).encode()
+        if len(text) > self._begin - 8:
+            raise ValueError(f"the metadata need {len(text)} bytes; {self._begin - 8} were kept free")
+        self._file.seek(0)
+        self._file.write((self._begin - 8).to_bytes(8, "little") + text.ljust(self._begin - 8))
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, whole or not."""
+        self._file.close()
+
+
 def under(tensors: Mapping[str, torch.Tensor], group: str) -> Tensors:
     """Return the tensors whose names begin with `group`, without that beginning."""
     return {name.removeprefix(group): value for name, value in tensors.items() if name.startswith(group)}
 
 
 def hash_into(digest: Any, *tensors: torch.Tensor) -> None:
-    """Feed the bytes of tensors to a hash, 10,000 rows at a time."""
+    """Feed the bytes of tensors to a hash, some rows at a time."""
     for tensor in tensors:
-        for part in tensor.cpu().split(10_000):
+        for part in tensor.cpu().split(rows_at_once(tensor)):
             digest.update(memoryview(part.contiguous().numpy()).cast("B"))
+
+
+def rows_at_once(tensor: torch.Tensor) -> int:
+    """Return how many rows of a tensor come to 32 MB, at least one: so many are looked at together."""
+    return max(1, 2**25 // max(1, math.prod(tensor.shape[1:]) * tensor.dtype.itemsize))
 
 
 def sha256_of(*tensors: torch.Tensor) -> str:
@@ -231,6 +295,37 @@ def locked(file: IO[bytes]) -> Iterator[None]:
         return
     fcntl.flock(file, fcntl.LOCK_EX)
     yield  # closing the file lets go
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Let one process at a time make a file; others wait. The lock lies beside it, and goes with the last."""
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        with _opened(lock) as file, locked(file):
+            if not _is_at(file, lock):  # the one before has taken it away while this one waited
+                continue
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    lock.unlink()
+            return
+
+
+def _opened(lock: Path) -> IO[bytes]:
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        return open(lock, "ab")
+    except OSError as problem:
+        raise NotWritten(lock.parent, problem) from None
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def sweep(folder: Path) -> None:

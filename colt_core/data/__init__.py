@@ -1,9 +1,9 @@
 """Images and how they are split: `load()`, `partition()`. Everything is uint8 tensors."""
 
-from .images import Dataset, Images, Shape, Source, channel_statistics
+from .dataset import Dataset
+from .images import Images, Shape, Source, channel_statistics
 from .load import (
     ASSETS,
-    BUILT_IN,
     CIFAR100_STATISTICS,
     check_name,
     halves,
@@ -13,8 +13,10 @@ from .load import (
     read_prepared,
     stamp,
 )
+from .names import BUILT_IN
 from .partition import PARTITIONINGS, partition, split_validation
-from .prepare import data_folder, prepare
+from .prepare import prepare
+from .shelf import data_folder, forget, prepared
 
 __all__ = [
     "ASSETS",
@@ -28,12 +30,14 @@ __all__ = [
     "channel_statistics",
     "check_name",
     "data_folder",
+    "forget",
     "halves",
     "is_built_in",
     "is_code",
     "load",
     "partition",
     "prepare",
+    "prepared",
     "read_prepared",
     "split_validation",
     "stamp",

@@ -2,51 +2,74 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
+from .notes import endings_of
+from .pictures import endings, is_picture, shown
+from .streaming import Item, Part, Raw
 
-from .images import Images
-from .partition import split_validation
-from .pictures import RESIZE, decode, shown
+VALIDATION = ("val", "valid", "validation")  # what the folder of a validation split may be called
 
 
-def read_folder(root: Path, size: int | None, seed: int) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-    """Return a folder's tensors and class names: classes in sorted order of their folders' names."""
+def raw_folder(root: Path) -> Raw:
+    """Return a folder's pictures, and classes in sorted order of their folders' names.
+
+    Class folders lie in it directly, or below `train/` and `test/`, and `val/` (`valid/`, `validation/`) for a
+    validation split; without `test/`, `val/` is the test set. What is no picture is left out, and counted.
+
+    Raises
+    ------
+    ValueError
+        In one line: fewer than two classes, a class folder without a picture, parts with different classes.
+    """
     with _readable(root):
-        parts = [_read_classes(part, size) for part in _parts(root)]
-    train, classes = parts[0]
-    if len(parts) == 1:
-        train, test = split_validation(train, 0.2, seed)
-    else:
-        test, other = parts[1]
-        if other != classes:
-            raise ValueError(f"{shown(root)}: train/ and test/ have different class folders")
-        if test.shape != train.shape:
-            raise ValueError(f"{shown(root)}: train/ and test/ have images of different sizes; {RESIZE}")
-    return {
-        "train_images": train.images,
-        "train_labels": train.labels,
-        "test_images": test.images,
-        "test_labels": test.labels,
-    }, classes
+        folders = _parts(root)
+        found = {what: _classes_of(folder) for what, folder in folders.items()}
+    classes = tuple(found["train"])
+    for what, pictures in found.items():
+        if tuple(pictures) != classes:
+            odd = sorted(set(classes) ^ set(pictures))[0]
+            place = f"train/ and {folders[what].name}/"
+            raise ValueError(f"{shown(root)}: {place} have different class folders, {odd!r} for example")
+        _check_pictures(folders[what], pictures, alone=len(found) == 1)
+    skipped = endings_of(
+        [os.path.basename(path) for part in found.values() for _, left in part.values() for path in left]
+    )
+    parts = {what: _part([paths for paths, _ in pictures.values()]) for what, pictures in found.items()}
+    splits = parts["train"], parts.get("test"), parts.get("validation")
+    return Raw(*splits, classes, colour=True, skipped=skipped, root=f"{shown(root)}{os.sep}")
 
 
 def stamp_of(root: Path) -> str:
-    """Return a SHA-256 over the paths, sizes and times of all files that `read_folder` would read; it opens none.
+    """Return a SHA-256 over the paths, sizes and times of all files that `raw_folder` would read; it opens none.
 
     The time of a file's last change of any kind counts too: a copy put in its place may bring the old time along.
     """
     digest = hashlib.sha256()
     with _readable(root):
-        for folder in (folder for part in _parts(root) for folder in _class_folders(part)):
+        for folder in (folder for part in _parts(root).values() for folder in _class_folders(part)):
             digest.update(os.fsencode(folder) + b"\0")
             for entry in sorted(_files(folder), key=lambda entry: entry.path):
-                now = entry.stat()
-                digest.update(os.fsencode(entry.path))
-                digest.update(b"\0%d %d %d\0" % (now.st_size, now.st_mtime_ns, now.st_ctime_ns))
+                if _may_be_picture(entry.path):
+                    stamp_into(digest, entry)
+    return digest.hexdigest()
+
+
+def stamp_into(digest: "hashlib._Hash", entry: "os.DirEntry[str]") -> None:
+    """Feed a file's path, size and times to a hash."""
+    now = entry.stat()
+    digest.update(os.fsencode(entry.path))
+    digest.update(b"\0%d %d %d\0" % (now.st_size, now.st_mtime_ns, now.st_ctime_ns))
+
+
+def stamp_of_all(root: Path) -> str:
+    """Return a SHA-256 over the paths, sizes and times of all files below a folder, but hidden ones."""
+    digest = hashlib.sha256()
+    with _readable(root):
+        for entry in sorted(_files(root), key=lambda entry: entry.path):
+            stamp_into(digest, entry)
     return digest.hexdigest()
 
 
@@ -59,9 +82,15 @@ def _readable(root: Path) -> Iterator[None]:
         raise ValueError(f"{shown(problem.filename or root)} cannot be read ({problem.strerror})") from None
 
 
-def _parts(root: Path) -> list[Path]:
-    parts = [root / "train", root / "test"]
-    return parts if all(part.is_dir() for part in parts) else [root]
+def _parts(root: Path) -> dict[str, Path]:
+    """Return the folders of class folders: "train", and "test" and "validation" where they are."""
+    train, test = root / "train", root / "test"
+    held_out = next((root / name for name in VALIDATION if (root / name).is_dir()), None)
+    if train.is_dir() and test.is_dir():
+        return {"train": train, "test": test} | ({"validation": held_out} if held_out else {})
+    if train.is_dir() and held_out:
+        return {"train": train, "test": held_out}
+    return {"train": train if [folder.name for folder in _class_folders(root)] == ["train"] else root}
 
 
 def _class_folders(root: Path) -> list[Path]:
@@ -80,14 +109,39 @@ def _files(folder: Path | str) -> Iterator["os.DirEntry[str]"]:
                 yield entry
 
 
-def _read_classes(root: Path, size: int | None) -> tuple[Images, tuple[str, ...]]:
+def _may_be_picture(path: str) -> bool:
+    """Tell by a file's name whether it is a picture, or may be one for all that its name says."""
+    ending = os.path.splitext(path)[1].lower()
+    return not ending or ending in endings()
+
+
+def _classes_of(root: Path) -> dict[str, tuple[list[str], list[str]]]:
+    """Return for each class folder the paths of its pictures, and of files that are none."""
     folders = _class_folders(root)
     if len(folders) < 2:
         raise ValueError(f"{shown(root)} holds {len(folders)} class folder(s); at least two are needed")
-    files = {f: sorted(Path(entry.path) for entry in _files(f)) for f in folders}
-    if empty := [f.name for f, inside in files.items() if len(inside) < 3]:
-        raise ValueError(f"{shown(root)}: class folder {empty[0]!r} holds fewer than three images")
-    paths = [p for inside in files.values() for p in inside]
-    labels = torch.tensor([i for i, inside in enumerate(files.values()) for _ in inside])
-    classes = tuple(f.name for f in folders)
-    return Images(decode(len(paths), paths, size), labels, classes, (0.0,) * 3, (1.0,) * 3), classes
+    found: dict[str, tuple[list[str], list[str]]] = {}
+    for folder in folders:
+        pictures, left = found.setdefault(folder.name, ([], []))
+        for path in sorted((entry.path for entry in _files(folder)), key=Path):
+            named = os.path.splitext(path)[1]
+            (pictures if _may_be_picture(path) and (named or is_picture(path)) else left).append(path)
+    return found
+
+
+def _check_pictures(root: Path, found: dict[str, tuple[list[str], list[str]]], alone: bool) -> None:
+    for name, (pictures, left) in found.items():
+        if not pictures:
+            other = f" ({len(left)} file(s) that are none)" if left else ""
+            raise ValueError(f"{shown(root)}: class folder {name!r} holds no picture{other}")
+        if alone and len(pictures) < 3:
+            raise ValueError(f"{shown(root)}: class folder {name!r} holds fewer than three images")
+
+
+def _part(classes: Sequence[Sequence[str]]) -> Part:
+    def read() -> Iterator[Item]:
+        for label, paths in enumerate(classes):
+            for path in paths:
+                yield shown(path), Path(path), label
+
+    return Part(sum(map(len, classes)), read)

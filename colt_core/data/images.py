@@ -1,12 +1,14 @@
-"""Labelled images as uint8 tensors: `Images`, and a data set's three parts, `Dataset`."""
+"""Labelled images as uint8 tensors: `Images`."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 
-from ..files import hash_into
+from ..files import hash_into, rows_at_once
+from ..settings import one_line
 
 Shape = tuple[int, int, int]  # channels, height, width
 
@@ -25,13 +27,13 @@ class Source:
         The file's modification time in nanoseconds: another time, other pixels.
     """
 
-    pixels: torch.Tensor
+    pixels: torch.Tensor = field(repr=False)
     path: str | None = None
     key: str = "pixels"
     written: int = 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Images:
     """Labelled images that know how to be normalised. Immutable.
 
@@ -85,6 +87,9 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        return f"Images({len(self):,} of {in_words(self.shape)}, {classes_in_words(self.classes)})"
+
     @property
     def size(self) -> int:
         """The height of the images in pixels."""
@@ -136,42 +141,29 @@ class Images:
     def _fingerprint(self) -> str:
         shape = (len(self), *self.pixels.shape[1:])
         digest = hashlib.sha256(repr((self.classes, self.mean, self.std, shape)).encode())
-        for index in torch.arange(len(self)).split(10_000):
+        for index in torch.arange(len(self)).split(rows_at_once(self.pixels)):
             hash_into(digest, self.batch(index.to(self.labels.device)))
         hash_into(digest, self.labels)
         return digest.hexdigest()
 
 
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A data set ready for experiments: `train`, `validation` (cut from train, for every choice), `test` (reports)."""
+def in_words(shape: Shape) -> str:
+    """Return a shape as "3x32x32": channels, height, width."""
+    return "x".join(map(str, shape))
 
-    name: str
-    train: Images
-    validation: Images
-    test: Images
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names by label."""
-        return self.train.classes
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """Mean of the training pixels per channel, in [0, 1]."""
-        return self.train.mean
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """Standard deviation of the training pixels per channel, in [0, 1]."""
-        return self.train.std
+def classes_in_words(classes: Sequence[str]) -> str:
+    """Return the number of classes and the first names, in one short line."""
+    names = [name if len(name) <= 24 else f"{name[:23]}…" for name in map(one_line, classes)]
+    few = names if len(names) <= 10 else [*names[:5], "…", names[-1]]
+    return f"{len(names)} classes: {', '.join(few)}"
 
 
 def channel_statistics(images: Images, chunk: int = 2_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of the pixels per channel, as fractions of 255."""
     channels, height, width = images.shape
     counts = torch.zeros(channels, 256, dtype=torch.int64)  # how often each value occurs in each channel
-    for index in torch.arange(len(images)).split(chunk):
+    for index in torch.arange(len(images)).split(min(chunk, rows_at_once(images.pixels))):
         values = images.batch(index)
         counts += torch.stack([torch.bincount(values[:, i].flatten(), minlength=256) for i in range(channels)])
     level = torch.arange(256)

@@ -2,122 +2,197 @@
 
 import json
 import os
-import re
-from collections.abc import Sequence
-from dataclasses import replace
-from itertools import groupby
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from ..files import Damaged, read_tensors, sha256_of
+from ..files import Damaged, open_tensors, sha256_of
 from ..settings import check_fraction
 from ..settings import shown as shortened
-from .folder import read_folder, stamp_of
-from .images import Dataset, Images, Source, channel_statistics
-from .partition import split_validation
-from .pictures import check_size, resized, shown
-from .prepare import data_folder, prepare
-
-COUNTS = {"cifar10-mini": 10, "cifar10": 10, "cifar100": 100, "tinyimagenet": 200}  # classes
-
-BUILT_IN = tuple(COUNTS)
-
-Name = str | os.PathLike[str]
+from .dataset import Dataset, own_path
+from .folder import raw_folder, stamp_of
+from .images import Source
+from .names import BUILT_IN, COUNTS, ELSE, Name, class_list, kind_of, parse_classes, split_name
+from .others import hub_stamp, raw_file, raw_function, raw_hub, raw_torchvision, source_stamp, torchvision_class
+from .pictures import check_size, shown
+from .prepare import prepare
+from .shelf import data_folder, make_once, prepared_path, touch
+from .stored import Stored, parts_of, raw_stored, read_stored
+from .streaming import Raw, write_raw
 
 Read = tuple[dict[str, torch.Tensor], tuple[str, ...], dict[str, Source]]  # tensors, class names, where they lie
 
-NOT_YET = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # mean, std: those of the training set are known later
 CIFAR100_STATISTICS = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)  # mean, std: its training set's, rounded
 
+LARGE = 2**30  # bytes: pixels that come to more are resized into a file
+
+FORMAT = 1  # of prepared files: raise it when they would hold other pixels
 ASSETS = Path(__file__).parent.parent / "assets"
 
 
 def load(name: Name, validation: float = 0.1, seed: int = 0, size: int | None = None) -> Dataset:
     """Load a data set by name, or a folder of class folders by its path.
 
+    All but arrays in files are decoded once, with a progress bar, into a file in `$COLT_DATA/prepared` that is mapped
+    into memory, and found again by every process until what it was made from changes: `colt_core.data.prepared()`
+    shows these files, `colt_core.data.forget(name)` removes one.
+
     Parameters
     ----------
     name
-        "cifar10-mini" (in the package), "cifar10", "cifar100", "tinyimagenet" (read from
-        `$COLT_DATA/<name>.safetensors`, else downloaded once and prepared there), or a folder: class folders directly
-        (a fifth becomes the test set) or below `train/` and `test/`. A suffix takes some of the classes:
-        "cifar10:0-4", "cifar10:0,2,8". A size before them resizes all images: "tinyimagenet@32",
-        "pictures@32:0-4"; a folder whose images differ in size or are not square needs one.
+        One of these; where a data set brings no test set, a fifth of each class becomes it.
+
+        - "cifar10-mini" (in the package); "cifar10", "cifar100", "tinyimagenet", "fashion-mnist" (one channel), "svhn":
+          read from `$COLT_DATA/<name>.safetensors`, else downloaded once and prepared there; "imagenet-64": prepared
+          from the official archives or folders in `$COLT_DATA/downloads/imagenet`, never downloaded.
+        - A folder: class folders directly, or below `train/`, `test/` and `val/` (see `folder.raw_folder`).
+        - "torchvision:Flowers102": a class of torchvision.datasets, in `$COLT_DATA/downloads`.
+        - "hf:user/name", "hf:user/name/configuration" or "hf:./folder": a data set of the library `datasets` (the extra
+          `data`), with a column of type Image and one of type ClassLabel.
+        - "mypackage.sets:make": a function without arguments that returns a `Dataset`, or what `Dataset.of` takes; it
+          is called again when its file has changed.
+        - "arrays.npz", "tensors.safetensors": `train_images` and `train_labels`, `test_...`, `val_...`, or `x_train`
+          and `y_train`, ...; or what `Dataset.save` wrote.
+        - "own:...": what `Dataset.named` returned.
+
+        A suffix takes some of the classes: "cifar10:0-4", "cifar10:0,2,8". A size before them brings all images to
+        that square: the short side is resized, then the centre is cut out ("tinyimagenet@32", "pictures@32:0-4"); what
+        has images of several sizes needs one.
     validation
         The share of each class of the training set held out for choices; at least one image must be left to train on.
+        A data set that brings a validation split of its own keeps it.
     seed
-        For the validation split (and the test split of a plain folder).
+        For the validation split (and a test split that is cut).
     size
         The same as the suffix "@size", where the name has none.
 
     Raises
     ------
     ValueError
-        For an unknown name, unknown classes, a damaged file, a folder with fewer than two classes or without images.
+        For an unknown name, unknown classes, a damaged file, a folder with fewer than two classes or without images,
+        pictures that cannot be read, a download that fails, a class without a training image.
     """
     check_fraction("validation", validation)
     check_name(name)
-    base, chosen, edge = _split_name(name)
-    tensors, classes, sources = _read(base, check_size(edge or size) if edge or size is not None else None, seed)
-    train, test = (
-        Images(
-            tensors[f"{part}_images"],
-            tensors[f"{part}_labels"],
-            classes,
-            *NOT_YET,
-            source=sources.get(f"{part}_images"),
-        )
-        for part in ("train", "test")
-    )
-    if chosen:
-        wanted = _parse_classes(chosen, len(classes), str(name))
-        train, test = train.only(wanted), test.only(wanted)
-    train, held_out = split_validation(train, validation, seed)
-    mean, std = channel_statistics(train)
-    return Dataset(str(name), *(replace(part, mean=mean, std=std) for part in (train, held_out, test)))
+    base, chosen, edge = split_name(name)
+    stored = _read(base, check_size(edge or size) if edge or size is not None else None)
+    wanted = parse_classes(chosen, len(stored.classes), str(name)) if chosen else []
+    parts, notes = parts_of(stored, str(name), validation, seed, wanted, strict=base not in BUILT_IN)
+    usual = (validation, seed) == (0.1, 0) and (size is None or bool(edge))
+    return Dataset(str(name), *parts, notes, (str(name), parts) if usual else None)
 
 
-def _read(base: str, size: int | None, seed: int) -> Read:
+def _read(base: str, size: int | None) -> Stored:
     """Read a whole data set, resized if asked."""
-    if base not in BUILT_IN:
-        return *read_folder(Path(base), size, seed), {}
-    tensors, classes, sources = (*_embedded(), {}) if base == "cifar10-mini" else read_prepared(base)
-    if size:
-        tensors |= {key: resized(tensors[key], size) for key in ("train_images", "test_images")}
-    return tensors, classes, sources
+    if base == "cifar10-mini":
+        return Stored(*_embedded()).resized(size)
+    if base in BUILT_IN:
+        return _at(Stored(*read_prepared(base)), base, size)
+    kind, path = kind_of(base), Path(base)
+    if kind == "own":
+        path = own_path(base)
+        if not path.is_file():
+            raise ValueError(f"{base} is not on this machine: give it again (cc.Dataset.of(...).named())")
+        touch(path)
+    if kind == "own" or (kind == "file" and _is_ours(path)):
+        return _at(read_stored(path, "make it anew"), base, size)
+    return _prepared(base, size, lambda: _raw(base, kind))
+
+
+def _at(stored: Stored, base: str, size: int | None) -> Stored:
+    """Return a data set at another size: a large one from a file of its own, as its pixels may not fit into memory."""
+    images = [tensor for key, tensor in stored.tensors.items() if key.endswith("_images")]
+    if size is None or sum(len(one) * one.shape[1] for one in images) * size**2 < LARGE:
+        return stored.resized(size)
+    return _prepared(base, size, lambda: raw_stored(stored))
+
+
+def _prepared(base: str, size: int | None, raw: Callable[[], Raw]) -> Stored:
+    """Return a data set that is decoded, once, into a file that is found again until its source changes."""
+    kind = kind_of(base)
+    path = prepared_path(base, (FORMAT, kind, _source(base, kind), _stamp(base, kind), size))
+    make_once(path, lambda part: write_raw(part, raw(), f"{base}@{size}" if size else base, size))
+    touch(path)
+    return read_stored(path, "delete it to prepare it anew")
+
+
+def _raw(base: str, kind: str) -> Raw:
+    """Return a data set that is to be decoded."""
+    rest = base.partition(":")[2]
+    if kind == "folder":
+        return raw_folder(Path(base))
+    if kind == "file":
+        return raw_file(Path(base))
+    return {"torchvision": raw_torchvision, "hf": raw_hub, "function": raw_function}[kind](
+        base if kind == "function" else rest
+    )
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether a file can be mapped as it is: its images are uint8 [N, C, H, W], and it names its classes."""
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        with open_tensors(path) as file:
+            kinds = [file.get_slice(f"{part}_{kind}") for part in ("train", "test") for kind in ("images", "labels")]
+            types, shapes = [one.get_dtype() for one in kinds], [one.get_shape() for one in kinds]
+            named = "classes" in (file.metadata() or {})
+    except Damaged:  # which is told when it is read as a file of arrays
+        return False
+    return named and types == ["U8", "I64"] * 2 and all(len(shapes[i]) == 4 and shapes[i][1] in (1, 3) for i in (0, 2))
+
+
+def _source(base: str, kind: str) -> str:
+    """Return what a name means, from whatever folder it is said."""
+    if kind in ("folder", "file"):
+        return os.path.abspath(base)
+    local = kind == "hf" and _stamp(base, kind)
+    return "hf:" + os.path.abspath(os.path.expanduser(base.removeprefix("hf:"))) if local else base
+
+
+def _stamp(base: str, kind: str) -> str:
+    """Return what changes with what a data set is prepared from."""
+    if kind == "folder":
+        return stamp_of(Path(base))
+    if kind == "function":
+        return source_stamp(base)
+    if kind == "hf":
+        return hub_stamp(base.removeprefix("hf:"))
+    path = own_path(base) if kind == "own" else Path(base) if kind == "file" else data_folder() / f"{base}.safetensors"
+    if kind == "torchvision" or base == "cifar10-mini" or not path.exists():
+        return base
+    return f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
 
 
 def check_name(name: Name) -> None:
-    """Raise a `ValueError` if no data set could have this name; reads nothing."""
-    base, chosen, edge = _split_name(name)
-    if base not in BUILT_IN and not (base and os.path.isdir(base)):
-        raise ValueError(
-            f"unknown data set {shortened(base)}; allowed: {', '.join(BUILT_IN)}, or a folder of class folders"
-        )
+    """Raise a `ValueError` if no data set could have this name; reads nothing, and imports no module of a user's."""
+    base, chosen, edge = split_name(name)
+    if not (kind := kind_of(base)):
+        raise ValueError(f"unknown data set {shortened(base)}; allowed: {', '.join(BUILT_IN)}, {ELSE}")
+    if kind == "torchvision":
+        torchvision_class(base.partition(":")[2])
     if edge:
         check_size(edge)
     if chosen and base in COUNTS:
-        _parse_classes(chosen, COUNTS[base], str(name))
+        parse_classes(chosen, COUNTS[base], str(name))
 
 
 def is_built_in(name: Name) -> bool:
     """Tell whether a data set's pixels are fixed by a checksum, unlike a user's folder."""
-    return _split_name(name)[0] in BUILT_IN
+    return kind_of(split_name(name)[0]) in ("built in", "own")
 
 
 def is_code(name: Name) -> bool:
     """Tell whether a data set is made by code of a user's, "package.module:name"."""
-    base = _split_name(name)[0]
-    own = re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", base) is not None
-    return own and base.partition(":")[0] not in ("torchvision", "hf", "own") and not os.path.exists(base)
+    return kind_of(split_name(name)[0]) == "function"
 
 
 def stamp(name: Name) -> str:
     """Return what changes whenever a data set's files do: cheap, as it opens none of them.
 
-    For a folder it speaks of the paths, sizes and times of all its pictures, for a prepared set of its one file's; the
-    embedded set never changes.
+    For a folder it speaks of the paths, sizes and times of all its pictures, for a prepared set of its one file's, for
+    a function of the file in which it stands; the embedded set never changes.
 
     Raises
     ------
@@ -125,57 +200,20 @@ def stamp(name: Name) -> str:
         For a name that `check_name` refuses, and for a folder that cannot be read.
     """
     check_name(name)
-    base, _, _ = _split_name(name)
-    if base not in BUILT_IN:
-        return stamp_of(Path(base))
-    path = data_folder() / f"{base}.safetensors"
-    if base == "cifar10-mini" or not path.exists():
-        return base
-    return f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
+    base, _, _ = split_name(name)
+    return _stamp(base, kind_of(base))
 
 
 def halves(name: Name) -> tuple[str, str]:
     """Return the names of the first and the second half of a data set's classes: "cifar10:0-4" and "cifar10:5-9"."""
-    base, chosen, edge = _split_name(name)
+    base, chosen, edge = split_name(name)
     base += f"@{edge}" if edge else ""
     count = len(load(base).classes)
-    wanted = _parse_classes(chosen, count, str(name)) if chosen else list(range(count))
+    wanted = parse_classes(chosen, count, str(name)) if chosen else list(range(count))
     if len(wanted) < 4:
         raise ValueError(f"data set {str(name)!r} has {len(wanted)} classes; to be split in two halves it needs four")
     first, second = wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]
-    return f"{base}:{_class_list(first)}", f"{base}:{_class_list(second)}"
-
-
-def _class_list(classes: Sequence[int]) -> str:
-    """Return "0-4", or "0,2,5-9": three in a row or more are written as a range."""
-    runs = [[n for _, n in run] for _, run in groupby(enumerate(classes), lambda pair: pair[1] - pair[0])]
-    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs)
-
-
-def _split_name(name: Name) -> tuple[str, str, str]:
-    """Split "pictures@32:0-4" into name, classes and size, or "" for what it lacks; a path may hold colons itself."""
-    if not isinstance(name, str | os.PathLike):
-        raise ValueError(f"a data set's name must be text or a path, not {type(name).__name__}")
-    match = re.fullmatch(r"(.*?)(?:@(\d+))?(?::([\d,\-]+))?", os.fspath(name), re.DOTALL)
-    assert match
-    return match[1], match[3] or "", match[2] or ""
-
-
-def _parse_classes(text: str, available: int, name: str) -> list[int]:
-    wanted: list[int] = []
-    outside = f"data set {name!r}: classes must be different numbers in 0..{available - 1}"
-    for piece in text.split(","):
-        first, _, last = piece.partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise ValueError(f"data set {name!r}: {text!r} names no classes; write for example 0-4 or 0,2,8")
-        if len(piece) > 20 or int(last or first) >= available:  # before any list is as long as its numbers say
-            raise ValueError(outside)
-        wanted += range(int(first), int(last or first) + 1)
-    if not wanted or len(set(wanted)) != len(wanted):
-        raise ValueError(outside)
-    if len(wanted) < 2:
-        raise ValueError(f"data set {name!r}: at least two classes are needed")
-    return wanted
+    return f"{base}:{class_list(first)}", f"{base}:{class_list(second)}"
 
 
 def _embedded() -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
@@ -213,21 +251,9 @@ def read_prepared(name: str) -> Read:
     path = data_folder() / f"{name}.safetensors"
     if not path.exists():
         prepare(name)
-    try:
-        tensors, about = read_tensors(path)
-        written = path.stat().st_mtime_ns
-        sources = {key: Source(tensor, str(path), key, written) for key, tensor in tensors.items()}
-        classes = tuple(json.loads(about["classes"]))
-        whole = sha256_of(tensors["train_images"], tensors["test_images"]) == about["sha256"]
-        labels = sha256_of(tensors["train_labels"], tensors["test_labels"])
-        whole &= about.get("sha256_labels", labels) == labels
-    except (Damaged, KeyError, TypeError, OSError, json.JSONDecodeError) as problem:
-        raise ValueError(
-            f"{shown(path)} is no prepared data set or is truncated ({problem}); delete it to prepare it anew"
-        ) from None
-    if not whole:
-        raise ValueError(f"{shown(path)} is altered: its checksum differs; delete it to prepare it anew")
-    if about.get("name", name) != name or ("name" not in about and len(classes) != COUNTS[name]):
-        found = about.get("name", "another data set")
+    stored = read_stored(path, "delete it to prepare it anew")
+    known, classes = stored.about.get("name"), stored.classes
+    if known not in (None, name) or (known is None and len(classes) != COUNTS[name]):
+        found = known or "another data set"
         raise ValueError(f"{shown(path)} holds {found} ({len(classes)} classes), not {name}; delete or rename it")
-    return tensors, classes, sources
+    return stored.tensors, classes, stored.sources

@@ -1,7 +1,9 @@
 """Picture files to pixels: what Pillow reads becomes uint8 RGB, or a refusal of one line that names the file."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,25 @@ import torch
 
 from ..settings import first_line
 
-RESIZE = "to resize all, add a size to the data set's name, for example pictures@32"
+RESIZE = "to resize all, add a size to the data set's name, for example pictures@32, or say size=32"
+
+NO_PICTURES = ("BUFR", "GRIB", "HDF5", "MPEG")  # what Pillow recognises, and cannot read by itself
 
 LARGEST = 4096  # pixels along an edge that pictures are resized to
 
 BITS, PHOTOMETRIC = 258, 262  # the numbers of TIFF's tags BitsPerSample and PhotometricInterpretation
+
+
+class Unreadable(ValueError):
+    """A file that is no picture that can be read; `reason` is why, in a few words."""
+
+    def __init__(self, path: str, reason: str = "") -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"{path} is no image that can be read{f' ({reason})' if reason else ''}")
+
+
+class NotGrey(Exception):
+    """A picture has colours where one channel was asked for."""
 
 
 def shown(path: object) -> str:
@@ -43,7 +59,8 @@ def decode(count: int, files: Iterable[Any], size: int | None = None) -> torch.T
     files
         Paths, or open binary files that have a name.
     size
-        Resize every picture to this square; None: all must be squares of one size.
+        Bring every picture to this square: its short side is resized, then the centre is cut out; None: all must be of
+        one size.
 
     Returns
     -------
@@ -55,71 +72,163 @@ def decode(count: int, files: Iterable[Any], size: int | None = None) -> torch.T
     ValueError
         For a file that is damaged, truncated, too large (a decompression bomb), or of another size than the first.
     """
-    from PIL import Image
-
     pixels = torch.empty(0, dtype=torch.uint8)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what else Pillow warns of is metadata, which moves no pixel
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with reading():
         for i, file in enumerate(files):
             path = shown(file if isinstance(file, Path) else file.name)
-            one = _read(file, path, size)
+            one = read_picture(file, path, size)
             pixels = _room(count, one.shape[1], one.shape[2]) if i == 0 else pixels
-            _check_shape(path, one, pixels)
+            check_shape(path, one.shape, pixels.shape[1:])
             pixels[i] = one
     return pixels
 
 
 def resized(images: torch.Tensor, size: int) -> torch.Tensor:
-    """Return images, uint8 [N, 3, H, W], resized as a folder's pictures are; the same tensor where they fit already."""
-    from PIL import Image
-
+    """Return images, uint8 [N, C, H, W], resized as a folder's pictures are; the same tensor where they fit already."""
     if images.shape[2:] == (size, size):
         return images
-    pixels = _room(len(images), size, size)
+    pixels = _room(len(images), size, size, images.shape[1])
     for i, image in enumerate(images):
-        pixels[i] = _tensor(Image.fromarray(image.permute(1, 2, 0).numpy()).resize((size, size)))
+        pixels[i] = fitted(image, size)
     return pixels
 
 
-def _room(count: int, height: int, width: int) -> torch.Tensor:
+def fitted(image: torch.Tensor, size: int | None) -> torch.Tensor:
+    """Return one image, uint8 [C, H, W] with 1 or 3 channels, at a size; None: as it is."""
+    from PIL import Image
+
+    if size is None or image.shape[1:] == (size, size):
+        return image
+    array = image[0] if len(image) == 1 else image.permute(1, 2, 0)
+    return _tensor(_fit(Image.fromarray(array.contiguous().numpy()), size))
+
+
+def pixels_of(picture: Any, size: int | None = None, channels: int = 3) -> torch.Tensor:
+    """Return an open picture as uint8 [channels, H, W].
+
+    Parameters
+    ----------
+    picture
+        A picture of Pillow's.
+    size
+        The square that it is brought to: its short side is resized to `size`, then the centre is cut out.
+    channels
+        3 (RGB) or 1.
+
+    Raises
+    ------
+    NotGrey
+        If it has colours, and one channel is asked for.
+    """
+    if channels == 1:
+        if not is_grey(picture):
+            raise NotGrey
+        picture = _rgb(picture).getchannel(0)
+    else:
+        picture = _rgb(picture)
+    return _tensor(_fit(picture, size) if size else picture)
+
+
+def is_grey(picture: Any) -> bool:
+    """Tell whether a picture's mode has no colours: black and white, or one number a pixel."""
+    return picture.mode in ("1", "L", "LA") or picture.mode[0] in "IF"
+
+
+@cache
+def endings() -> frozenset[str]:
+    """Return the endings of the names of picture files that Pillow reads, in small letters: ".png", ..."""
+    from PIL import Image
+
+    Image.init()
+    found = Image.registered_extensions().items()
+    return frozenset({e for e, kind in found if kind in Image.OPEN and kind not in NO_PICTURES} | {".mpo"})
+
+
+def is_picture(path: str) -> bool:
+    """Tell by its content whether Pillow knows a file as a picture; it may be damaged all the same."""
+    from PIL import Image
+
     try:
-        return torch.empty((count, 3, height, width), dtype=torch.uint8)
+        with open(path, "rb") as stream, Image.open(stream) as opened:
+            return opened.format not in NO_PICTURES
+    except Exception:  # whatever a plugin stumbles over in a file of another kind
+        return False
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Let Pillow warn of nothing while many pictures are read, but refuse a decompression bomb."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what else Pillow warns of is metadata, which moves no pixel
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _room(count: int, height: int, width: int, channels: int = 3) -> torch.Tensor:
+    try:
+        return torch.empty((count, channels, height, width), dtype=torch.uint8)
     except RuntimeError:
-        need = f"{3 * count * height * width / 1e9:.0f} GB of memory"
+        need = f"{channels * count * height * width / 1e9:.0f} GB of memory"
         raise ValueError(f"{count} images of {width}x{height} pixels need {need}; {RESIZE}") from None
 
 
-def _check_shape(path: str, one: torch.Tensor, pixels: torch.Tensor) -> None:
-    if one.shape != pixels.shape[1:]:
-        found = f"{one.shape[2]}x{one.shape[1]} after {pixels.shape[3]}x{pixels.shape[2]}"
+def check_shape(path: str, one: Sequence[int], before: Sequence[int]) -> None:
+    """Raise a `ValueError` where a picture has another height or width, [C, H, W], than those before it."""
+    if tuple(one) != tuple(before):
+        found = f"{one[2]}x{one[1]} after {before[2]}x{before[1]}"
         raise ValueError(f"{path} has another size than those before it ({found}); {RESIZE}")
-    if one.shape[1] != one.shape[2]:
-        raise ValueError(f"{path} is not square ({one.shape[2]}x{one.shape[1]}); {RESIZE}")
 
 
 def _tensor(picture: Any) -> torch.Tensor:
-    """Return a picture's pixels, uint8 [3, H, W]."""
+    """Return a picture's pixels, uint8 [C, H, W]."""
     import numpy as np
 
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.array(picture))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 
-def _read(file: Any, path: str, size: int | None) -> torch.Tensor:
-    """Return one file's pixels, uint8 [3, H, W], resized if asked."""
+def _fit(picture: Any, size: int) -> Any:
+    """Resize a picture's short side, then cut out the centre: sizes and places are rounded as torchvision does."""
+    width, height = picture.size
+    short = min(width, height)
+    wide, high = (size if edge == short else int(size * edge / short) for edge in (width, height))
+    picture = picture.resize((wide, high))
+    left, top = round((wide - size) / 2), round((high - size) / 2)
+    return picture if wide == high else picture.crop((left, top, left + size, top + size))
+
+
+def read_picture(file: Any, path: str, size: int | None) -> torch.Tensor:
+    """Return one file's pixels, uint8 [3, H, W], at a size if asked.
+
+    Parameters
+    ----------
+    file
+        A path, or an open binary file.
+    path
+        What it is called in errors.
+    size
+        As for `decode`.
+
+    Raises
+    ------
+    Unreadable
+        For a file that is damaged, truncated, or too large.
+    """
     from PIL import Image, UnidentifiedImageError
 
     try:
         # Opened here, because Pillow maps files that it opens itself, and some of its readers leave them open.
         with open(file, "rb") if isinstance(file, Path) else file as stream, Image.open(stream) as opened:
-            picture = _rgb(opened)
+            pixels = pixels_of(opened, size)
             if _lacks_its_end(opened, stream):
                 raise ValueError("image file is truncated")
-        return _tensor(picture.resize((size, size)) if size else picture)
+        return pixels
     except UnidentifiedImageError:
-        raise ValueError(f"{path} is no image that can be read") from None
+        raise Unreadable(path) from None
     except Exception as problem:  # Pillow lets through whatever its readers stumble over: struct.error, IndexError, ...
-        raise ValueError(f"{path} is no image that can be read ({first_line(problem)})") from None
+        raise Unreadable(path, first_line(problem)) from None
 
 
 def _rgb(picture: Any) -> Any:

@@ -1,7 +1,6 @@
 """The official downloads: checked, and prepared once as tensor files."""
 
 import json
-import os
 import tarfile
 import zipfile
 import zlib
@@ -13,7 +12,9 @@ from urllib.error import HTTPError
 import torch
 
 from ..files import sha256_of, write_tensors
+from .imagenet import prepare_imagenet
 from .pictures import decode
+from .shelf import data_folder
 
 TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 
@@ -23,15 +24,12 @@ TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 BROKEN = (RuntimeError, OSError, EOFError, HTTPException, zipfile.BadZipFile, tarfile.TarError, zlib.error)
 
 
-def data_folder() -> Path:
-    """Return where prepared data lies: `$COLT_DATA`, else the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("COLT_DATA") or Path(cache) / "colt")
-
-
 def prepare(name: str) -> Path:
     """Download a data set with its integrity check and write `$COLT_DATA/<name>.safetensors`, whole or not at all."""
-    tensors, classes = {"cifar10": _cifar, "cifar100": _cifar, "tinyimagenet": _tiny}[name](name)
+    if name == "imagenet-64":
+        return prepare_imagenet(name)
+    makers = {"tinyimagenet": _tiny, "fashion-mnist": _fashion, "svhn": _svhn}
+    tensors, classes = makers.get(name, _cifar)(name)
     checks = {
         "sha256": sha256_of(tensors["train_images"], tensors["test_images"]),
         "sha256_labels": sha256_of(tensors["train_labels"], tensors["test_labels"]),
@@ -46,13 +44,41 @@ def _cifar(name: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     tensors: dict[str, torch.Tensor] = {}
     for part in ("train", "test"):
-        try:
-            found = kind(str(data_folder() / "downloads"), train=part == "train", download=True)
-        except BROKEN as problem:
-            raise ValueError(_download_advice(name, problem)) from None
+        found = _downloaded(name, kind, train=part == "train")
         tensors[f"{part}_images"] = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
         tensors[f"{part}_labels"] = torch.tensor(found.targets)
     return tensors, tuple(found.classes)
+
+
+def _fashion(name: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """FashionMNIST: 60,000 and 10,000 grey images of 28 pixels."""
+    from torchvision.datasets import FashionMNIST
+
+    tensors: dict[str, torch.Tensor] = {}
+    for part in ("train", "test"):
+        found = _downloaded(name, FashionMNIST, train=part == "train")
+        tensors[f"{part}_images"] = found.data[:, None].contiguous()
+        tensors[f"{part}_labels"] = found.targets.long()
+    return tensors, tuple(found.classes)
+
+
+def _svhn(name: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """SVHN: 73,257 and 26,032 digits; its extra images are left out."""
+    from torchvision.datasets import SVHN
+
+    tensors: dict[str, torch.Tensor] = {}
+    for part in ("train", "test"):
+        found = _downloaded(name, SVHN, split=part)
+        tensors[f"{part}_images"] = torch.from_numpy(found.data).contiguous()
+        tensors[f"{part}_labels"] = torch.from_numpy(found.labels).long()
+    return tensors, tuple("0123456789")
+
+
+def _downloaded(name: str, kind: Any, **which: Any) -> Any:
+    try:
+        return kind(str(data_folder() / "downloads"), download=True, **which)
+    except BROKEN as problem:
+        raise ValueError(_download_advice(name, problem)) from None
 
 
 def _download_advice(name: str, problem: Exception) -> str:

@@ -78,7 +78,8 @@ class Experiment(Settings):
     Attributes
     ----------
     dataset, parts, by
-        What tickets are found on (`load`), and how it is split (`partition`).
+        What tickets are found on (`load`; a `Dataset` is taken by its name, see `Dataset.named`), and how it is split
+        (`partition`).
     network, network_args
         `build(network, classes, seed, **network_args)`.
     method
@@ -193,6 +194,11 @@ class Experiment(Settings):
         if value not in allowed[info.field_name]:
             raise ValueError(f"unknown {info.field_name} {value!r}; allowed: {', '.join(allowed[info.field_name])}")
         return value
+
+    @field_validator("dataset", "score_on", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return value.named() if isinstance(value, datasets.Dataset) else value
 
     @field_validator("dataset", "score_on")
     @classmethod
