@@ -223,7 +223,10 @@ def test_a_notebook_keeps_the_rules(path):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     tags = [cell.metadata.get("tags", []) for cell in code]
     assert len(notebook.cells) <= 30
-    assert all(len(cell.source.splitlines()) <= 15 for cell in code)
+    written = [cell.source.startswith("%%writefile") for cell in code]  # a module: twenty lines, in its own form
+    assert all(
+        len(cell.source.splitlines()) <= (25 if module else 15) for cell, module in zip(code, written, strict=True)
+    )
     assert sum("parameters" in t for t in tags) == 1 and "parameters" in tags[0]
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
     assert sum("nbval-check-output" in t for t in tags) >= 2
@@ -235,15 +238,15 @@ def test_a_notebook_keeps_the_rules(path):
         assert not (shows and "nbval-ignore-output" not in own), "figures and tables differ between machines"
         assert not any("widget" in kind for o in shows for kind in o.data)
         assert not any(o.output_type == "error" or o.get("name") == "stderr" for o in cell.outputs)
-        for node in ast.walk(ast.parse(cell.source)):
+        for node in ast.walk(ast.parse(cell.source if not cell.source.startswith("%%") else "")):
             assert not (isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 8)
 
 
 def test_the_spine_is_there_and_its_figures_are_committed():
-    from colt_core.workbook import APP, AUDIT, BEYOND, SPINE, START
+    from colt_core.workbook import APP, AUDIT, BEYOND, OWN, SPINE, START
 
-    assert [p.stem for p in NOTEBOOKS] == [START, *SPINE, AUDIT, BEYOND, APP]
-    for name in (START, *SPINE, AUDIT, BEYOND):
+    assert [p.stem for p in NOTEBOOKS] == [START, *SPINE, AUDIT, BEYOND, OWN, APP]
+    for name in (START, *SPINE, AUDIT, BEYOND, OWN):
         saved = re.findall(r'"(\d\d_\w+)"\s*,', (ROOT / "notebooks" / f"{name}.ipynb").read_text().replace('\\"', '"'))
         figures = [n for n in saved if (ROOT / "figures" / f"{n}.png").exists()]
         assert figures, f"{name} has no committed figure"

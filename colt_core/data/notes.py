@@ -41,11 +41,8 @@ def _left_out(skipped: Mapping[str, int]) -> str:
     if not skipped:
         return ""
     kinds = ", ".join(f"{count:,} {ending}" for ending, count in sorted(skipped.items()))
-    return f"{_files(sum(skipped.values()))} no pictures and left out: {kinds}"
-
-
-def _files(count: int) -> str:
-    return "1 file is" if count == 1 else f"{count:,} files are"
+    count = sum(skipped.values())
+    return f"{'1 file is no picture' if count == 1 else f'{count:,} files are no pictures'} and left out: {kinds}"
 
 
 def _uneven(train: Images) -> str:
