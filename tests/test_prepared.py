@@ -590,7 +590,7 @@ def test_a_function_of_a_users_own(tmp_path, monkeypatch, place):
     refused("own_sets:number", "must give a Dataset, or the arguments of Dataset.of as a mapping, not int")
     refused("own_sets:nothing", "cannot be imported: own_sets has no nothing")
     refused("own_setz:whole", "cannot be imported: No module named 'own_setz'")
-    cc.Experiment(dataset="own_setz:whole")  # a name imports nothing
+    refused_by(cc.Experiment, "cannot be imported: No module named 'own_setz'", dataset="own_setz:whole")
 
 
 ARRAYS = {
