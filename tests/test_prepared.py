@@ -584,13 +584,27 @@ def test_a_function_of_a_users_own(tmp_path, monkeypatch, place):
     with monkeypatch.context() as patch:
         patch.setattr(own_sets, "whole", lambda: pytest.fail("it was called again"))
         cc.load("own_sets:whole")
-    (tmp_path / "own_sets.py").write_text(MODULE.format(seed=1))
-    assert datasets.stamp("own_sets:whole") != before
-    del sys.modules["own_sets"]
+    old = prints(cc.load("own_sets:mapping"))
+    (tmp_path / "own_sets.py").write_text(MODULE.format(seed=1) + "# edited\n")
+    assert datasets.stamp("own_sets:whole") != before and prints(cc.load("own_sets:mapping")) != old
+    assert prints(cc.load("own_sets:mapping@6")) == prints(cc.load("own_sets:mapping"))
+    with pytest.raises(RuntimeError, match="first"):  # a user's own error keeps its words and its place
+        cc.load("own_sets:broken")
+    assert all(path.suffix == ".safetensors" for path in prepared_files(place))
     refused("own_sets:number", "must give a Dataset, or the arguments of Dataset.of as a mapping, not int")
     refused("own_sets:nothing", "cannot be imported: own_sets has no nothing")
     refused("own_setz:whole", "cannot be imported: there is no module own_setz")
+    refused("own_sets.more:whole", "cannot be imported: there is no module own_sets.more")
     cc.Experiment(dataset="own_setz:whole")  # a name imports nothing
+
+
+def test_a_name_imports_nothing_until_it_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "__init__.py").write_text("raise SystemExit('imported')")
+    (tmp_path / "own_package" / "sets.py").write_text("raise SystemExit('imported')")
+    assert cc.Experiment(dataset="own_package.sets:make").dataset and len(datasets.stamp("own_package.sets:make")) == 64
+    assert not datasets.is_built_in("own_package.sets:make") and "own_package" not in sys.modules
 
 
 ARRAYS = {

@@ -4,9 +4,10 @@ Each is brought into one form, `Raw`, which is prepared once; see `load`.
 """
 
 import hashlib
+import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +186,11 @@ def _hub_part(what: str, split: Any, image: str, label: str) -> Part:
 # --- a function of one's own -------------------------------------------------------------------------------------
 
 
+_seen: dict[str, str] = {}  # stamps of modules as this process has imported them
+
+
 def source_stamp(name: str) -> str:
-    """Return a SHA-256 of the file in which a function "package.module:function" stands; it is not run.
+    """Return a SHA-256 of the file in which a function "package.module:function" stands; nothing is imported.
 
     Raises
     ------
@@ -194,19 +198,42 @@ def source_stamp(name: str) -> str:
         In one line, where there is no such module.
     """
     module = name.partition(":")[0]
-    try:
-        found = find_spec(module)
-    except Exception as problem:  # of a package above it, which is imported
-        raise ValueError(f"data set {name!r} cannot be imported: {first_line(problem)}") from None
-    if found is None:
+    origin = _origin(module)
+    if origin is None:
         raise ValueError(f"data set {name!r} cannot be imported: there is no module {module}")
-    file = Path(found.origin or "")
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+    return hashlib.sha256(origin.read_bytes()).hexdigest() if origin.is_file() else ""
+
+
+def _origin(module: str) -> Path | None:
+    """Return the file of a module; None: there is no such module. The packages above it are not imported either."""
+    path: Any = None
+    parts = module.split(".")
+    for i in range(len(parts)):
+        name = ".".join(parts[: i + 1])
+        finders = [finder.find_spec for finder in sys.meta_path if hasattr(finder, "find_spec")]
+        found = next((spec for find in finders if (spec := find(name, path)) is not None), None)
+        if found is None or (i + 1 < len(parts) and found.submodule_search_locations is None):
+            return None
+        path = found.submodule_search_locations
+    return Path(found.origin or "") if found else None
+
+
+def _fresh(name: str) -> Any:
+    """Import what a name means as its file is now: a module that was imported before it changed is imported again."""
+    module, now = name.partition(":")[0], source_stamp(name)
+    if module in sys.modules and _seen.get(module) != now:
+        try:
+            importlib.reload(sys.modules[module])
+        except Exception as problem:  # of whatever the module does
+            raise ValueError(f"data set {name!r} cannot be imported: {first_line(problem)}") from None
+    found = imported(name, "data set")
+    _seen[module] = now
+    return found
 
 
 def raw_function(name: str) -> Raw:
     """Return what a function "package.module:function" gives: a `Dataset`, or what `Dataset.of` takes."""
-    make = imported(name, "data set")
+    make = _fresh(name)
     given = make() if callable(make) else make
     if isinstance(given, tuple) and not isinstance(given, Dataset):
         given = dict(zip(("train", "test", "classes"), given, strict=False))
