@@ -282,6 +282,16 @@ def test_a_saved_data_set_is_the_same_again(tmp_path, mini):
         data.save(tmp_path / "set.npz")
 
 
+def test_a_file_of_tensors_from_elsewhere_needs_no_checksum(tmp_path):
+    from safetensors.torch import save_file
+
+    tensors = {"train_images": FIRST.contiguous(), "train_labels": torch.from_numpy(LABELS)}
+    tensors |= {"test_images": FIRST[:6].flip(3).contiguous(), "test_labels": torch.from_numpy(LABELS[:6])}
+    save_file(tensors, tmp_path / "set.safetensors", {"classes": '["ant", "bee", "cat"]'})
+    data = cc.load(tmp_path / "set.safetensors")
+    assert data.classes == ("ant", "bee", "cat") and data.train.source.path == str(tmp_path / "set.safetensors")
+
+
 def test_another_normalisation_is_kept(tmp_path, mini):
     from dataclasses import replace
 

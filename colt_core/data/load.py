@@ -97,7 +97,7 @@ def _read(base: str, size: int | None) -> Stored:
             raise ValueError(f"{base} is not on this machine: give it again (cc.Dataset.of(...).named())")
         touch(path)
     if kind == "own" or (kind == "file" and _is_ours(path)):
-        return _at(read_stored(path, "make it anew"), base, size)
+        return _at(read_stored(path, "make it anew", foreign=kind == "file"), base, size)
     return _prepared(base, size, lambda: _raw(base, kind))
 
 
