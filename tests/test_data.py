@@ -296,6 +296,13 @@ def test_a_truncated_data_file_is_one_clear_line(prepared):
     assert "\n" not in str(caught.value)
 
 
+def test_a_data_file_without_a_checksum_is_refused(prepared):
+    path, tensors, about = prepared
+    save_file(tensors, path, {"classes": about["classes"]})
+    with pytest.raises(ValueError, match="is no prepared data set"):
+        cc.load("cifar10")
+
+
 @pytest.mark.parametrize("key", ["train_images", "test_images"])
 def test_an_altered_data_file_is_found_out(prepared, key):
     path, tensors, about = prepared

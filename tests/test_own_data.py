@@ -116,6 +116,8 @@ def test_a_validation_split_of_its_own_is_kept(held_out, tmp_path):
 
 def test_classes_are_named_by_the_object_by_the_user_or_by_number():
     assert cc.Dataset.of(train=Listed()).classes == ("ant", "bee", "cat")
+    some = torch.utils.data.Subset(Listed(), range(30))
+    assert cc.Dataset.of(train=some).classes == ("ant", "bee", "cat")
     assert cc.Dataset.of(train=Listed(), classes=["x", "y", "z"]).classes == ("x", "y", "z")
     assert cc.Dataset.of(train=(PIXELS, LABELS)).classes == ("0", "1", "2")
 
@@ -280,6 +282,16 @@ def test_a_saved_data_set_is_the_same_again(tmp_path, mini):
         data.save(tmp_path / "set.npz")
 
 
+def test_a_file_of_tensors_from_elsewhere_needs_no_checksum(tmp_path):
+    from safetensors.torch import save_file
+
+    tensors = {"train_images": FIRST.contiguous(), "train_labels": torch.from_numpy(LABELS)}
+    tensors |= {"test_images": FIRST[:6].flip(3).contiguous(), "test_labels": torch.from_numpy(LABELS[:6])}
+    save_file(tensors, tmp_path / "set.safetensors", {"classes": '["ant", "bee", "cat"]'})
+    data = cc.load(tmp_path / "set.safetensors")
+    assert data.classes == ("ant", "bee", "cat") and data.train.source.path == str(tmp_path / "set.safetensors")
+
+
 def test_another_normalisation_is_kept(tmp_path, mini):
     from dataclasses import replace
 
@@ -346,6 +358,10 @@ def test_own_data_goes_into_verbs_and_experiments(tmp_path, recipe):
     assert experiment.hash == cc.Experiment(dataset=colour.named(), **settings).hash
     frame = cc.run(experiment, tmp_path / "runs", device="cpu")
     assert frame["accuracy"].notna().sum() == 1 and set(frame["dataset"]) == {colour.named()}
+    several = [experiment, experiment.changed(seed=1)]
+    cc.study(several, tmp_path / "workers", device="cpu", workers=2)
+    ends = lambda store: [(store / experiment.hash / f"round-{i:02d}.safetensors").read_bytes() for i in (1, 2)]
+    assert ends(tmp_path / "workers") == ends(tmp_path / "runs"), "worker processes map the same file"
     code = "import sys, colt_core as cc; print(len(cc.load(sys.argv[1]).train))"
     done = subprocess.run([sys.executable, "-c", code, colour.named()], capture_output=True, text=True, env=os.environ)
     assert done.stdout.strip() == str(len(colour.train)), done.stderr

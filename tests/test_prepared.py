@@ -584,13 +584,18 @@ def test_a_function_of_a_users_own(tmp_path, monkeypatch, place):
     with monkeypatch.context() as patch:
         patch.setattr(own_sets, "whole", lambda: pytest.fail("it was called again"))
         cc.load("own_sets:whole")
-    (tmp_path / "own_sets.py").write_text(MODULE.format(seed=1))
-    assert datasets.stamp("own_sets:whole") != before
-    del sys.modules["own_sets"]
+    old = prints(cc.load("own_sets:mapping"))
+    (tmp_path / "own_sets.py").write_text(MODULE.format(seed=1) + "# edited\n")
+    assert datasets.stamp("own_sets:whole") != before and prints(cc.load("own_sets:mapping")) != old
+    assert prints(cc.load("own_sets:mapping@6")) == prints(cc.load("own_sets:mapping"))
+    with pytest.raises(RuntimeError, match="first"):  # a user's own error keeps its words and its place
+        cc.load("own_sets:broken")
+    assert all(path.suffix == ".safetensors" for path in prepared_files(place))
     refused("own_sets:number", "must give a Dataset, or the arguments of Dataset.of as a mapping, not int")
     refused("own_sets:nothing", "cannot be imported: own_sets has no nothing")
     refused("own_setz:whole", "cannot be imported: No module named 'own_setz'")
-    refused_by(cc.Experiment, "cannot be imported: No module named 'own_setz'", dataset="own_setz:whole")
+    with pytest.raises(ValueError, match="cannot be imported: No module named 'own_setz'"):
+        cc.Experiment(dataset="own_setz:whole")
 
 
 ARRAYS = {

@@ -160,7 +160,7 @@ class Dataset:
             return self.kept[0]
         prints = json.dumps([part.fingerprint() for part in parts])
         name = f"{OWN}{label(self.name)}-{hashlib.sha256(prints.encode()).hexdigest()[:16]}"
-        make_once(own_path(name), self._write)
+        make_once(own_path(name), lambda: self._write)
         object.__setattr__(self, "kept", (name, parts))
         return name
 

@@ -132,8 +132,9 @@ def _items(what: str, given: Any) -> Iterator[Item]:
 
 
 def _own_names(given: Any) -> tuple[str, ...] | None:
-    """Return the names of classes that a data set object knows itself: torchvision's are called so."""
-    names = getattr(given, "classes", None) or getattr(given, "categories", None)
+    """Return the names of classes that a data set object, or the one that it is a part of, knows: as torchvision's."""
+    whole = getattr(given, "dataset", given)  # of torch.utils.data.Subset
+    names = getattr(whole, "classes", None) or getattr(whole, "categories", None)
     if not isinstance(names, list | tuple) or not names:
         return None
     return tuple(str(name[0]) if isinstance(name, tuple | list) and name else str(name) for name in names)

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -96,7 +97,7 @@ def _read(base: str, size: int | None) -> Stored:
             raise ValueError(f"{base} is not on this machine: give it again (cc.Dataset.of(...).named())")
         touch(path)
     if kind == "own" or (kind == "file" and _is_ours(path)):
-        return _at(read_stored(path, "make it anew"), base, size)
+        return _at(read_stored(path, "make it anew", foreign=kind == "file"), base, size)
     return _prepared(base, size, lambda: _raw(base, kind))
 
 
@@ -112,7 +113,8 @@ def _prepared(base: str, size: int | None, raw: Callable[[], Raw]) -> Stored:
     """Return a data set that is decoded, once, into a file that is found again until its source changes."""
     kind = kind_of(base)
     path = prepared_path(base, (FORMAT, kind, _source(base, kind), _stamp(base, kind), size))
-    make_once(path, lambda part: write_raw(part, raw(), f"{base}@{size}" if size else base, size))
+    called = f"{base}@{size}" if size else base
+    make_once(path, lambda: partial(write_raw, raw=raw(), name=called, size=size))
     touch(path)
     return read_stored(path, "delete it to prepare it anew")
 

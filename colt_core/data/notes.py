@@ -34,7 +34,7 @@ def warn_of_leaks(name: str, parts: Sequence[Images], hashes: Sequence[torch.Ten
     """Warn, once in a process, where test images are among the training images too."""
     if (line := _leaked(parts, hashes)) and (told := f"{one_line(name)}: {line}") not in _said:
         _said.add(told)
-        warnings.warn(told, stacklevel=3)
+        warnings.warn(told, stacklevel=4)  # the line that loads
 
 
 def _left_out(skipped: Mapping[str, int]) -> str:

@@ -38,16 +38,17 @@ def label(name: str) -> str:
     return text if text[0].isalpha() else f"data-{text}"
 
 
-def make_once(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let `write` fill a file unless it is there: one process does, others wait for it; nothing half-done is left.
+def make_once(path: Path, begin: Callable[[], Callable[[Path], object]]) -> Path:
+    """Make a file unless it is there: one process does, others wait for it; nothing half-done is left.
 
-    What killed processes have left of other files is swept away first.
+    `begin` finds out what there is to write, and returns what fills the file. What killed processes have left of other
+    files is swept away first.
     """
     if not path.exists():
         with alone(path):
             if not path.exists():
                 sweep(path.parent)
-                write_whole(path, write)
+                write_whole(path, begin())
     return path
 
 

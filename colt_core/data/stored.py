@@ -45,8 +45,8 @@ class Stored:
         return Stored(kept | images, self.classes, {}, about)
 
 
-def read_stored(path: Path, advice: str, label: str = "prepared data set") -> Stored:
-    """Read a prepared file, memory-mapped; its checksums are verified where it has any.
+def read_stored(path: Path, advice: str, foreign: bool = False) -> Stored:
+    """Read a prepared file, memory-mapped and verified; one that is `foreign` may have no checksums.
 
     Raises
     ------
@@ -59,12 +59,12 @@ def read_stored(path: Path, advice: str, label: str = "prepared data set") -> St
         sources = {key: Source(tensor, str(path), key, written) for key, tensor in tensors.items()}
         classes = tuple(map(str, json.loads(about["classes"])))
         images, labels = ([tensors[k] for k in _keys(tensors, kind)] for kind in ("images", "labels"))
-        whole = about.get("sha256") in (None, sha256_of(*images))
+        whole = (foreign and "sha256" not in about) or about["sha256"] == sha256_of(*images)
         whole &= about.get("sha256_labels") in (None, sha256_of(*labels))
         if "held_out" in tensors:
             whole &= about.get("sha256_held_out") in (None, sha256_of(tensors["held_out"]))
     except (Damaged, KeyError, TypeError, OSError, json.JSONDecodeError) as problem:
-        raise ValueError(f"{shown(path)} is no {label} or is truncated ({problem}); {advice}") from None
+        raise ValueError(f"{shown(path)} is no prepared data set or is truncated ({problem}); {advice}") from None
     if not whole:
         raise ValueError(f"{shown(path)} is altered: its checksum differs; {advice}")
     return Stored(tensors, classes, sources, about)
