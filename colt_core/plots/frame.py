@@ -125,7 +125,7 @@ def whole_numbers(axis: Axes) -> None:
 def percent_axis(axis: Axes, which: str = "y") -> None:
     """Write the ticks of the vertical axis, or of "both", as percent."""
     for one in [axis.yaxis] if which == "y" else [axis.xaxis, axis.yaxis]:
-        one.set_major_formatter(PercentFormatter(1, decimals=0))
+        one.set_major_formatter(PercentFormatter(1, decimals=None))  # as many as tell the ticks apart
 
 
 def guessing(axis: Axes, chance: float, label: str = "guessing") -> None:
