@@ -362,6 +362,19 @@ def test_a_users_own_error_keeps_its_words_and_its_kind(few, recipe):
         cc.colt(network, cc.partition(few.train, 2, "random"), recipe)
 
 
+def test_a_data_set_of_other_channels_is_refused_before_any_training(few, recipe, tmp_path):
+    grey = cc.Dataset.of(*((part.images[:, :1], part.labels) for part in (few.train, few.test)), name="grey")
+    fields = {"dataset": "cifar10-mini", "recipe": recipe, "rate": 0.4, "target": 0.5, "network_args": {"width": 4}}
+    told = r"conv3 cannot take images of 32 x 32 pixels with 1 channel; say so: channels=1 \(.*channels"
+    with pytest.raises(ValueError, match=told):
+        cc.study([cc.Experiment(**fields, score_on=grey.named())], tmp_path, device="cpu")
+    assert not list(tmp_path.glob("*/records.jsonl"))
+    with pytest.raises(ValueError, match=told):
+        cc.evaluate(cc.Ticket.of(cc.build("conv3", 10, width=4)), grey, recipe, device="cpu")
+    network = cc.build("conv3", 10, 0, width=4, channels=1)
+    assert 0 <= cc.evaluate(found(network, grey, recipe).ticket, grey, recipe, device="cpu").accuracy <= 1
+
+
 # --- pretrained weights ------------------------------------------------------------------------------------------
 
 

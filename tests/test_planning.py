@@ -85,7 +85,7 @@ def test_the_calibration_is_the_speed_of_a_real_training(monkeypatch, speed):
     monkeypatch.setattr(calibration, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     monkeypatch.setattr(loop.Trainer, "_step", step)
     recipe = cc.Recipe.named("mini").model_dump()
-    assert calibration.calibrate("conv3", {"width": 4}, 10, 32, recipe) == pytest.approx(speed)
+    assert calibration.calibrate("conv3", {"width": 4}, 10, (3, 32, 32), recipe) == pytest.approx(speed)
     assert set(steps) == {32}, "the recipe's own batches"
     assert 1 < clock[0] - 5 < 4, "it lasts long enough to be told, and no longer"
 

@@ -183,7 +183,7 @@ def check(experiment: Experiment, device: str = "auto") -> None:
     target = dataset_of(experiment.score_on or experiment.dataset)
     if experiment.scores is not None:
         network = models.build(experiment.network, len(target.classes), experiment.seed, **experiment.network_args)
-        Training(target.train, experiment.recipe).check_batches(network)
+        Training(target.train, experiment.recipe, objective=objective_of(experiment.objective)).check(network)
     where = str(choose_device(device))
     method_of(plain.method).find(_setting(plain, open_store(), where, 1, None))
     if plain is not experiment and method_of(experiment.method).takes == "densities":

@@ -20,10 +20,11 @@ from ..data import Images
 from ..data.augmentation import augment, draw, epoch_order, normalise
 from ..files import hash_into
 from ..masks import Mask, check
+from ..models import check_output
 from ..seeding import choose_device, derive, drawing, reproducible
 from .history import History
 from .memory import keeping_memory
-from .objective import CROSS_ENTROPY, Objective, described
+from .objective import CROSS_ENTROPY, CrossEntropy, Objective, described
 from .optimizer import Optimizer
 from .recipe import Recipe
 
@@ -82,6 +83,7 @@ class Training:
         if self.first_step >= (whole := self.recipe.total(len(self.images))):
             raise ValueError(f"step {self.first_step} is past the recipe's {whole} steps")
         check(self.mask or {}, dict(network.named_parameters()))
+        check_output(network, self.images.shape, any_form=not isinstance(self.objective, CrossEntropy))
         self.check_batches(network)
 
     def check_batches(self, network: nn.Module) -> None:
