@@ -525,6 +525,16 @@ def test_image_folders_and_saved_sets_of_the_library_datasets(hub, tmp_path):
     assert (len(data.train), len(data.validation), len(data.test)) == (14, 2, 4), "labels of the test set are hidden"
 
 
+def test_damaged_and_grey_pictures_of_the_library_datasets(hub, tmp_path, place):
+    root = pictures(tmp_path / "grey" / "train", count=10, shape=(6, 8)).parent
+    assert cc.load(f"hf:{root}").train.shape == (1, 6, 8)
+    for name in ("ant/03", "bee/07"):
+        (root / "train" / f"{name}.png").write_bytes((root / "train" / f"{name}.png").read_bytes()[:50])
+    before = prepared_files(place)
+    refused(f"hf:{root}", "2 of 20 pictures cannot be read: image 3 of train .*, image 17 of train ")
+    assert prepared_files(place) == before
+
+
 def every(data):
     return torch.cat([part.images for part in (data.train, data.validation, data.test)]).numpy()
 

@@ -228,8 +228,10 @@ def _pixels(picture: Any, where: str, size: int | None, channels: int) -> torch.
             raise ValueError(f"{where} is of type {type(picture).__name__}, not an image")
         try:
             return pixels_of(picture, size, channels)
-        except (OSError, SyntaxError) as problem:  # a picture that is read from its file only now
-            return Unreadable(where, str(problem))
+        except NotGrey:
+            raise
+        except Exception as problem:  # a picture may be read from its file only now: see `read_picture`
+            return Unreadable(where, first_line(problem))
     except Unreadable as problem:
         return problem
 
