@@ -14,6 +14,7 @@ else:
     os.environ["COLT_STORE"] = os.path.join(_FOLDER.name, "store")
     os.environ["COLT_OUT"] = os.path.join(_FOLDER.name, "out")
 
+_DATA = None
 if "COLT_DATA" not in os.environ:  # what tests prepare is not kept; what lies prepared is read where it is
     _DATA = tempfile.TemporaryDirectory(prefix="colt-data-")
     os.environ["COLT_DATA"] = _DATA.name
@@ -93,5 +94,6 @@ def _put_preset(cell, preset):
 
 
 def pytest_unconfigure(config):
-    if _FOLDER is not None:
-        _FOLDER.cleanup()
+    for folder in (_FOLDER, _DATA):
+        if folder is not None:
+            folder.cleanup()

@@ -216,6 +216,19 @@ def test_an_object_whose_pictures_cannot_be_read_is_told_whole():
     assert "image 1 of train (OSError: image file 1 is truncated)" in told and "image 57 of train" in told
 
 
+def test_pictures_that_are_read_from_their_files_only_now_are_told_whole(tmp_path):
+    for i, pixels in enumerate(PIXELS[:12]):
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png", compress_level=0)
+    for i in (2, 5):
+        (tmp_path / f"{i}.png").write_bytes((tmp_path / f"{i}.png").read_bytes()[:200])
+    opened = [Image.open(tmp_path / f"{i}.png") for i in range(12)]
+    try:
+        refused("2 of 12 pictures cannot be read: image 2 of train .*, image 5 of train", train=(opened, LABELS[:12]))
+    finally:
+        for one in opened:
+            one.close()
+
+
 def test_no_pixel_is_ever_printed(mini):
     data = cc.Dataset.of(train=(PIXELS, LABELS), test=FEW, name="mine", classes=["ant", "bee\n", "cat"])
     for one in (data, data.train, mini, mini.train, data.train.source):

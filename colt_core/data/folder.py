@@ -123,7 +123,7 @@ def _classes_of(root: Path) -> dict[str, tuple[list[str], list[str]]]:
     found: dict[str, tuple[list[str], list[str]]] = {}
     for folder in folders:
         pictures, left = found.setdefault(folder.name, ([], []))
-        for path in sorted((entry.path for entry in _files(folder)), key=Path):
+        for path in sorted((entry.path for entry in _files(folder)), key=lambda path: path.split(os.sep)):
             named = os.path.splitext(path)[1]
             (pictures if _may_be_picture(path) and (named or is_picture(path)) else left).append(path)
     return found

@@ -13,6 +13,7 @@ from ..settings import first_line, shown
 from .dataset import Dataset
 from .folder import stamp_of_all
 from .given import raw_of
+from .pictures import Unreadable
 from .pictures import shown as path_shown
 from .prepare import BROKEN
 from .shelf import data_folder
@@ -175,8 +176,13 @@ def _has_labels(split: Any, label: str) -> bool:
 
 def _hub_part(what: str, split: Any, image: str, label: str) -> Part:
     def read() -> Iterator[Item]:
-        for i, row in enumerate(split):
-            yield f"image {i} of {what}", row[image], row[label]
+        for i in range(len(split)):
+            where = f"image {i} of {what}"
+            try:
+                row = split[i]
+            except Exception as problem:  # of a picture that is damaged
+                row = {image: Unreadable(where, first_line(problem)), label: None}
+            yield where, row[image], row[label]
 
     return Part(len(split), read)
 

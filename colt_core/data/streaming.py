@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ Item = tuple[str, Any, Any]  # what a picture is called, the picture, its label
 FLOAT = "images must be uint8, 0..255, not {}; of values in 0..1: (255 * images).round() as uint8"
 NAMED, EXPLAINED = 20, 5  # unreadable pictures that a message names, and tells why; of more it tells the number
 WORKERS = min(8, os.cpu_count() or 1)
+AT_ONCE = 8  # pictures that a thread decodes before it is asked again
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,9 @@ class _Writing:
 
     def _add(self, writer: SetWriter, name: str, chunk: list[Item]) -> None:
         done = []
-        for (where, _, label), one in zip(chunk, self.pool.map(self._decoded, chunk), strict=True):
+        some = [chunk[i : i + AT_ONCE] for i in range(0, len(chunk), AT_ONCE)]
+        decoded = chain.from_iterable(self.pool.map(self._decoded, some))
+        for (where, _, label), one in zip(chunk, decoded, strict=True):
             if isinstance(one, Unreadable):
                 self.unreadable.append(one)
                 continue
@@ -187,8 +190,8 @@ class _Writing:
         if done:
             writer.add(name, torch.stack([one for one, _ in done]), [number for _, number in done])
 
-    def _decoded(self, item: Item) -> torch.Tensor | Unreadable:
-        return self.pixels(item[1], item[0])
+    def _decoded(self, items: list[Item]) -> list[torch.Tensor | Unreadable]:
+        return [self.pixels(picture, where) for where, picture, _ in items]
 
     def _check(self, writer: SetWriter, total: int) -> None:
         if self.unreadable:
@@ -209,7 +212,7 @@ def _chunks(part: Part | None) -> Iterator[list[Item]]:
     """Yield a part's pictures, a few at a time, each time for all threads."""
     items = part.read() if part else iter(())
     try:
-        while chunk := list(islice(items, 8 * WORKERS)):
+        while chunk := list(islice(items, AT_ONCE * WORKERS)):
             yield chunk
     except (OSError, EOFError, LookupError, tarfile.TarError, zlib.error) as problem:  # of the source, not of a picture
         raise ValueError(f"the pictures cannot be read on: {type(problem).__name__}: {first_line(problem)}") from None
@@ -228,8 +231,10 @@ def _pixels(picture: Any, where: str, size: int | None, channels: int) -> torch.
             raise ValueError(f"{where} is of type {type(picture).__name__}, not an image")
         try:
             return pixels_of(picture, size, channels)
-        except (OSError, SyntaxError) as problem:  # a picture that is read from its file only now
-            return Unreadable(where, str(problem))
+        except NotGrey:
+            raise
+        except Exception as problem:  # a picture may be read from its file only now: see `read_picture`
+            return Unreadable(where, first_line(problem))
     except Unreadable as problem:
         return problem
 
