@@ -233,7 +233,7 @@ def black(name: str) -> cc.Dataset:
 @contextmanager
 def assumed() -> Iterator[None]:
     """Let `cc.plan` count with `SIZES` and `RATES`: its arithmetic alone, without images and without a calibration."""
-    rate = lambda e, classes, size, *_: RATES[e.network, size]  # noqa: E731
+    rate = lambda e, classes, size, *_: RATES[e.network, size[1]]  # noqa: E731
     with patch.object(planning, "dataset_of", black), patch.object(planning, "speed", rate):
         yield
 

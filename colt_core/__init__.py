@@ -46,7 +46,7 @@ from .studies.plan import Plan, plan, status
 from .studies.records import store_folder
 from .studies.run import rounds, run
 from .studies.study import Study, study
-from .tickets import Round, Score, Ticket, evaluate
+from .tickets import Round, Score, Ticket, compact, evaluate
 from .training import EarlyBird, Objective, Recipe, accuracy, train
 from .version import __version__
 
@@ -61,6 +61,8 @@ _LAZY = {
     "widgets": "widgets",
     "workbook": "workbook",
 }
+
+_FUNCTIONS = {"export": "publish.onnx", "speed": "publish.speed"}
 
 __all__ = [
     "METHODS",
@@ -88,6 +90,7 @@ __all__ = [
     "build",
     "choose_device",
     "colt",
+    "compact",
     "consensus",
     "crossfit",
     "displacement",
@@ -122,4 +125,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return import_module(f".{_LAZY[name]}", __name__)
+    if name in _FUNCTIONS:
+        return getattr(import_module(f".{_FUNCTIONS[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

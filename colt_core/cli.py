@@ -22,6 +22,7 @@ from .studies.reading import STUDIES
 from .studies.run import check, run
 from .studies.study import Study, study
 from .studies.typed import flag, number, typed, whole
+from .tickets import Ticket
 from .workbook import numbers
 
 EXAMPLES = """examples:
@@ -35,6 +36,7 @@ EXAMPLES = """examples:
   colt run --method imp --network-args '{width: 16}' --target 0.9
   colt run --network torchvision:mobilenet_v3_small --dataset ./pictures@64 --target 0.9
   colt card runs/HASH/round-08.safetensors        describe a ticket; colt push copies or uploads it
+  colt speed runs/HASH/round-08.safetensors       dense, masked, compact; colt export writes ONNX
 """
 
 
@@ -137,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
 
     one = command("run", "carry one experiment out, or what is missing of it, and print its scores", _run)
     for name, field in Experiment.model_fields.items():
+        if name == "code":  # filled in, never given
+            continue
         default = field.default if name != "recipe" else "mini"
         text = f"default: {default}" if default is not None else "default: the method's own" if name == "rate" else ""
         one.add_argument(flag(name), dest=f"field_{name}", metavar="VALUE", help=text or None)
@@ -171,6 +175,17 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("ticket", type=Path, help="a round-NN.safetensors")
     push.add_argument("destination", help="a folder, or hf://user/name")
     push.add_argument("--private", action="store_true", help="make a new repository private")
+    fast = command("speed", "measure a ticket's speed: dense, under its mask, and without its dead channels", _speed)
+    file = command("export", "write a ticket's network as ONNX, checked against PyTorch", _export)
+    for made in (fast, file):
+        made.add_argument("ticket", type=Path, help="a round-NN.safetensors")
+        made.add_argument("--trust", action="store_true", help="import the module that the ticket names")
+        made.add_argument("--multiple", type=count, default=1, help="leave each layer a multiple of so many rows (1)")
+    fast.add_argument("--runtime", default="pytorch", help="pytorch or onnx")
+    fast.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    fast.add_argument("--shape", default="3,32,32", help="channels, height and width of an image (3,32,32)")
+    file.add_argument("path", type=Path, help="the file, which ends with .onnx")
+    file.add_argument("--form", default="compact", help="compact, masked or dense")
     return parser
 
 
@@ -337,6 +352,26 @@ def _push(chosen: argparse.Namespace) -> None:
     from .publish import card
 
     print(card.push(chosen.ticket, chosen.destination, chosen.private))
+
+
+def _speed(chosen: argparse.Namespace) -> None:
+    from .publish.speed import in_words, speed
+
+    shape = [whole(piece) for piece in chosen.shape.split(",")]
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"--shape must be channels, height and width, for example 3,32,32, not {chosen.shape}")
+    ticket = Ticket.load(chosen.ticket, trust=chosen.trust)
+    how = {"runtime": chosen.runtime, "device": chosen.device, "multiple": chosen.multiple}
+    table = speed(ticket, shape=shape, **how)
+    print(table.round(3).to_string(index=False))
+    print(in_words(table))
+
+
+def _export(chosen: argparse.Namespace) -> None:
+    from .publish.onnx import export
+
+    ticket = Ticket.load(chosen.ticket, trust=chosen.trust)
+    print(export(ticket, chosen.path, form=chosen.form, multiple=chosen.multiple))
 
 
 if __name__ == "__main__":

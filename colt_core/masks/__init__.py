@@ -15,17 +15,22 @@ from .collapse import Collapse, collapse, neutral
 from .combine import combine, difference, overlap, union, vote
 from .mask import Mask, Weights, apply, check, count, dense, density, density_all, flatten, size
 from .prune import magnitude, prune_lowest, random_like, reachable
+from .silenced import silenced
+from .structured import Block, blocks, clusters, refill, regroup
 
 __all__ = [
+    "Block",
     "Collapse",
     "Mask",
     "Overlap",
     "Weights",
     "apply",
+    "blocks",
     "by_layer",
     "chance",
     "chance_global",
     "check",
+    "clusters",
     "collapse",
     "combine",
     "count",
@@ -44,6 +49,9 @@ __all__ = [
     "prune_lowest",
     "random_like",
     "reachable",
+    "refill",
+    "regroup",
+    "silenced",
     "similarities",
     "size",
     "union",

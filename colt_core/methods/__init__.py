@@ -12,10 +12,12 @@ from .displacement import DISPLACEMENT, displacement
 from .imp import DENSE, IMP, MATCHED, ONESHOT, imp, oneshot
 from .method import Look, Method, Setting, find_method
 from .soup import SOUP, soup
+from .structured import REFILL, REGROUP, structured
 
 _ALL = (
     *(DENSE, COLT, IMP, MATCHED, UNION, VOTE, CONSENSUS, ONESHOT, INITIAL, SNIP, GRASP, SYNFLOW, RANDOM, REINIT),
     *(DISPLACEMENT, SOUP, AVERAGED, BOUND, CROSSFIT),  # variants of ours
+    *(REFILL, REGROUP),  # structured
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 
@@ -64,5 +66,6 @@ __all__ = [
     "reinit",
     "snip",
     "soup",
+    "structured",
     "synflow",
 ]

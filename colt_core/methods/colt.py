@@ -5,13 +5,12 @@ from typing import Any
 
 from torch import nn
 
-from .. import masks
 from ..data import Images
-from ..masks import Mask
 from ..tickets import Round
 from ..training import Recipe
 from .checks import check_several
-from .cycles import Networks, begin, cycles, magnitude_masks
+from .choices import by_overlap
+from .cycles import begin, cycles
 from .method import Look, Method
 
 
@@ -61,35 +60,7 @@ def colt(
     """
     check_several(parts, "COLT")
     search = begin(network, parts, recipe, rate, target, densities, options)
-    scope = search.options.scope
-    if combine not in ("and", "or", *range(1, len(parts) + 1)):
-        raise ValueError(f"unknown way to combine masks {combine!r}; allowed: and, or, or a number up to {len(parts)}")
-
-    def choose(copies: Networks, mask: Mask, number: int) -> tuple[list[Mask], Mask]:
-        if densities is not None:
-            return _to_density(copies, mask, densities[number - 1], combine, scope)
-        kept = magnitude_masks(copies, mask, rate, scope)  # each copy loses its smallest weights ...
-        return kept, masks.combine(kept, combine)  # ... and what every copy kept goes on
-
-    return cycles(search, choose)
-
-
-def _to_density(
-    copies: Networks, mask: Mask, density: float, combine: str | int, scope: str
-) -> tuple[list[Mask], Mask]:
-    """Bisect the number of weights each copy loses until the combined mask is as near to `density` as it can be."""
-    alive, wanted = masks.count(mask), round(density * masks.size(mask))
-
-    def prune(lost: int) -> tuple[list[Mask], Mask]:
-        kept = magnitude_masks(copies, mask, lost / alive, scope)
-        return kept, masks.combine(kept, combine)
-
-    # The combined mask shrinks with every weight that each copy loses, so the count can be halved in on.
-    low, high = 0, alive  # losing `low` leaves too many, losing `high` at most what is wanted
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if masks.count(prune(middle)[1]) > wanted else (low, middle)
-    return min((prune(low), prune(high)), key=lambda found: abs(masks.count(found[1]) - wanted))
+    return cycles(search, by_overlap(search, combine))
 
 
 COLT = Method(

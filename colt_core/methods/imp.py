@@ -12,6 +12,7 @@ from ..masks import Mask
 from ..settings import Settings
 from ..tickets import Round
 from ..training import Recipe
+from .choices import by_magnitude
 from .cycles import Cut, Networks, begin, cycles, first_round, magnitude_masks, rate_to, straight, told, train_round
 from .method import Look, Method, Setting
 
@@ -56,12 +57,7 @@ def imp(
         At the call, before any training.
     """
     search = begin(network, [images], recipe, rate, target, densities, {"whole": images} | options)
-
-    def choose(copies: Networks, mask: Mask, number: int) -> tuple[list[Mask], Mask]:
-        kept = magnitude_masks(copies, mask, search.step(mask, number), search.options.scope)
-        return kept, kept[0]
-
-    return cycles(search, choose)
+    return cycles(search, by_magnitude(search))
 
 
 def oneshot(

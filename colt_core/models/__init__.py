@@ -13,12 +13,23 @@ from .anatomy import (
     with_head,
 )
 from .architecture import architecture, has_a_name, in_words, is_a_name
-from .build import LIBRARIES, arguments_of, build, check_arguments, check_network, is_as_built, skeleton
+from .build import (
+    LIBRARIES,
+    arguments_of,
+    build,
+    check_arguments,
+    check_network,
+    code_of,
+    is_as_built,
+    skeleton,
+)
+from .compacted import PREFIX
 from .zoo import NETWORKS
 
 __all__ = [
     "LIBRARIES",
     "NETWORKS",
+    "PREFIX",
     "Anatomy",
     "anatomy",
     "anatomy_of",
@@ -28,6 +39,7 @@ __all__ = [
     "check_arguments",
     "check_network",
     "check_output",
+    "code_of",
     "declare",
     "forward_flops",
     "has_a_name",

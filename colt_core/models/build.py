@@ -16,6 +16,7 @@ from ..seeding import drawing
 from ..settings import first_line
 from .anatomy import Prunable, anatomy_of, declare, outputs_of
 from .architecture import architecture, has_a_name
+from .compacted import PREFIX, maker
 from .pretrained import Weights, load_weights
 from .zoo import NETWORKS
 
@@ -42,6 +43,7 @@ def build(
         One of `NETWORKS`: conv3, resnet18, mobilenetv2, shufflenetv2, densenet121, alexnet, lenet5, fc1 (the official
         code's eight, with stems for small images), resnet20, resnet32, resnet44, resnet56 (for CIFAR). Or
         "torchvision:resnet50", "timm:resnet26" (the extra `models`): any classifier of these libraries, as it is there.
+        Or "compact:" before any of these, as `compact` left it.
         Or "package.module:name": anything that takes the number of classes and returns a module.
     classes
         Outputs of the head.
@@ -99,7 +101,8 @@ def build(
         "classes": classes,
         "arguments": recorded | ({"classes_as": classes_as} if classes_as else {}),
     }
-    vars(network)["architecture"] = about | ({"code": fingerprint(name)} if ":" in name else {})
+    whole = name.removeprefix(PREFIX)
+    vars(network)["architecture"] = about | ({"code": fingerprint(whole)} if ":" in whole else {})
     _check_outputs(network, name, classes)
     if weights is not None:
         load_weights(network, anatomy_of(network).head, name, weights)
@@ -182,7 +185,27 @@ def _timm(model: str) -> Callable[..., nn.Module]:
     return make
 
 
-LIBRARIES: dict[str, Callable[[str], Callable[..., nn.Module]]] = {"torchvision": _torchvision, "timm": _timm}
+def _compact(model: str) -> Callable[..., nn.Module]:
+    make = check_network(model)
+
+    def whole(classes: int, keyword: str | None, arguments: Mapping[str, Any]) -> nn.Module:
+        given, named = _with_classes(model, make, classes, keyword, arguments)
+        return make(*given, **named)
+
+    return maker(whole)
+
+
+LIBRARIES: dict[str, Callable[[str], Callable[..., nn.Module]]] = {
+    "torchvision": _torchvision,
+    "timm": _timm,
+    "compact": _compact,
+}
+
+
+def code_of(name: str) -> str | None:
+    """Return the name of a user's own code, "package.module:name", that a network's name stands for; None: of none."""
+    name = name.removeprefix(PREFIX)
+    return name if ":" in name and name.partition(":")[0] not in LIBRARIES else None
 
 
 def _meant(name: str, known: Sequence[str]) -> str:

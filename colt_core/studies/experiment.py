@@ -14,7 +14,7 @@ from .. import data as datasets
 from ..files import sha256_of_file
 from ..foreign import check_trusted, fingerprint, named_by_a_file
 from ..methods import METHODS, Method, method_of
-from ..models import LIBRARIES, check_network
+from ..models import PREFIX, check_network, code_of
 from ..settings import FrozenDict, JsonDict, Number, Settings, check_fraction, check_rounds, shown
 from ..tickets.score import Head
 from ..training import EarlyBird, Recipe, described, objective_of
@@ -159,7 +159,7 @@ class Experiment(Settings):
             raise ValueError(f"method must be text, not {shown(name)}")
         method = method_of(name)
         values["options"] = _options(method, values)
-        if not _AS_STORED.get():
+        if not _AS_STORED.get() and isinstance(values.get("code"), Mapping | None):
             values["code"] = versions(values)
         recipe = values.get("recipe", "mini")
         values["recipe"] = Recipe.named(recipe) if isinstance(recipe, str) else recipe
@@ -260,8 +260,8 @@ class Experiment(Settings):
         """
         known = {name: value for name, value in about.items() if name not in ("format", "data")}
         for what, name in _code_in(known).items():
-            if what != "network" or name.partition(":")[0] not in LIBRARIES:
-                check_trusted(name, f"the {what}")
+            if (own := code_of(name) if what == "network" else name) is not None:
+                check_trusted(own, f"the {what}")
         token = _AS_STORED.set(True)
         try:
             with named_by_a_file():
@@ -344,7 +344,8 @@ def _code_in(values: Mapping[str, Any]) -> dict[str, str]:
     objective = values.get("objective")
     named = {what: values.get(what) for what in ("network", "method", "dataset")}
     named["objective"] = objective.get("name") if isinstance(objective, Mapping) else objective
-    told = {what: name for what, name in named.items() if isinstance(name, str) and ":" in name}
+    told = {what: name.removeprefix(PREFIX) for what, name in named.items() if isinstance(name, str)}
+    told = {what: name for what, name in told.items() if ":" in name}
     return {what: name for what, name in told.items() if what != "dataset" or datasets.is_code(name)}
 
 

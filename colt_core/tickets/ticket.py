@@ -5,7 +5,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from .. import masks, models
 from ..files import Damaged, Tensors, hash_into, read_tensors, write_tensors
 from ..foreign import check_trusted, fingerprint, trust
 from ..masks import Mask
+from .compact import compact_with_mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +170,23 @@ class Ticket:
         other = models.build(arch["name"], arch["classes"], seed, **arch["arguments"])
         return self.derived(theta0=Ticket.of(other, self.mask).theta0, **(about or {"redrawn": seed}))
 
+    def compact(self, multiple: int = 1) -> "Ticket":
+        """Return the same function as a ticket of a physically smaller network: see `compact`.
+
+        theta0 and mask are those of the channels that are left; the network is built by its name, "compact:" before it.
+
+        Raises
+        ------
+        ValueError
+            As `compact`; for a network without a name.
+        """
+        whole = self._skeleton()
+        whole.load_state_dict({name: value.clone() for name, value in self.theta0.items()}, assign=True)
+        small, mask = compact_with_mask(whole, self.mask, multiple)
+        if not models.is_as_built(small):
+            raise ValueError(f"a {self.architecture['name']} has no name to build its compact form by: use compact()")
+        return replace(Ticket.of(small, mask), provenance=self.provenance | {"parent": self.hash, "compact": multiple})
+
     def to_torch_prune(self, classes: int | None = None, seed: int = 0) -> nn.Module:
         """Return the network pruned by `torch.nn.utils.prune` (parameters `weight_orig`, buffers `weight_mask`)."""
         from torch.nn.utils import prune
@@ -228,18 +246,16 @@ def check_code(name: str, code: str | None) -> None:
     ValueError
         Where only the ticket names it.
     """
-    if ":" not in name:
-        return
-    if name.partition(":")[0] not in models.LIBRARIES:
-        check_trusted(name, "the ticket's network")
-    if code is not None and (now := fingerprint(name)) != code:
+    if own := models.code_of(name):
+        check_trusted(own, "the ticket's network")
+    if code is not None and (now := fingerprint(name.removeprefix(models.PREFIX))) != code:
         _warn_once(f"the code of {name} is {now}; the ticket was found with {code}")
 
 
 def allow(name: str) -> None:
     """Trust the module that a file names, if it names any."""
-    if ":" in name:
-        trust(name)
+    if own := models.code_of(name):
+        trust(own)
 
 
 @cache

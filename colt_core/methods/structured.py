@@ -1,0 +1,135 @@
+"""Structured tickets: COLT's or IMP's masks, made into whole channels (refill) or dense blocks (regroup).
+
+References: arXiv 2202.04736, sections 3.2 and 3.3. The search goes on with the unstructured mask, as theirs does; what
+is yielded, and scored, is the structured one.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from .. import masks
+from ..data import Images
+from ..files import Tensors
+from ..masks import Mask
+from ..settings import Settings
+from ..tickets import Round, Ticket
+from ..training import Recipe
+from .choices import by_magnitude, by_overlap
+from .cycles import Networks, begin, cycles
+from .method import Look, Method, Setting
+
+Source = Literal["colt", "imp"]
+
+
+def structured(
+    network: nn.Module,
+    parts: list[Images],
+    recipe: Recipe,
+    rate: float = 0.15,
+    target: float = 0.991,
+    *,
+    reshape: Callable[[Mask, Tensors], Mask],
+    densities: list[float] | None = None,
+    **options: Any,
+) -> Iterator[Round]:
+    """Find tickets as COLT does (several parts) or IMP (one), and give each round's mask another shape.
+
+    Parameters
+    ----------
+    network, parts, recipe, rate, target, densities
+        As for `colt`; one part, all images, makes it `imp`.
+    reshape
+        Makes a mask of a round's mask and the magnitudes of the weights that it was drawn from, the sum over copies.
+    **options
+        As for `colt`.
+
+    Yields
+    ------
+    Round
+        Its ticket has the reshaped mask; what the search goes on with is its `own`.
+
+    Raises
+    ------
+    ValueError
+        As `colt`.
+    """
+    given = ({"whole": parts[0]} if len(parts) == 1 else {}) | options
+    search = begin(network, parts, recipe, rate, target, densities, given)
+
+    def shape(ticket: Ticket, copies: Networks) -> Mask:
+        return reshape(ticket.mask, magnitudes(copies, ticket.mask))
+
+    choose = by_magnitude(search) if len(parts) == 1 else by_overlap(search)
+    return cycles(search, choose, shape)
+
+
+@torch.no_grad()
+def magnitudes(copies: Networks, mask: Mask) -> Tensors:
+    """Return the sum over copies of |w|, by parameter name, on the CPU."""
+    return {name: sum(copy.get_parameter(name).detach().abs().cpu() for copy in copies) for name in mask}  # type: ignore[misc]
+
+
+def _find(setting: Setting, source: Source, reshape: Callable[[Mask, Tensors], Mask]) -> Iterator[Round]:
+    how = {"reshape": reshape, "densities": list(setting.densities) if setting.densities else None}
+    if source == "colt":
+        return setting.over_partitions(structured, **how)
+
+    def finder(network: nn.Module, images: Images, *given: Any, **options: Any) -> Iterator[Round]:
+        return structured(network, [images], *given, **options)
+
+    return setting.over_everything(finder, setting.rate, setting.target, **how)
+
+
+def _passes(experiment: Any) -> float:
+    """Copies that see everything in another order see it once each."""
+    whole = experiment.by == "order" and experiment.options.get("source", "colt") == "colt"
+    return float(experiment.parts if whole else 1)
+
+
+class RefillOptions(Settings):
+    """Whose masks are filled up, COLT's or IMP's; and the share of the other channels that stays too (refill+)."""
+
+    source: Source = "colt"
+    extra: float = Field(0.0, ge=0, lt=1)
+
+
+class RegroupOptions(Settings):
+    """Whose masks are regrouped, how many rows a block has, and how wide it is: see `masks.blocks`."""
+
+    source: Source = "colt"
+    rows: int = Field(8, ge=1, strict=True)
+    rule: Literal["budget", "paper"] = "budget"
+
+
+def _refill(setting: Setting) -> Iterator[Round]:
+    own = setting.own
+    return _find(setting, own.source, lambda mask, weights: masks.refill(mask, weights, own.extra))
+
+
+def _regroup(setting: Setting) -> Iterator[Round]:
+    own = setting.own
+    return _find(setting, own.source, lambda mask, _: masks.regroup(mask, own.rows, own.rule))
+
+
+REFILL = Method(
+    name="refill",
+    about="fill up the best channels of COLT's or IMP's masks, as many weights in whole channels (2202.04736)",
+    find=_refill,
+    look=Look("refill", "#117733", "p"),
+    trains="copies",
+    passes=_passes,
+    options=RefillOptions,
+)
+REGROUP = Method(
+    name="regroup",
+    about="gather what COLT's or IMP's masks keep in dense blocks of rows and columns (2202.04736)",
+    find=_regroup,
+    look=Look("regroup", "#44AA99", (6, 0, 0)),
+    trains="copies",
+    passes=_passes,
+    options=RegroupOptions,
+)

@@ -1,0 +1,89 @@
+"""A ticket as an ONNX file: `export()`; written by PyTorch, checked against PyTorch on images, and timed."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..data import Images, load
+from ..data.augmentation import normalise
+from ..files import write_whole
+from ..tickets import Ticket
+from .runtime import check_libraries, session, write
+from .speed import forms_of, in_words, speed
+
+CLOSE = 1e-3  # of the largest output: other kernels sum in another order
+CHECKED = 64  # images
+
+
+def export(
+    ticket: Ticket | nn.Module,
+    path: str | Path,
+    *,
+    form: str = "compact",
+    images: Images | None = None,
+    multiple: int = 1,
+    timed: bool = True,
+) -> str:
+    """Write a ticket's network as an ONNX file with a free batch size, and check it.
+
+    Parameters
+    ----------
+    ticket
+        A ticket, or a network as it stands.
+    path
+        The file, which must end with ".onnx"; written whole or not at all.
+    form
+        "compact" (channels that were cut whole are gone), "masked" or "dense"; of a network it says nothing.
+    images
+        What the file's outputs are compared on with PyTorch's, 64 of them; by default the embedded test images.
+    multiple
+        As for `compact`.
+    timed
+        Measure the forms in ONNX Runtime too, to say what is faster.
+
+    Returns
+    -------
+    str
+        What was written, how far its outputs are from PyTorch's, and what is and is not faster.
+
+    Raises
+    ------
+    ValueError
+        In one line: a library of the extra `export` is missing, an operator that ONNX lacks, outputs that differ, an
+        unknown form, another ending.
+    """
+    path = Path(path)
+    if path.suffix != ".onnx":
+        raise ValueError(f"the file must end with .onnx, not {path.name!r}")
+    if form not in ("compact", "masked", "dense"):
+        raise ValueError(f"unknown form {form!r}; allowed: compact, masked, dense")
+    check_libraries()
+    forms = dict(forms_of(ticket, multiple))
+    network = forms.get(form, next(iter(forms.values())))
+    images = load("cifar10-mini").test if images is None else images
+    some = images.take(torch.arange(min(CHECKED, len(images))))
+    pixels = normalise(some.images, some.mean, some.std).contiguous()
+    write_whole(path, lambda part: write(network, pixels[:2], part))
+    try:
+        off = _difference(network, pixels, path)
+    except ValueError:
+        path.unlink()
+        raise
+    size = path.stat().st_size / 1e6
+    about = f"{path.name}: {size:.2f} MB, outputs within {off:.1g} of PyTorch's on {len(some)} images."
+    if not (timed and isinstance(ticket, Ticket)):
+        return about
+    table = speed(ticket, shape=images.shape, runtime="onnx", multiple=multiple, device="cpu", threads=(1,), rounds=5)
+    return f"{about} In ONNX Runtime, one thread: {in_words(table)}"
+
+
+def _difference(network: nn.Module, pixels: torch.Tensor, path: Path) -> float:
+    """Return the largest difference of outputs, a fraction of the largest output."""
+    with torch.inference_mode():
+        expected = network(pixels)
+    [found] = session(path, 1).run(None, {"images": pixels.numpy()})
+    off = float((torch.from_numpy(found) - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+    if not off < CLOSE:
+        raise ValueError(f"ONNX Runtime's outputs differ from PyTorch's by {off:.2g} of the largest: nothing is kept")
+    return off

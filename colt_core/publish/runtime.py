@@ -1,0 +1,68 @@
+"""ONNX Runtime: networks written as ONNX files by PyTorch, and sessions that run them."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ..files import scratch
+from ..settings import first_line
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+
+
+def check_libraries() -> None:
+    """Raise a `ValueError`, in one line, where a library of the extra `export` is missing."""
+    from importlib.util import find_spec
+
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise ValueError(f"ONNX files need {', '.join(missing)}: pip install 'colt-workbook[export]'")
+
+
+def session_of(network: nn.Module, images: torch.Tensor, threads: int) -> Callable[[], object]:
+    """Return what passes images through a network in ONNX Runtime."""
+    check_libraries()
+    path = scratch() / f"{id(network)}.onnx"
+    write(network, images[:2] if len(images) > 1 else images.repeat(2, 1, 1, 1), path)
+    opened = session(path, threads)
+    given = {"images": images.numpy()}
+    path.unlink()
+    return lambda: opened.run(None, given)
+
+
+def session(path: Path, threads: int) -> "onnxruntime.InferenceSession":
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def write(network: nn.Module, images: torch.Tensor, path: Path) -> None:
+    how: dict[str, Any] = {"input_names": ["images"], "output_names": ["scores"], "dynamo": True, "verbose": False}
+    free = ({0: torch.export.Dim("batch")},)
+    network = network.cpu().to(memory_format=torch.contiguous_format).eval()
+    try:
+        with _quiet(), torch.no_grad():
+            torch.onnx.export(network, (images,), str(path), dynamic_shapes=free, external_data=False, **how)
+    except Exception as problem:  # of an operator that ONNX lacks, or a forward pass that cannot be exported
+        raise ValueError(f"the network cannot be written as ONNX ({first_line(problem)})") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's own progress and warnings from the page."""
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,214 @@
+"""How fast a ticket is: dense, under its mask and compact, measured side by side; `speed()`."""
+
+import io
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from .. import masks, models
+from ..compute.pool import cores
+from ..seeding import choose_device
+from ..tickets import Ticket, compact
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BATCHES = (1, 256)
+ROUNDS, LEAST = 7, 0.2  # interleaved rounds, and the seconds that each form runs in one
+Form = tuple[str, nn.Module]
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """Where and how passes are timed."""
+
+    device: torch.device
+    batch: int
+    threads: int
+    seconds: float
+
+
+def speed(
+    ticket: Ticket | nn.Module,
+    *,
+    shape: Sequence[int] = (3, 32, 32),
+    batches: Sequence[int] = BATCHES,
+    threads: Sequence[int] | None = None,
+    device: str | torch.device = "auto",
+    runtime: str = "pytorch",
+    multiple: int = 1,
+    rounds: int = ROUNDS,
+    seconds: float = LEAST,
+) -> "pd.DataFrame":
+    """Measure how fast a ticket's network answers: dense, under the mask, and compact.
+
+    All forms run in turn, round after round, so that what else the machine does falls on all of them alike. Images lie
+    in memory with their channels last, as in training.
+
+    Parameters
+    ----------
+    ticket
+        A ticket, or a network as it stands, which is measured alone.
+    shape
+        Channels, height and width of an image.
+    batches
+        Images at once.
+    threads
+        CPU threads; by default one, and all that this process may use.
+    device
+        Where.
+    runtime
+        "pytorch" (eager), or "onnx": ONNX Runtime, which needs the extra `export`.
+    multiple
+        As for `compact`.
+    rounds, seconds
+        How many times each form is timed, and how long each time.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a form, batch and number of threads: `parameters`, `flops` (of one image), `megabytes` (of its state
+        dict), `latency` (ms a batch, the median of the rounds), `low` and `high` (their quartiles), `throughput`
+        (images/s), `faster` (dense latency / this one's).
+
+    Raises
+    ------
+    ValueError
+        In one line, for what `compact` refuses, unknown runtimes, or numbers below 1.
+    """
+    import pandas as pd
+
+    where = choose_device(device)
+    for name, values in (("batches", batches), ("threads", threads or [1]), ("rounds", [rounds])):
+        if any(isinstance(one, bool) or int(one) != one or one < 1 for one in values) or not values:
+            raise ValueError(f"{name} must be whole numbers from 1, not {values!r}")
+    if runtime not in ("pytorch", "onnx"):
+        raise ValueError(f"unknown runtime {runtime!r}; allowed: pytorch, onnx")
+    forms = forms_of(ticket, multiple)
+    counts = sorted({1, cores()}) if threads is None else list(threads)
+    rows = []
+    for count in counts if where.type == "cpu" else counts[:1]:
+        for batch in batches:
+            found = _measured(forms, shape, _Clock(where, batch, count, seconds), runtime, rounds)
+            rows += [_row(form, shape, batch, count, times) for form, times in zip(forms, found, strict=True)]
+    table = pd.DataFrame(rows)
+    dense = table[table["form"] == forms[0][0]].set_index(["batch", "threads"])["latency"]
+    measured = table[["batch", "threads", "latency"]].to_numpy()
+    table["faster"] = [dense[batch, count] / latency for batch, count, latency in measured]
+    return table.assign(runtime=runtime, device=str(where))
+
+
+def forms_of(ticket: Ticket | nn.Module, multiple: int = 1) -> list[Form]:
+    """Return the forms in which a ticket's network can answer, dense first, in evaluation mode."""
+    if isinstance(ticket, nn.Module):
+        return [("network", ticket.cpu().eval())]
+    masked = ticket.model()
+    dense = ticket.derived(mask={name: torch.ones_like(kept) for name, kept in ticket.mask.items()}).model()
+    small = compact(masked, ticket.mask, multiple)
+    return [("dense", dense.eval()), ("masked", masked.eval()), ("compact", small.eval())]
+
+
+def in_words(table: "pd.DataFrame") -> str:
+    """Say in a sentence what is faster, and what is not."""
+    told = []
+    for form in ("masked", "compact"):
+        rows = table[table["form"] == form]
+        if len(rows):
+            low, high = rows["faster"].min(), rows["faster"].max()
+            spread = f"{low:.2f} to {high:.2f} times" if high - low >= 0.01 else f"{low:.2f} times"
+            told.append(f"{form}: {spread} dense's speed" + (", no faster" if high < 1.1 else ""))
+    return "; ".join(told) + "." if told else "one form: nothing to compare."
+
+
+# --- measuring ---------------------------------------------------------------------------------------------------
+
+
+def _measured(forms: list[Form], shape: Sequence[int], clock: _Clock, runtime: str, rounds: int) -> list[list[float]]:
+    """Return the seconds a pass of each form, a number a round."""
+    images = torch.randn(clock.batch, *shape, generator=torch.Generator().manual_seed(0))
+    with _threads(clock.threads):
+        passes = [_pass_of(network, images, clock, runtime) for _, network in forms]
+        counts = [_count(one, clock) for one in passes]
+        times: list[list[float]] = [[] for _ in passes]
+        for _ in range(rounds):
+            for one, count, found in zip(passes, counts, times, strict=True):
+                found.append(_time(one, count, clock.device))
+    return times
+
+
+def _pass_of(network: nn.Module, images: torch.Tensor, clock: _Clock, runtime: str) -> Callable[[], object]:
+    if runtime == "onnx":
+        from .runtime import session_of
+
+        return session_of(network, images, clock.threads)
+    network = network.to(clock.device).to(memory_format=torch.channels_last)
+    there = images.to(clock.device).contiguous(memory_format=torch.channels_last)
+
+    def one() -> object:
+        with torch.inference_mode():
+            return network(there)
+
+    return one
+
+
+def _count(one: Callable[[], object], clock: _Clock) -> int:
+    """Return how many passes last about as long as a round should."""
+    one()
+    return max(1, round(clock.seconds / max(1e-6, _time(one, 1, clock.device))))
+
+
+def _time(one: Callable[[], object], count: int, device: torch.device) -> float:
+    begun = time.perf_counter()
+    for _ in range(count):
+        one()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - begun) / count
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _row(form: Form, shape: Sequence[int], batch: int, threads: int, times: list[float]) -> dict[str, object]:
+    name, network = form
+    ordered = sorted(times)
+    low, high = (ordered[round(q * (len(ordered) - 1))] for q in (0.25, 0.75))
+    middle = statistics.median(times)
+    return {
+        "form": name,
+        "batch": batch,
+        "threads": threads,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "flops": models.forward_flops(network, shape),
+        "megabytes": _bytes(network) / 1e6,
+        "latency": 1e3 * middle,
+        "low": 1e3 * low,
+        "high": 1e3 * high,
+        "throughput": batch / middle,
+    }
+
+
+def _bytes(network: nn.Module) -> int:
+    file = io.BytesIO()
+    torch.save(network.state_dict(), file)
+    return file.seek(0, os.SEEK_END)
+
+
+def kept(ticket: Ticket) -> float:
+    """Return the effective density: what of the weights is left once channels that are cut whole are gone."""
+    small = ticket.compact()
+    return masks.count(small.mask) / masks.size(ticket.mask)

@@ -1,0 +1,104 @@
+"""The same function in a physically smaller network: `compact()`."""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import masks, models
+from ..masks import Mask
+from ..models.channels import rounded, rows_of, shrunk
+from ..models.compacted import PREFIX, packed, unpacked, with_anatomy
+
+
+def compact(network: nn.Module, mask: Mask, multiple: int = 1) -> nn.Module:
+    """Return the network without the channels that a mask has cut whole: the same function, physically smaller.
+
+    A channel is cut where the mask leaves its row of a convolution, or of a hidden linear layer, no weight; its
+    normalisation and bias count as zero (`silenced`). Rows go with their normalisation, and with the columns that read
+    them. Inner channels of residual blocks go always; into the residual stream a block adds by index. Chains, residual
+    networks, depthwise convolutions, concatenations and squeeze-and-excitation are followed.
+
+    Parameters
+    ----------
+    network
+        Any module whose forward pass can be traced (`torch.fx`); not changed.
+    mask
+        Over its weights. Without a channel to cut the network comes back as large as it was.
+    multiple
+        Leave each layer a multiple of so many rows, for kernels that like that; the additional ones are zero.
+
+    Returns
+    -------
+    torch.nn.Module
+        On the CPU, weights under the mask. A network that has a name has one again, "compact:" before it, so that it
+        travels to workers and into tickets.
+
+    Raises
+    ------
+    ValueError
+        In one line: a mask that does not fit, a layer without a channel, a network that cannot be followed, or a
+        `multiple` below 1.
+    """
+    _, small = _shrunk(network, mask, multiple)
+    return small
+
+
+def _shrunk(
+    network: nn.Module, mask: Mask, multiple: int, raw: bool = False
+) -> tuple[dict[str, torch.Tensor], nn.Module]:
+    """Return the rows left of the layers that lose some, and the small network; `raw`: masked weights as they are."""
+    if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
+        raise ValueError(f"multiple must be a whole number from 1, not {multiple!r}")
+    masks.check(mask, dict(network.named_parameters()))
+    whole = deepcopy(network).cpu()
+    rows = rounded(_cut(whole, mask), multiple)
+    rows = {name: alive for name, alive in rows.items() if not bool(alive.all())}
+    if not raw:
+        masks.apply(mask, whole)
+    masks.apply(masks.silenced(mask, whole), whole)
+    small = with_anatomy(shrunk(whole, rows), whole)
+    about = models.architecture(network)
+    if rows and models.is_a_name(about["name"]):
+        whole_name = about["name"].removeprefix(PREFIX)
+        arguments = _with_rows(about["arguments"], rows)
+        vars(small)["architecture"] = about | {"name": PREFIX + whole_name, "arguments": arguments}
+    elif models.is_a_name(about["name"]):
+        vars(small)["architecture"] = about
+    return rows, small
+
+
+def _with_rows(arguments: dict[str, Any], rows: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Return what a compact network is built from: the whole one's arguments, and the rows of it that are left."""
+    before = arguments.get("rows", {})
+    left = dict(before)
+    for name, alive in rows.items():
+        if name in before:  # it was compact already: rows are counted in the whole network
+            old = unpacked(before[name], name)
+            alive = torch.zeros_like(old).index_put((old.nonzero().flatten()[alive],), torch.tensor(True))
+        left[name] = packed(alive)
+    told = {name: value for name, value in arguments.items() if name not in ("rows", "classes_as")}
+    if keyword := arguments.get("classes_as"):
+        told["whole_classes_as"] = keyword
+    return told | {"rows": left}
+
+
+def _cut(network: nn.Module, mask: Mask) -> dict[str, torch.Tensor]:
+    """Return the rows of the layers that can lose some: no head, whose rows are the classes."""
+    head = models.head_name(network)
+    layers = dict(network.named_modules())
+    kinds = (nn.Linear, nn.Conv2d)
+    return {n: alive for n, alive in rows_of(mask).items() if n != head and isinstance(layers.get(n), kinds)}
+
+
+@torch.no_grad()
+def compact_with_mask(network: nn.Module, mask: Mask, multiple: int = 1) -> tuple[nn.Module, Mask]:
+    """Return `compact(network, mask, multiple)` with its masked weights as they are, and what is left of the mask."""
+    _, small = _shrunk(network, mask, multiple, raw=True)
+    ones = deepcopy(network).cpu()
+    for name, kept in mask.items():
+        ones.get_parameter(name).copy_(kept.to(ones.get_parameter(name)))
+    _, kept_rows = _shrunk(ones, mask, multiple, raw=True)
+    left = dict(kept_rows.named_parameters())
+    return small, {name: left[name].detach() != 0 for name in mask}

@@ -1,0 +1,249 @@
+"""Networks without their dead channels: the same function, physically smaller, rebuilt from name and arguments."""
+
+import pytest
+import torch
+from torch import nn
+
+import colt_core as cc
+from colt_core import models
+from colt_core.publish.speed import speed
+
+SIZES = {"torchvision:resnet50": 64, "torchvision:mobilenet_v2": 64, "torchvision:squeezenet1_1": 64}
+NETWORKS = {
+    "conv3": {"width": 8}, "resnet20": {}, "resnet18": {}, "mobilenetv2": {}, "shufflenetv2": {}, "densenet121": {},
+    "lenet5": {}, "fc1": {"image_size": 8}, "torchvision:resnet50": {}, "torchvision:mobilenet_v2": {},
+    "torchvision:mobilenet_v3_small": {}, "torchvision:squeezenet1_1": {},
+}  # fmt: skip
+
+
+def settled(network, seed=0):
+    """The network with statistics, scales, shifts and biases that are not those of an initialisation."""
+    rng = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            count = module.num_features
+            module.running_mean = torch.randn(count, generator=rng) * 0.1
+            module.running_var = torch.rand(count, generator=rng) + 0.5
+            module.weight.data = torch.rand(count, generator=rng) + 0.5
+            module.bias.data = torch.randn(count, generator=rng) * 0.3
+        elif isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            module.bias.data = torch.randn(len(module.bias), generator=rng) * 0.1
+    return network.eval()
+
+
+def with_dead_rows(network, share=0.4, seed=1):
+    """A mask that keeps half of the weights, and of each layer a share of the rows not at all."""
+    rng = torch.Generator().manual_seed(seed)
+    mask = {}
+    for name, kept in cc.Ticket.of(network).mask.items():
+        mask[name] = torch.rand(kept.shape, generator=rng) < 0.5
+        dead = torch.randperm(len(kept), generator=rng)[: int(share * len(kept))]
+        mask[name][dead] = False
+        mask[name][(~mask[name].flatten(1).any(1)).logical_and(~torch.isin(torch.arange(len(kept)), dead))] = True
+    return mask
+
+
+def silence(network, mask):
+    """The reference: masked in place, with what `silenced` names at zero too."""
+    cc.masks.apply(mask, network)
+    cc.masks.apply(cc.masks.silenced(mask, network), network)
+    return network
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_compact_network_is_the_same_function(name):
+    network = settled(cc.build(name, 10, seed=0, **NETWORKS[name]))
+    mask = with_dead_rows(network)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    small = cc.compact(network, mask).eval()
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items()), "it is not changed"
+    images = torch.randn(3, 3, SIZES.get(name, 32), SIZES.get(name, 32), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        expected, found = silence(network, mask)(images), small(images)
+    scale = expected.abs().max()
+    assert scale > 1e-3 and torch.allclose(found, expected, atol=1e-5 * max(1.0, float(scale)), rtol=1e-5)
+    count = lambda one: sum(p.numel() for p in one.parameters())
+    assert count(small) < 0.85 * count(network)
+    shape = images.shape[1:]
+    assert models.forward_flops(small, shape) < 0.95 * models.forward_flops(network, shape)
+
+
+def test_silenced_are_scale_and_shift_of_what_normalises_a_dead_row():
+    network = cc.build("conv3", 10, width=4)
+    mask = cc.Ticket.of(network).mask
+    mask["conv2.weight"][[1, 5]] = False
+    silent = cc.masks.silenced(mask, network)
+    assert set(silent) == {"norm2.weight", "norm2.bias"}
+    assert all(torch.equal((~kept).nonzero().flatten(), torch.tensor([1, 5])) for kept in silent.values())
+    assert cc.masks.silenced(cc.Ticket.of(network).mask, network) == {}
+    with pytest.raises(ValueError, match="the mask is for another network"):
+        cc.masks.silenced({"conv9.weight": torch.ones(1).bool()}, network)
+    network = settled(cc.build("conv3", 10, width=4))
+    cc.masks.apply(mask, network)
+    hidden = []
+    network.norm2.register_forward_hook(lambda _, __, out: hidden.append(out.clone()))
+    network(torch.randn(2, 3, 32, 32))
+    assert (hidden[0][:, [1, 5]] != 0).any(), "a row of zeros alone is no dead channel"
+    cc.masks.apply(silent, network)
+    network(torch.randn(2, 3, 32, 32))
+    assert (hidden[1][:, [1, 5]] == 0).all() and (hidden[1][:, [0, 2]] != 0).any()
+
+
+def test_inner_channels_are_those_that_a_residual_block_may_lose_and_the_stream_stays_whole():
+    network = cc.build("resnet20", 10)
+    mask = cc.Ticket.of(network).mask
+    mask["stage1.0.conv1.weight"][3:9] = False
+    mask["stage2.0.conv2.weight"][[0, 12]] = False
+    small = cc.compact(network, mask)
+    layers = dict(small.named_modules())
+    assert layers["stage1.0.conv1"].out_channels == layers["stage1.0.conv2"].in_channels == 10
+    assert layers["stage2.0.conv2"].out_channels == layers["stage2.0.bn2"].num_features == 30
+    # Channel 12 of the stream has what the shortcut brings; channel 0, which that leaves zero, is gone altogether.
+    assert layers["stage2.1.conv1"].in_channels == 31 and layers["stage2.0.conv1"].in_channels == 16
+
+
+def test_the_oracle_of_another_library_finds_the_same_inner_channels():
+    pruning = pytest.importorskip("torch_pruning")
+    network = settled(cc.build("resnet18", 10))
+    mask = cc.Ticket.of(network).mask
+    dead = [2, 7, 40]
+    mask["layer2.1.conv1.weight"][dead] = False
+    small = cc.compact(network, mask).eval()
+    other = settled(cc.build("resnet18", 10))
+    graph = pruning.DependencyGraph().build_dependency(other, example_inputs=torch.randn(1, 3, 32, 32))
+    graph.get_pruning_group(other.layer2[1].conv1, pruning.prune_conv_out_channels, idxs=dead).prune()
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.allclose(small(images), other(images), atol=1e-5)
+
+
+def test_a_compact_network_trains_and_every_parameter_takes_part(few):
+    network = cc.build("resnet20", 10)
+    small = cc.compact(network, with_dead_rows(network))
+    recipe = cc.Recipe.named("mini").changed(epochs=1)
+    before = {name: value.clone() for name, value in small.named_parameters()}
+    cc.train(small, few.train, recipe, device="cpu")
+    assert all(not torch.equal(value, before[name]) for name, value in small.named_parameters())
+
+
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_a_compact_ticket_is_built_again_from_its_file_and_trains_like_any(few, tmp_path, multiple):
+    network = settled(cc.build("conv3", 10, width=8))
+    ticket = cc.Ticket.of(network, with_dead_rows(network))
+    small = ticket.compact(multiple)
+    rows = {"conv1.weight": 5, "conv2.weight": 10, "conv3.weight": 20}
+    wanted = {name: -(-count // multiple) * multiple for name, count in rows.items()}
+    assert {name: len(kept) for name, kept in small.mask.items()} == wanted
+    assert small.architecture["name"] == "compact:conv3" and small.provenance["parent"] == ticket.hash
+    left = cc.masks.count(ticket.mask) - cc.masks.count(small.mask)
+    assert left > 0 if multiple == 1 else left >= 0, "weights that read what is gone are gone too"
+    read = cc.Ticket.load(small.save(tmp_path / "small.safetensors"))
+    assert read.hash == small.hash
+    images = torch.randn(2, 3, 32, 32)
+    expected = silence(network, ticket.mask)(images)
+    assert torch.allclose(read.model().eval()(images), expected, atol=1e-5)
+    recipe = cc.Recipe.named("mini").changed(epochs=1)
+    scores = [cc.evaluate(one, few, recipe, device="cpu").accuracy for one in (read, small)]
+    assert scores[0] == scores[1]
+    parts, how = cc.partition(few.train, 2), {"rate": 0.3, "target": 0.3, "device": "cpu"}
+    found = [list(cc.colt(read.model(), parts, recipe, workers=count, **how)) for count in (1, 2)]
+    assert found[0][-1].ticket.hash == found[1][-1].ticket.hash, "workers build it too"
+    again = read.compact(multiple)
+    assert again.architecture["arguments"] == read.architecture["arguments"], "nothing is left to be cut"
+    assert read.redraw(3).theta0["conv1.weight"].shape == read.theta0["conv1.weight"].shape
+
+
+def test_compacting_twice_counts_rows_in_the_whole_network():
+    network = settled(cc.build("conv3", 10, width=8))
+    ticket = cc.Ticket.of(network, with_dead_rows(network))
+    once = ticket.compact()
+    mask = {name: kept.clone() for name, kept in once.mask.items()}
+    mask["conv2.weight"][:2] = False
+    twice = once.derived(mask=mask).compact()
+    assert len(twice.mask["conv2.weight"]) == len(mask["conv2.weight"]) - 2
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.allclose(twice.model().eval()(images), silence(once.model().eval(), mask)(images), atol=1e-5)
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 10)
+
+    def forward(self, x):
+        x = self.conv(x).mean((2, 3))
+        return self.fc(x) if x.sum() > 0 else self.fc(-x)
+
+
+def test_what_cannot_be_made_compact_is_refused_in_one_line():
+    network = cc.build("conv3", 10, width=4)
+    mask = cc.Ticket.of(network).mask
+    empty = mask | {"conv2.weight": torch.zeros_like(mask["conv2.weight"])}
+    with pytest.raises(ValueError, match="the mask leaves layer conv2 without a channel"):
+        cc.compact(network, empty)
+    with pytest.raises(ValueError, match="multiple must be a whole number from 1, not 0"):
+        cc.compact(network, mask, multiple=0)
+    with pytest.raises(ValueError, match="the channels of Branching cannot be followed"):
+        cc.compact(Branching(), cc.Ticket.of(Branching()).mask)
+    with pytest.raises(ValueError, match="the rows of conv1 must be as a compact ticket says them"):
+        cc.build("compact:conv3", 10, rows={"conv1": "4:ffff"}, width=4)
+    with pytest.raises(ValueError, match="layer conv1 has 4 rows, not 8"):
+        cc.build("compact:conv3", 10, rows={"conv1": "8:ff"}, width=4)
+
+
+def test_a_head_that_is_pruned_keeps_its_classes():
+    network = settled(cc.build("conv3", 10, width=4))
+    names = cc.prunable(network, head=True)
+    mask = cc.masks.dense(dict(network.named_parameters()), names)
+    mask["head.weight"][3] = False
+    small = cc.compact(network, mask).eval()
+    images = torch.randn(2, 3, 32, 32)
+    cc.masks.apply(mask, network)
+    assert small.head.out_features == 10 and torch.allclose(small(images), network(images), atol=1e-6)
+
+
+# --- speed -------------------------------------------------------------------------------------------------------
+
+
+def test_speed_tells_every_form_beside_the_dense_one():
+    network = cc.build("conv3", 10, width=16)
+    ticket = cc.Ticket.of(network, with_dead_rows(network, 0.5))
+    table = speed(ticket, batches=(2, 8), threads=(1,), rounds=2, seconds=0.01, device="cpu")
+    assert list(table["form"]) == ["dense", "masked", "compact"] * 2
+    dense, masked, small = (table[table["form"] == form].iloc[0] for form in ("dense", "masked", "compact"))
+    assert dense["faster"] == 1 and dense["parameters"] == masked["parameters"] > small["parameters"]
+    assert small["flops"] < 0.5 * dense["flops"] == 0.5 * masked["flops"]
+    assert (table["low"] <= table["latency"]).all() and (table["latency"] <= table["high"]).all()
+    assert (table["throughput"] * table["latency"] / 1e3).round(3).equals(table["batch"].astype(float))
+    assert torch.get_num_threads() >= 1
+    for wrong, told in (
+        ({"batches": ()}, "batches must be whole numbers from 1"), ({"rounds": 0}, "rounds must be"),
+        ({"runtime": "tensorrt"}, "unknown runtime 'tensorrt'; allowed: pytorch, onnx"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=told):
+            speed(ticket, **wrong)
+
+
+def test_an_onnx_file_answers_as_pytorch_does_and_it_is_said_what_is_no_faster(tmp_path):
+    pytest.importorskip("onnxruntime")
+    network = settled(cc.build("conv3", 10, width=8))
+    ticket = cc.Ticket.of(network, with_dead_rows(network))
+    told = cc.export(ticket, tmp_path / "small.onnx", timed=False)
+    assert "MB, outputs within" in told and (tmp_path / "small.onnx").stat().st_size > 1000
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(tmp_path / "small.onnx"), providers=["CPUExecutionProvider"])
+    images = torch.randn(5, 3, 32, 32)
+    [found] = session.run(None, {"images": images.numpy()})
+    assert torch.allclose(torch.from_numpy(found), silence(network, ticket.mask)(images), atol=1e-4)
+    for arguments, message in (
+        ({"path": tmp_path / "small.pt"}, "the file must end with .onnx"),
+        ({"path": tmp_path / "a.onnx", "form": "tiny"}, "unknown form 'tiny'; allowed: compact, masked, dense"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            cc.export(ticket, **arguments)
+
+
+def test_a_missing_library_of_onnx_is_one_line_that_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setattr("colt_core.publish.runtime.NEEDED", ("onnx", "onnx_of_nobody"))
+    with pytest.raises(ValueError, match=r"ONNX files need onnx_of_nobody: pip install 'colt-workbook\[export\]'"):
+        cc.export(cc.Ticket.of(cc.build("conv3", 10, width=4)), tmp_path / "a.onnx")

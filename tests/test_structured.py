@@ -1,0 +1,154 @@
+"""Whole channels and dense blocks made of unstructured masks: their laws, and the methods that yield them."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import colt_core as cc
+from colt_core import masks
+
+
+def drawn(seed, shapes=((12, 3, 3, 3), (20, 12, 3, 3), (16, 20)), density=0.4):
+    rng = torch.Generator().manual_seed(seed)
+    mask = {f"layer{i}.weight": torch.rand(shape, generator=rng) < density for i, shape in enumerate(shapes)}
+    for kept in mask.values():
+        kept.view(-1)[0] = True
+    return mask, {name: torch.randn(kept.shape, generator=rng) for name, kept in mask.items()}
+
+
+# --- refill ------------------------------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 999), density=st.floats(0.01, 0.95))
+def test_refilled_rows_are_whole_within_the_budget_and_the_best(seed, density):
+    mask, weights = drawn(seed, density=density)
+    filled = masks.refill(mask, weights)
+    for name, kept in filled.items():
+        rows, n = kept.flatten(1), kept[0].numel()
+        assert ((rows.all(1)) | ~rows.any(1)).all(), "rows are all ones or all zeros"
+        budget = int(mask[name].sum())
+        assert int(kept.sum()) <= max(budget, n) and (budget - int(kept.sum()) < n)
+        scores = (weights[name].abs() * mask[name]).flatten(1).double().sum(1)
+        chosen = rows.any(1)
+        assert scores[chosen].min() >= scores[~chosen].max() if (~chosen).any() else True
+    again = masks.refill(filled, weights)
+    assert all(torch.equal(again[name], filled[name]) for name in filled), "it is idempotent"
+
+
+def test_refill_by_hand_ties_and_refill_plus():
+    mask = {"a.weight": torch.tensor([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0], [1, 1, 0, 0]]).bool()}
+    ones = {"a.weight": torch.ones(5, 4)}
+    whole = lambda filled: filled["a.weight"].all(1).nonzero().flatten().tolist()
+    assert whole(masks.refill(mask, ones)) == [0, 2], "8 kept of rows of 4: two rows; of equal ones the first"
+    assert whole(masks.refill(mask, ones, extra=0.34)) == [0, 2, 4], "2 + 3 * 0.34 = 3.02"
+    large = {"a.weight": torch.ones(5, 4).index_fill(0, torch.tensor([1]), 9.0)}
+    assert whole(masks.refill(mask, large)) == [1, 2], "magnitudes count, not weights"
+    few = {"a.weight": torch.zeros(5, 4).bool().index_put((torch.tensor(3), torch.tensor(1)), torch.tensor(True))}
+    assert whole(masks.refill(few, ones)) == [3], "at least one row"
+
+
+def test_a_dense_mask_stays_as_it_is():
+    mask, weights = drawn(0, density=2.0)
+    for same in (masks.refill(mask, weights), masks.regroup(mask)):
+        assert all(kept.all() for kept in same.values())
+    narrower = masks.regroup(mask, rule="paper")
+    for name, kept in narrower.items():
+        n = kept[0].numel()
+        assert masks.density({name: kept}) == (3 * n // 5 + 1) / n, "the paper's rule cuts it to 60 %"
+
+
+def test_depthwise_convolutions_stay_and_mistakes_are_told():
+    mask, weights = drawn(1, ((8, 1, 3, 3), (8, 8)), 0.5)
+    for other in (masks.refill(mask, weights), masks.regroup(mask, rows=4)):
+        assert torch.equal(other["layer0.weight"], mask["layer0.weight"])
+    empty = {"a.weight": torch.zeros(4, 4).bool()}
+    for act, told in (
+        (lambda: masks.refill(empty, {"a.weight": torch.ones(4, 4)}), "layer a keeps no weight"),
+        (lambda: masks.refill(mask, weights, extra=1.0), "extra must lie in 0..1"),
+        (lambda: masks.refill(mask, {}), "has no parameter"),
+        (lambda: masks.regroup(mask, rule="best"), "unknown rule 'best'; allowed: budget, paper"),
+        (lambda: masks.regroup(mask, rows=9), "clusters of 9 rows are larger than layer layer1, of 8"),
+        (lambda: masks.regroup(mask, rows=0), "rows must be a whole number from 1"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            act()
+
+
+# --- regroup -----------------------------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 999), density=st.floats(0.05, 0.9), rows=st.integers(2, 8))
+def test_blocks_are_disjoint_cover_the_mask_and_keep_the_budget(seed, density, rows):
+    mask, _ = drawn(seed, density=density)
+    found, new = masks.blocks(mask, rows), masks.regroup(mask, rows)
+    for name, kept in mask.items():
+        own = [block for block in found if block.layer == name]
+        covered = torch.zeros(kept.flatten(1).shape, dtype=torch.int)
+        for block in own:
+            covered[torch.tensor(block.rows)[:, None], torch.tensor(block.columns)] += 1
+            before = int(kept.flatten(1)[torch.tensor(block.rows)].sum())
+            size = len(block.rows) * len(block.columns)
+            assert abs(size - before) <= len(block.rows) / 2 or len(block.columns) == 1
+            inside = kept.flatten(1)[torch.tensor(block.rows)][:, torch.tensor(block.columns)]
+            assert block.fill == pytest.approx(float(inside.float().mean()))
+        assert covered.max() <= 1 and torch.equal(covered.bool(), new[name].flatten(1))
+        sizes = [len(block.rows) for block in own]
+        assert max(sizes) - min(sizes) <= 1 and sum(sizes) == int(kept.flatten(1).any(1).sum())
+
+
+@given(seed=st.integers(0, 999))
+def test_the_papers_rule_is_the_least_width_that_it_allows(seed):
+    mask, _ = drawn(seed, density=0.3)
+    for block in masks.blocks(mask, 5, "paper"):
+        rows = mask[block.layer].flatten(1)[torch.tensor(block.rows)]
+        order = torch.argsort(-rows.sum(0), stable=True)
+        fits = lambda i, rows=rows, order=order: all(i > 1.5 * int(row[order[i:]].sum()) for row in rows)
+        width = len(block.columns)
+        assert fits(width) and not any(fits(i) for i in range(1, width))
+
+
+def test_planted_groups_are_found_whole():
+    rng = torch.Generator().manual_seed(3)
+    groups = torch.randperm(32, generator=rng) % 4
+    kept = torch.zeros(32, 64).bool()
+    for row, group in enumerate(groups.tolist()):
+        kept[row, 16 * group : 16 * group + 16] = torch.rand(16, generator=rng) < 0.8
+    found = {frozenset(cluster.tolist()) for cluster in masks.clusters(kept, 8)}
+    assert found == {frozenset((groups == g).nonzero().flatten().tolist()) for g in range(4)}
+
+
+def test_what_chance_fills_of_a_block_is_more_than_the_density():
+    mask, _ = drawn(5, ((64, 32, 3, 3),), 0.33)
+    fill = sum(b.fill * len(b.rows) * len(b.columns) for b in masks.blocks(mask))
+    fill /= sum(len(b.rows) * len(b.columns) for b in masks.blocks(mask))
+    assert 0.45 < fill < 0.57, "0.51 for random masks at density 0.33 and eight rows"
+
+
+# --- the methods -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "source", "other"), [("refill", "colt", "colt"), ("regroup", "imp", "imp")])
+def test_the_search_goes_on_unstructured_and_yields_structured_masks(few, tmp_path, method, source, other, monkeypatch):
+    recipe = cc.Recipe.named("mini").changed(epochs=1)
+    name = cc.Dataset.of((few.train.images, few.train.labels), (few.test.images, few.test.labels)).named()
+    fields = {"dataset": name, "network_args": {"width": 8}, "recipe": recipe, "rate": 0.3, "target": 0.6}
+    own = {"options": {"source": source}} | ({"scores": (0.5,)} if method == "refill" else {"scores": None})
+    experiment = cc.Experiment(method=method, **fields, **own)
+    plain = cc.Experiment(method=other, **fields, scores=None)
+    cc.run(experiment, tmp_path, device="cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr("colt_core.training.loop.Trainer._step", lambda *_: pytest.fail("trained twice"))
+        followed = list(cc.rounds(plain, tmp_path, device="cpu"))
+    found = list(cc.rounds(experiment, tmp_path, device="cpu"))
+    assert [r.number for r in found] == [r.number for r in followed] and len(found) > 2
+    for ours, theirs in zip(found[1:], followed[1:], strict=True):
+        assert all(torch.equal(kept, theirs.ticket.mask[n]) for n, kept in ours.own.items())
+        if method == "regroup":
+            expected = masks.regroup(theirs.ticket.mask)
+            assert all(torch.equal(kept, expected[n]) for n, kept in ours.ticket.mask.items())
+        else:
+            assert all(len(kept.flatten(1).float().mean(1).unique()) <= 2 for kept in ours.ticket.mask.values())
+            assert len(ours.ticket.compact().mask["conv3.weight"]) < 32
+    with pytest.raises(ValueError, match="source"):
+        cc.Experiment(method=method, **fields, options={"source": "snip"})
