@@ -19,7 +19,7 @@ run: .venv/.run ## run notebooks 01-06 headless; everything they write goes to r
 	@$(BIN)/python -m colt_core.workbook --preset "$(PRESET)" --seeds "$(SEEDS)" --data "$(DATA)"
 
 test: .venv/.test ## run all tests, each notebook once among them
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --nbval-lax notebooks tests
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --nbval-lax notebooks tests
 
 lab: .venv/.run ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=notebooks

@@ -21,7 +21,7 @@ if "COLT_DATA" not in os.environ:  # what tests prepare is not kept; what lies p
     _KEPT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "colt"
     for _file in _KEPT.glob("*.safetensors"):
         (Path(_DATA.name) / _file.name).symlink_to(_file)
-# Two processes of tests, each with a thread a core, and their workers, would wait for each other most of the time.
+# Several processes of tests, each with a thread a core, and their workers, would wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MPLBACKEND", None)  # the notebooks choose their own
 os.environ["PYTHONWARNINGS"] = "ignore"
@@ -44,7 +44,7 @@ if os.name == "posix":
     nbval.kernel.KernelManager = _Sockets
 
 
-# The longest first, so that pytest's two processes end together: the browser beside the notebooks that train most, of
+# The longest first, so that pytest's processes end together: the browser beside the notebooks that train most, of
 # which others look up what they need. What is not named comes afterwards, in its usual order.
 LONG = ["test_browser.py", "06_controls.ipynb", "04_transfer.ipynb", "test_kills.py", "test_copies.py"]
 LONG += ["14_beyond_colt.ipynb", "test_widgets.py", "test_experiments.py", "test_variants.py", "test_workbook.py"]
