@@ -13,11 +13,12 @@ from .imp import DENSE, IMP, MATCHED, ONESHOT, imp, oneshot
 from .method import Look, Method, Setting, find_method
 from .soup import SOUP, soup
 from .structured import REFILL, REGROUP, structured
+from .super import SUPER, super_tickets
 
 _ALL = (
     *(DENSE, COLT, IMP, MATCHED, UNION, VOTE, CONSENSUS, ONESHOT, INITIAL, SNIP, GRASP, SYNFLOW, RANDOM, REINIT),
     *(DISPLACEMENT, SOUP, AVERAGED, BOUND, CROSSFIT),  # variants of ours
-    *(REFILL, REGROUP),  # structured
+    *(REFILL, REGROUP, SUPER),  # of whole channels and blocks
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 
@@ -67,5 +68,6 @@ __all__ = [
     "snip",
     "soup",
     "structured",
+    "super_tickets",
     "synflow",
 ]

@@ -94,7 +94,7 @@ def begin(
 
 
 def cycles(
-    search: Search, choose: Choose, reshape: Reshape | None = None, train: Train | None = None
+    search: Search, choose: Choose, reshape: Reshape | None = None, train: Train | None = None, silent: bool = False
 ) -> Iterator[Round]:
     """Yield rounds: train a copy on each part, choose what is kept, rewind, repeat, until the search is done.
 
@@ -110,6 +110,8 @@ def cycles(
         while the loop goes on with its own.
     train
         How the copies of a round are trained; by default each by itself, see `train_round`.
+    silent
+        Channels that a reshaped mask cuts whole are zero when it is scored, see `Ticket.silent`.
     """
     options, known = search.options, search.options.done
     # Running statistics lie in no ticket: where they are kept, every training is looked up again.
@@ -118,7 +120,8 @@ def cycles(
     if known < 0:
         yield last
     while not search.done(last.number, mask := last.ticket.mask if last.own is None else last.own):
-        number, before = last.number + 1, last.ticket if last.own is None else last.ticket.derived(mask=last.own)
+        number = last.number + 1
+        before = last.ticket if last.own is None else last.ticket.derived(mask=last.own).silent(False)
         copies, spent = (train or train_round)(search, before, number, choose, copies)
         networks = [copy.network for copy in copies]
         kept, combined = choose(networks, mask, number)
@@ -126,7 +129,7 @@ def cycles(
         several = len(kept) > 1  # of a single copy there is nothing to compare
         last = Round(
             number,
-            ticket if reshape is None else ticket.derived(mask=reshape(ticket, networks), parent=last.ticket.hash),
+            ticket if reshape is None else _shaped(ticket, reshape(ticket, networks), last.ticket.hash, silent),
             partition_masks=kept if several else [],
             overlap=Overlap.of(kept, mask, combined, before.theta0, options.scope) if several else None,
             cost=last.cost + spent,
@@ -135,6 +138,12 @@ def cycles(
         )
         if number > known:
             yield last
+
+
+def _shaped(ticket: Ticket, mask: Mask, parent: str, silent: bool) -> Ticket:
+    """Return the ticket that is yielded in another's place."""
+    shaped = ticket.derived(mask=mask, parent=parent)
+    return shaped.silent() if silent else shaped
 
 
 def by_scores(search: Search, scores: Scores, train: Train | None = None) -> Iterator[Round]:

@@ -33,6 +33,7 @@ def structured(
     target: float = 0.991,
     *,
     reshape: Callable[[Mask, Tensors], Mask],
+    silent: bool = False,
     densities: list[float] | None = None,
     **options: Any,
 ) -> Iterator[Round]:
@@ -44,6 +45,8 @@ def structured(
         As for `colt`; one part, all images, makes it `imp`.
     reshape
         Makes a mask of a round's mask and the magnitudes of the weights that it was drawn from, the sum over copies.
+    silent
+        Hold channels that are cut whole at zero when tickets are scored: then the compact ticket is the same function.
     **options
         As for `colt`.
 
@@ -64,7 +67,7 @@ def structured(
         return reshape(ticket.mask, magnitudes(copies, ticket.mask))
 
     choose = by_magnitude(search) if len(parts) == 1 else by_overlap(search)
-    return cycles(search, choose, shape)
+    return cycles(search, choose, shape, silent=silent)
 
 
 @torch.no_grad()
@@ -73,8 +76,10 @@ def magnitudes(copies: Networks, mask: Mask) -> Tensors:
     return {name: sum(copy.get_parameter(name).detach().abs().cpu() for copy in copies) for name in mask}  # type: ignore[misc]
 
 
-def _find(setting: Setting, source: Source, reshape: Callable[[Mask, Tensors], Mask]) -> Iterator[Round]:
-    how = {"reshape": reshape, "densities": list(setting.densities) if setting.densities else None}
+def _find(
+    setting: Setting, source: Source, reshape: Callable[[Mask, Tensors], Mask], silent: bool = False
+) -> Iterator[Round]:
+    how = {"reshape": reshape, "silent": silent, "densities": list(setting.densities) if setting.densities else None}
     if source == "colt":
         return setting.over_partitions(structured, **how)
 
@@ -107,7 +112,7 @@ class RegroupOptions(Settings):
 
 def _refill(setting: Setting) -> Iterator[Round]:
     own = setting.own
-    return _find(setting, own.source, lambda mask, weights: masks.refill(mask, weights, own.extra))
+    return _find(setting, own.source, lambda mask, weights: masks.refill(mask, weights, own.extra), silent=True)
 
 
 def _regroup(setting: Setting) -> Iterator[Round]:

@@ -5,7 +5,7 @@ through. A channel is dead where scale and shift of what normalises it are zero 
 that reads it changes when it is removed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -225,6 +225,17 @@ def silenced(network: nn.Module, mask: Mapping[str, torch.Tensor]) -> dict[str, 
         for part in (f"{name}.{part}" for part in parts):
             if part in parameters:
                 found[part] = channels.alive.clone()
+    return found
+
+
+def norms_after(network: nn.Module, layers: Sequence[str]) -> dict[str, str]:
+    """Return, by layer, the name of the normalisation that reads it alone; the layer's own name where there is none."""
+    graph, found = traced(network), {}
+    for node in graph.graph.nodes:
+        if node.op == "call_module" and (name := str(node.target)) in layers:
+            users = [one for one in node.users if one.op == "call_module"]
+            after = [str(one.target) for one in users if isinstance(graph.get_submodule(str(one.target)), NORMS)]
+            found[name] = after[0] if len(node.users) == len(after) == 1 else name
     return found
 
 

@@ -27,7 +27,8 @@ class Ticket:
     Attributes
     ----------
     architecture
-        {"name", "classes", "arguments"} of `models.build`, and "code", the version of code that is not this package's.
+        {"name", "classes", "arguments"} of `models.build`; "code", the version of code that is not this package's;
+        "silent", where channels that are cut whole are held at zero, see `silent`.
     theta0
         The network's whole state dict at the rewind point, BatchNorm statistics included; unmasked.
     mask
@@ -145,7 +146,16 @@ class Ticket:
         head = f"{models.head_name(network)}." if fresh_head else None
         kept = {n: m for n, m in self.mask.items() if not (head and n.startswith(head))}
         masks.check(kept, dict(network.named_parameters()), models.architecture(network)["name"])
-        return kept
+        return kept | masks.silenced(kept, network) if self.architecture.get("silent") else kept
+
+    def silent(self, on: bool = True) -> "Ticket":
+        """Return the ticket whose channels, where they are cut whole, are zero in every training: normalisation too.
+
+        Else batch normalisation gives them a constant that is learnt (`masks.silenced`); the mask, hence every density,
+        is the same. What is silent and what it is when it is compact are one function, also while they train.
+        """
+        about = {name: value for name, value in self.architecture.items() if name != "silent"}
+        return replace(self, architecture=about | ({"silent": True} if on else {}))
 
     def derived(self, *, theta0: Tensors | None = None, mask: Mask | None = None, **about: Any) -> "Ticket":
         """Return another ticket made of this one: what is not given stays, and this one is named as its parent.

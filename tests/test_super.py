@@ -1,0 +1,101 @@
+"""Super tickets: importance by gates against gates that are really there, nested masks, silent scores."""
+
+import pytest
+import torch
+from torch import nn
+
+import colt_core as cc
+from colt_core import masks
+from colt_core.data.augmentation import normalise
+from colt_core.methods.super import nearest, super_tickets
+from colt_core.training.units import order_of_units, unit_importance
+
+
+@pytest.fixture
+def recipe():
+    return cc.Recipe.named("mini").changed(epochs=1)
+
+
+def trained(few, recipe, name="conv3", **arguments):
+    network = cc.build(name, 10, 0, **arguments)
+    cc.train(network, few.train, recipe, device="cpu")
+    return network.eval()
+
+
+def test_the_importance_is_the_derivative_of_a_gate_that_is_really_there(few, recipe):
+    network = trained(few, recipe, width=4)
+    found = unit_importance(network, few.train, ["conv2"], batch=50)["conv2"]
+    gates = torch.ones(8, requires_grad=True)
+    network.norm2.register_forward_hook(lambda _, __, out: out * gates[:, None, None])
+    total = torch.zeros(8, dtype=torch.float64)
+    for i in range(len(few.train)):  # image by image, each with its own backward pass
+        pixels = normalise(few.train.batch(torch.tensor([i])), few.mean, few.std)
+        loss = nn.functional.cross_entropy(network(pixels), few.train.labels[i : i + 1])
+        (gradient,) = torch.autograd.grad(loss, gates)
+        total += gradient.double().abs()
+    assert torch.allclose(found, total / total.square().mean().sqrt(), rtol=1e-4)
+
+
+def test_units_without_a_normalisation_have_gates_at_their_own_output(few, recipe):
+    network = trained(few, recipe, "lenet5")
+    found = unit_importance(network, few.train, ["conv1", "fc1"])
+    assert {name: len(values) for name, values in found.items()} == {"conv1": 6, "fc1": 120}
+    assert all(values.square().mean().sqrt() == pytest.approx(1) for values in found.values())
+
+
+def test_orders_leave_each_layer_a_unit_and_turn_each_other_round():
+    importance = {"a": torch.tensor([0.3, 0.1]).double(), "b": torch.tensor([0.2, 0.5, 0.4]).double()}
+    winning, losing = (order_of_units(importance, order) for order in ("winning", "losing"))
+    assert winning == [("a", 1), ("b", 0), ("b", 2)], "a keeps its best, b too"
+    assert losing == [("b", 1), ("b", 2), ("a", 0)]
+    rng = lambda: torch.Generator().manual_seed(4)
+    assert order_of_units(importance, "random", rng()) == order_of_units(importance, "random", rng())
+    mask = {"a.weight": torch.ones(2, 3).bool(), "b.weight": torch.ones(3, 2).bool()}
+    assert masks.count(nearest(mask, winning, 1.0)) == 12 and masks.count(nearest(mask, winning, 0.6)) == 7
+    assert masks.count(nearest(mask, winning, 0.01)) == 5, "no further than the order goes"
+
+
+def test_masks_are_nested_silent_and_the_compact_ticket_is_scored_alike(few, recipe):
+    network = cc.build("conv3", 10, 0, width=8)
+    how = {"device": "cpu", "workers": 1}
+    found = list(super_tickets(network, few.train, recipe, [0.8, 0.5, 0.2], **how))
+    assert [r.number for r in found] == [0, 1, 2, 3]
+    for before, after in zip(found, found[1:], strict=False):
+        assert not any((after.ticket.mask[n] & ~before.ticket.mask[n]).any() for n in after.ticket.mask)
+    assert [r.density for r in found[1:]] == pytest.approx([0.8, 0.5, 0.2], abs=0.08)
+    rows = [kept.flatten(1).float().mean(1) for r in found[1:] for kept in r.ticket.mask.values()]
+    assert all(set(one.tolist()) <= {0.0, 1.0} for one in rows), "whole units"
+    assert found[1].cost.images > len(few.train), "looking at the gates costs a pass"
+    ticket = found[2].ticket
+    plain, small = ticket.silent(False), ticket.compact()
+    assert plain.hash != ticket.hash and plain.mask is ticket.mask
+    dead = (~ticket.mask["conv2.weight"].flatten(1).any(1)).nonzero().flatten()
+    model = ticket.model(10, 0)
+    cc.train(model, few.train, recipe, mask=ticket.mask_for(model, True), device="cpu")
+    assert len(dead) and (model.norm2.bias[dead] == 0).all() and (model.norm2.weight[dead] == 0).all()
+    other = small.model(10, 0)
+    other.head.weight.data = ticket.model(10, 0).head.weight[:, ticket.mask["conv3.weight"].flatten(1).any(1)].clone()
+    other.head.bias.data = ticket.model(10, 0).head.bias.clone()
+    cc.train(other, few.train, recipe, mask=small.mask_for(other, True), device="cpu")
+    pixels = normalise(few.test.images[:20], few.mean, few.std)
+    assert torch.allclose(model.eval()(pixels), other.eval()(pixels), atol=2e-3), (
+        "they are one function in training too"
+    )
+    losing = list(super_tickets(network, few.train, recipe, [0.5], order="losing", **how))[-1]
+    assert masks.jaccard(losing.ticket.mask, ticket.mask) < 0.9
+
+
+def test_an_experiment_is_scored_silent_and_what_has_no_units_is_refused(few, recipe, tmp_path):
+    fields = {"dataset": "cifar10-mini:0,1", "recipe": recipe, "densities": [0.6], "scores": (0.4,)}
+    experiment = cc.Experiment(method="super", network_args={"width": 4}, options={"order": "random"}, **fields)
+    frame = cc.run(experiment, tmp_path, device="cpu")
+    assert frame["accuracy"].notna().sum() == 1
+    assert list(cc.rounds(experiment, tmp_path))[-1].ticket.architecture["silent"] is True
+    with pytest.raises(
+        ValueError, match="weight has no units that could be cut whole"
+    ):
+        super_tickets(cc.build("mobilenetv2", 10), few.train, recipe, [0.5])
+    with pytest.raises(ValueError, match="unknown order 'best'"):
+        super_tickets(cc.build("conv3", 10, width=4), few.train, recipe, [0.5], order="best")
+    with pytest.raises(ValueError, match="order"):
+        cc.Experiment(method="super", options={"order": "best"})
