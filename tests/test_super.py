@@ -91,9 +91,7 @@ def test_an_experiment_is_scored_silent_and_what_has_no_units_is_refused(few, re
     frame = cc.run(experiment, tmp_path, device="cpu")
     assert frame["accuracy"].notna().sum() == 1
     assert list(cc.rounds(experiment, tmp_path))[-1].ticket.architecture["silent"] is True
-    with pytest.raises(
-        ValueError, match="weight has no units that could be cut whole"
-    ):
+    with pytest.raises(ValueError, match="weight has no units that could be cut whole"):
         super_tickets(cc.build("mobilenetv2", 10), few.train, recipe, [0.5])
     with pytest.raises(ValueError, match="unknown order 'best'"):
         super_tickets(cc.build("conv3", 10, width=4), few.train, recipe, [0.5], order="best")

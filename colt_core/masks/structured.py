@@ -8,6 +8,7 @@ import torch
 
 from .mask import Mask, Weights, check
 
+USUAL = 8  # rows of a block
 LONGEST = 50  # rounds of balanced k-means
 TIMES = 1.5  # of the paper's rule: a block is wider than this times what any of its rows keeps outside
 
@@ -63,7 +64,7 @@ class Block:
     fill: float
 
 
-def regroup(mask: Mask, rows: int = 8, rule: str = "budget") -> Mask:
+def regroup(mask: Mask, rows: int | None = None, rule: str = "budget") -> Mask:
     """Gather the weights of similar rows in dense blocks; see `blocks`, which gives them one by one."""
     found = {name: kept.clone() if is_depthwise(kept) else torch.zeros_like(kept) for name, kept in mask.items()}
     for block in blocks(mask, rows, rule):
@@ -72,7 +73,7 @@ def regroup(mask: Mask, rows: int = 8, rule: str = "budget") -> Mask:
     return found
 
 
-def blocks(mask: Mask, rows: int = 8, rule: str = "budget") -> list[Block]:
+def blocks(mask: Mask, rows: int | None = None, rule: str = "budget") -> list[Block]:
     """Return the dense blocks that a mask is regrouped into.
 
     The rows of a layer that keep a weight are put into clusters of about `rows` by balanced k-means, in place of the
@@ -84,7 +85,7 @@ def blocks(mask: Mask, rows: int = 8, rule: str = "budget") -> list[Block]:
     mask
         Unstructured; depthwise convolutions are left out.
     rows
-        Rows of a cluster, to within one: 8 for a CPU's vectors; 32 on GPUs.
+        Rows of a cluster, to within one: 8 for a CPU's vectors, 32 on GPUs; None: 8, or all of a layer that has fewer.
     rule
         How wide a block is: "budget", as wide as its rows keep weights in the mean; "paper", the narrowest that for
         each row is wider than 1.5 times what the row keeps outside of it. The paper's keeps more than the mask did.
@@ -96,18 +97,21 @@ def blocks(mask: Mask, rows: int = 8, rule: str = "budget") -> list[Block]:
     """
     if rule not in ("budget", "paper"):
         raise ValueError(f"unknown rule {rule!r}; allowed: budget, paper")
-    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+    if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 1):
         raise ValueError(f"rows must be a whole number from 1, not {rows!r}")
     found = []
     for name, kept in mask.items():
         _check_some(name, kept)
         if is_depthwise(kept):
             continue
-        if rows > len(kept):
+        if rows is not None and rows > len(kept):
             raise ValueError(
                 f"clusters of {rows} rows are larger than layer {name.removesuffix('.weight')}, of {len(kept)}"
             )
-        found += [_block(name, kept.flatten(1).cpu(), cluster, rule) for cluster in clusters(kept, rows)]
+        found += [
+            _block(name, kept.flatten(1).cpu(), cluster, rule)
+            for cluster in clusters(kept, rows or min(USUAL, len(kept)))
+        ]
     return found
 
 

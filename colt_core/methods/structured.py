@@ -106,7 +106,7 @@ class RegroupOptions(Settings):
     """Whose masks are regrouped, how many rows a block has, and how wide it is: see `masks.blocks`."""
 
     source: Source = "colt"
-    rows: int = Field(8, ge=1, strict=True)
+    rows: int | None = Field(None, ge=1, strict=True)
     rule: Literal["budget", "paper"] = "budget"
 
 
@@ -124,7 +124,7 @@ REFILL = Method(
     name="refill",
     about="fill up the best channels of COLT's or IMP's masks, as many weights in whole channels (2202.04736)",
     find=_refill,
-    look=Look("refill", "#117733", "p"),
+    look=Look("refill", "#0F5E2B", (5, 1, 180)),
     trains="copies",
     passes=_passes,
     options=RefillOptions,
@@ -133,7 +133,7 @@ REGROUP = Method(
     name="regroup",
     about="gather what COLT's or IMP's masks keep in dense blocks of rows and columns (2202.04736)",
     find=_regroup,
-    look=Look("regroup", "#44AA99", (6, 0, 0)),
+    look=Look("regroup", "#6A3D9A", (6, 0, 30)),
     trains="copies",
     passes=_passes,
     options=RegroupOptions,
