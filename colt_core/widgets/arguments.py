@@ -9,7 +9,7 @@ from ..models import arguments_of
 from ..settings import shown
 from ..studies.reading import parsed
 
-MORE = "others"  # the field of arguments that a signature does not name
+MORE = "settings"  # the field of arguments that a signature does not name
 OTHER = "another ..."
 
 
