@@ -62,9 +62,9 @@ def pytest_collection_modifyitems(items):
 
 
 def _some_of_mini():
-    """Write the study `mini` with two of its three seeds, one of its two epochs a training and four of its ten classes.
+    """Write the study `mini` with two of its three seeds, half of its epochs, four of its ten classes, smaller images.
 
-    That is a seventh of the work, and enough for means, tests and intervals. Returns the path.
+    That is a small part of the work, and enough for means, tests and intervals. Returns the path.
     """
     import yaml
 
@@ -72,7 +72,8 @@ def _some_of_mini():
 
     content = yaml.safe_load((Path(cc.__file__).parent / "studies" / "ready" / "mini.yaml").read_text())
     content["base"]["recipe"] = cc.Recipe.named("mini").changed(epochs=1).model_dump(mode="json")
-    content["base"]["dataset"] = "cifar10-mini:0-3"
+    content["base"]["dataset"] = "cifar10-mini@16:0-3"
+    content["transfer"]["among"] = ["cifar10-mini@16:0-4", "cifar10-mini@16:5-9"]
     content["seeds"] = [0, 1]
     path = Path(os.environ["COLT_STORE"]).parent / "mini.yaml"
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
@@ -91,6 +92,8 @@ def _put_preset(cell, preset):
             .replace("rewind 0 against 56", "rewind 0 against 11")
             .replace("takes 56 steps", "takes 11 steps")
             .replace("parts 2 against 5", "parts 2 against 4")
+            .replace("cifar10-mini:", "cifar10-mini@16:")
+            .replace("training images of 32 x 32", "training images of 16 x 16")
         )
 
 
