@@ -453,6 +453,10 @@ def test_a_strangers_ticket_imports_nothing_unless_it_is_allowed(own, recipe, tm
         with pytest.raises(ValueError, match="'tinynets:Tiny' is named by a file and is not imported unless") as told:
             use()
         assert "\n" not in str(told.value)
+    for hidden in ("compact:tinynets:Tiny", "compact:compact:tinynets:Tiny"):
+        other = cc.Ticket({**ticket.architecture, "name": hidden}, ticket.theta0, ticket.mask)
+        with pytest.raises(ValueError, match="named by a file and is not imported unless"):
+            other.model()
     about = json.loads((path.parent / "experiment.json").read_text())
     with pytest.raises(ValueError, match="by a file and is not imported unless you allow it.*COLT_TRUST=tinynets"):
         cc.Experiment.from_description(about)

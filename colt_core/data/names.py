@@ -50,6 +50,7 @@ def split_name(name: Name) -> tuple[str, str, str]:
 
 
 def parse_classes(text: str, available: int, name: str) -> list[int]:
+    """Return the numbers of "0-4" or "0,2,8" below `available`; raise a `ValueError` that names the data set."""
     wanted: list[int] = []
     outside = f"data set {name!r}: classes must be different numbers in 0..{available - 1}"
     for piece in text.split(","):

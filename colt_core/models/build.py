@@ -14,13 +14,12 @@ from torch import nn
 from ..foreign import fingerprint, imported
 from ..seeding import drawing
 from ..settings import first_line
-from .anatomy import Prunable, anatomy_of, declare, outputs_of
+from .anatomy import UNSAID, Prunable, anatomy_of, declare, outputs_of
 from .architecture import architecture, has_a_name
 from .compacted import PREFIX, maker
 from .pretrained import Weights, load_weights
 from .zoo import NETWORKS
 
-UNSAID: Any = "unsaid"  # a part of the anatomy that nobody has declared: it is guessed
 CLASSES = ("num_classes", "classes", "n_classes")  # the keywords under which factories take the number of classes
 
 
@@ -132,8 +131,9 @@ def _printed(about: str) -> str:
 def skeleton(name: str, classes: int, arguments: Mapping[str, Any]) -> nn.Module:
     """Return a network whose weights are to be overwritten; those of `NETWORKS` are not even drawn."""
     # Foreign code may compute with what it makes, and buffers that are in no state dict must be there.
+    own = {key: value for key, value in arguments.items() if key not in ("weights", "pretrained")}  # nothing is fetched
     with torch.device("meta") if name in NETWORKS else nullcontext():
-        return build(name, classes, **arguments)
+        return build(name, classes, **own)
 
 
 def check_network(name: str) -> Callable[..., nn.Module]:
@@ -186,6 +186,8 @@ def _timm(model: str) -> Callable[..., nn.Module]:
 
 
 def _compact(model: str) -> Callable[..., nn.Module]:
+    if model.startswith(PREFIX):
+        raise ValueError(f"{PREFIX}{model}: a compact network's rows are counted in the whole one; say {model}")
     make = check_network(model)
 
     def whole(classes: int, keyword: str | None, arguments: Mapping[str, Any]) -> nn.Module:
@@ -204,7 +206,8 @@ LIBRARIES: dict[str, Callable[[str], Callable[..., nn.Module]]] = {
 
 def code_of(name: str) -> str | None:
     """Return the name of a user's own code, "package.module:name", that a network's name stands for; None: of none."""
-    name = name.removeprefix(PREFIX)
+    while name.startswith(PREFIX):
+        name = name.removeprefix(PREFIX)
     return name if ":" in name and name.partition(":")[0] not in LIBRARIES else None
 
 

@@ -82,12 +82,6 @@ class Channels:
 
     alive: torch.Tensor | None = None
 
-    @property
-    def index(self) -> torch.Tensor:
-        """The numbers of the channels that are there."""
-        assert self.alive is not None
-        return self.alive.nonzero().flatten()
-
 
 def name_of(node: fx.Node) -> str:
     """Return what a node calls: a function's or a method's plain name."""
@@ -123,7 +117,7 @@ def alive_after(node: fx.Node, graph: fx.GraphModule, known: Mapping[fx.Node, Ch
 
 
 def _after_module(module: nn.Module, name: str, read: Channels, rows: Rows) -> Channels:
-    if isinstance(module, nn.Linear | nn.Conv2d) and not (isinstance(module, nn.Conv2d) and _grouped(module)):
+    if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1):
         width = module.weight.shape[0]
         return Channels(rows.get(name, torch.ones(width, dtype=torch.bool)).clone())
     if isinstance(module, nn.Conv2d):  # depthwise: a channel that reads nothing but zeros is zero
@@ -138,10 +132,6 @@ def _after_module(module: nn.Module, name: str, read: Channels, rows: Rows) -> C
 def _keeps(module: nn.Module) -> bool:
     """Tell whether a module gives zero for zero, channel by channel."""
     return isinstance(module, KEEPING) or type(module).__name__ in KEEPING_NAMES
-
-
-def _grouped(module: nn.Conv2d) -> bool:
-    return module.groups > 1
 
 
 def _joined(read: list[Channels], either: bool) -> Channels:
@@ -431,8 +421,6 @@ class _Gather(nn.Module):
         kept = (places >= 0).nonzero().flatten()
         self.register_buffer("index", places if whole else kept, persistent=False)
         self.channels = len(places)
-        order = places[kept]
-        self.sorted = whole or bool((order.diff() > 0).all())
 
     def extra_repr(self) -> str:
         return f"{self.width} -> {self.channels}"

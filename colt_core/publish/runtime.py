@@ -40,6 +40,7 @@ def session_of(network: nn.Module, images: torch.Tensor, threads: int) -> Callab
 
 
 def session(path: Path, threads: int) -> "onnxruntime.InferenceSession":
+    """Open an ONNX file on the CPU, with so many threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -49,6 +50,13 @@ def session(path: Path, threads: int) -> "onnxruntime.InferenceSession":
 
 
 def write(network: nn.Module, images: torch.Tensor, path: Path) -> None:
+    """Write a network as an ONNX file with a free batch size; `images`: two or more, for their shape.
+
+    Raises
+    ------
+    ValueError
+        In one line, where it cannot be exported.
+    """
     how: dict[str, Any] = {"input_names": ["images"], "output_names": ["scores"], "dynamo": True, "verbose": False}
     free = ({0: torch.export.Dim("batch")},)
     network = network.cpu().to(memory_format=torch.contiguous_format).eval()

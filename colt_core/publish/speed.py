@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from .. import masks, models
+from .. import models
 from ..compute.pool import cores
 from ..seeding import choose_device
 from ..tickets import Ticket, compact
@@ -206,9 +206,3 @@ def _bytes(network: nn.Module) -> int:
     file = io.BytesIO()
     torch.save(network.state_dict(), file)
     return file.seek(0, os.SEEK_END)
-
-
-def kept(ticket: Ticket) -> float:
-    """Return the effective density: what of the weights is left once channels that are cut whole are gone."""
-    small = ticket.compact()
-    return masks.count(small.mask) / masks.size(ticket.mask)

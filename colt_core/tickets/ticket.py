@@ -15,7 +15,7 @@ from torch import nn
 
 from .. import masks, models
 from ..files import Damaged, Tensors, hash_into, read_tensors, write_tensors
-from ..foreign import check_trusted, fingerprint, trust
+from ..foreign import check_trusted, fingerprint, named_by_a_file, trust
 from ..masks import Mask
 from .compact import compact_with_mask
 
@@ -94,7 +94,8 @@ class Ticket:
         if not models.is_a_name(name := arch["name"]):
             raise ValueError(f"this ticket is of a {name}, which has no name to build it by: give one, network=...")
         check_code(name, arch.get("code"))
-        return models.skeleton(name, arch["classes"], arch["arguments"])
+        with named_by_a_file():  # whatever the name hides, nothing that is not trusted is imported
+            return models.skeleton(name, arch["classes"], arch["arguments"])
 
     def model(self, classes: int | None = None, seed: int = 0, network: nn.Module | None = None) -> nn.Module:
         """Return the network with theta0 under the mask, ready to train.
@@ -177,7 +178,8 @@ class Ticket:
         if self.template is not None or not models.is_a_name(arch["name"]):
             raise ValueError(f"a {arch['name']} has no name to build another by: it cannot be drawn again")
         check_code(arch["name"], arch.get("code"))
-        other = models.build(arch["name"], arch["classes"], seed, **arch["arguments"])
+        with named_by_a_file():
+            other = models.build(arch["name"], arch["classes"], seed, **arch["arguments"])
         return self.derived(theta0=Ticket.of(other, self.mask).theta0, **(about or {"redrawn": seed}))
 
     def compact(self, multiple: int = 1) -> "Ticket":
