@@ -16,6 +16,7 @@ import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -183,7 +184,12 @@ def _sources(module: str) -> set[Path]:
 
 
 def _imports(module: str, path: Path) -> list[str]:
-    """Return the names of the modules that a source file may import, wherever in it."""
+    """Return the names of the modules that a source file may import; read once for each state that it is in."""
+    return _imports_of(module, path, *_stamps([path])[path])
+
+
+@lru_cache(maxsize=256)
+def _imports_of(module: str, path: Path, written: int, size: int) -> list[str]:
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, OSError):
