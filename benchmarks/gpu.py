@@ -86,7 +86,8 @@ Execute = Callable[[Step, float], int | None]  # a step, at most so many seconds
 
 def all_pieces(store: Path, device: str) -> list[Piece]:
     """Return everything there is to do, in order."""
-    tests = ("-m", "pytest", "-q", "tests/test_cuda.py", "tests/test_training.py", "-k", "cuda")
+    # The tests' own fixtures are enough: what the notebooks' tests need may not be there.
+    tests = ("-m", "pytest", "-q", "--confcutdir=tests", "tests/test_cuda.py", "tests/test_training.py", "-k", "cuda")
     bench = ("benchmarks/bench.py", "--device", device, "--only")
     items = tuple(Step(f"bench {item}", (*bench, str(item)), ITEM) for item in range(1, 8))
     found = [
