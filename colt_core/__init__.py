@@ -62,7 +62,7 @@ _LAZY = {
     "workbook": "workbook",
 }
 
-_FUNCTIONS = {"export": "publish.onnx", "speed": "publish.speed"}
+_FUNCTIONS = {"export": "publish.onnx", "pareto": "publish.pareto", "speed": "publish.speed"}
 
 __all__ = [
     "METHODS",

@@ -1,5 +1,7 @@
 """Whole channels and dense blocks made of unstructured masks: their laws, and the methods that yield them."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,6 +9,8 @@ from hypothesis import strategies as st
 
 import colt_core as cc
 from colt_core import masks
+from colt_core.masks.channels import chance_of_sharing
+from colt_core.methods.structured import filled
 
 
 def drawn(seed, shapes=((12, 3, 3, 3), (20, 12, 3, 3), (16, 20)), density=0.4):
@@ -152,3 +156,131 @@ def test_the_search_goes_on_unstructured_and_yields_structured_masks(few, tmp_pa
             assert len(ours.ticket.compact().mask["conv3.weight"]) < 32
     with pytest.raises(ValueError, match="source"):
         cc.Experiment(method=method, **fields, options={"source": "snip"})
+
+
+# --- channels that copies share ----------------------------------------------------------------------------------
+
+
+def test_shared_channels_agree_with_drawing_them_at_random():
+    """The mean is k l / C, of three sets k l m / C^2; the whole distribution is that of 20,000 drawings."""
+    rng, count = torch.Generator().manual_seed(0), 16
+    for kept in ((7, 9), (5, 8, 12)):
+        chances = chance_of_sharing(count, kept)
+        assert chances.sum() == pytest.approx(1)
+        drawn = torch.zeros(count + 1)
+        for _ in range(20_000):
+            sets = [set(torch.randperm(count, generator=rng)[:k].tolist()) for k in kept]
+            drawn[len(set.intersection(*sets))] += 1
+        assert abs(chances - (drawn / 20_000).numpy()).max() < 0.012
+        mean = float(chances @ range(count + 1))
+        assert mean == pytest.approx(count * math.prod(k / count for k in kept))
+
+
+def test_shared_channels_of_masks_by_hand_and_mistakes():
+    one = {"a.weight": torch.tensor([[1, 1], [0, 1], [0, 0], [0, 0]]).bool()}
+    two = {"a.weight": torch.tensor([[1, 1], [0, 0], [1, 0], [0, 0]]).bool()}
+    [found] = masks.shared_channels(one, two)
+    assert (found.layer, found.channels, found.kept, found.shared, found.expected) == ("a", 4, (2, 2), 1, 1.0)
+    assert found.z == pytest.approx(0) and found.p == pytest.approx(5 / 6), "0 shared: 1 of 6"
+    [same] = masks.shared_channels(*[{"a.weight": torch.ones(4, 2).bool()}] * 2)
+    assert same.shared == 4 and math.isnan(same.z), "where all are kept chance has no choice"
+    with pytest.raises(ValueError, match="two masks or more, not 1"):
+        masks.shared_channels(one)
+    with pytest.raises(ValueError, match="over different layers"):
+        masks.shared_channels(one, {})
+
+
+def test_filling_the_overlap_and_overlapping_the_filled_differ_and_no_layer_is_emptied():
+    mask, first = drawn(3, ((6, 4),), 2.0)
+    second = {"layer0.weight": -first["layer0.weight"].flip(0)}  # the copies prefer opposite channels
+    name, both = "layer0.weight", [first, second]
+    kept = [masks.magnitude(own, mask, 0.5) for own in both]
+    sizes = [{n: w.abs() for n, w in own.items()} for own in both]
+    combined = masks.overlap(*kept)
+    combined[name][0, 0] = True
+    after = filled(combined, kept, sizes)
+    before = filled(combined, kept, sizes, fill="copies")
+    assert torch.equal(after[name], masks.refill(combined, {name: sizes[0][name] + sizes[1][name]})[name])
+    chosen = [masks.refill(own, of)[name] for own, of in zip(kept, sizes, strict=True)]
+    expected = chosen[0] & chosen[1]
+    assert torch.equal(before[name], expected) or (not expected.any() and int(before[name].any(1).sum()) == 1)
+    shuffled = filled(combined, kept, sizes, rng=torch.Generator().manual_seed(0))
+    assert masks.count(shuffled) == masks.count(after), "as many weights a layer, hence as many channels"
+
+
+# --- the controls ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory):
+    """Refill and its controls, found and scored, with their rounds by method."""
+    recipe = cc.Recipe.named("mini").changed(epochs=1, batch_size=64)
+    base = {"dataset": "cifar10-mini@16:0-3", "network": "conv3", "network_args": {"width": 8}, "recipe": recipe}
+    base |= {"densities": (0.5, 0.25), "by": "class", "scores": ()}
+    names = ("dense", "refill", "channels", "narrow", "effective")
+    found, store = [cc.Experiment(method=name, **base) for name in names], tmp_path_factory.mktemp("store")
+    records = cc.study(found, store=store, device="cpu", workers=1)
+    return found, records, store, {job.method: list(cc.rounds(job, store, device="cpu")) for job in found}
+
+
+def test_controls_keep_what_they_say_they_keep(jobs):
+    *_, rounds = jobs
+    for refill, channels, narrow, effective in zip(*(rounds[n] for n in list(rounds)[1:]), strict=True):
+        mask = refill.ticket.mask
+        count = lambda found: [int(kept.flatten(1).any(1).sum()) for kept in found.ticket.mask.values()]
+        assert count(channels) == count(refill) and channels.density == refill.density
+        left = refill.ticket.effective()
+        assert all((kept <= mask[name]).all() for name, kept in left.items())
+        compact = refill.ticket.compact()
+        assert masks.count(left) == masks.count(compact.mask) and all(k.all() for k in compact.mask.values())
+        assert effective.density == pytest.approx(masks.density(left), abs=1e-3)
+        assert all(torch.equal(narrow.ticket.mask[name], left[name]) for name in mask)
+
+
+def test_the_narrow_network_is_dense_drawn_anew_and_scaled_to_its_inputs(jobs):
+    *_, rounds = jobs
+    own = rounds["narrow"][2].ticket
+    small = own.compact().model()
+    assert not any((p == 0).all() for p in small.parameters() if p.ndim > 1)
+    theirs = rounds["refill"][2].ticket
+    assert all(not torch.equal(own.theta0[n], theirs.theta0[n]) for n in own.mask)
+    for module in small.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            bound = 1 / math.sqrt(module.weight[0].numel())  # PyTorch's own: uniform within 1 / sqrt(inputs)
+            assert 0.8 * bound < module.weight.abs().max() <= bound * 1.0001
+    pixels = torch.rand(3, 3, 16, 16)
+    assert torch.allclose(small.eval()(pixels), own.model().eval()(pixels), atol=1e-5)
+
+
+def test_effective_densities_stand_in_the_records_of_silent_tickets_alone(jobs):
+    _, records, _, rounds = jobs
+    told = records[(records["kind"] == "round") & (records["round"] == 2)].set_index("method")["density_effective"]
+    assert told["refill"] == masks.density(rounds["refill"][2].ticket.effective()) < rounds["refill"][2].density
+    assert told.isna()[["effective"]].all()
+
+
+def test_accuracy_is_held_against_measured_speed(jobs):
+    found, records, store, _ = jobs
+    table = cc.pareto(found, records, store, batch=2, rounds=1, seconds=1e-3, shape=(3, 16, 16))
+    assert list(table["method"]) == ["channels"] * 2 + ["dense"] + [
+        n for n in ("effective", "narrow", "refill") for _ in "12"
+    ]
+    assert (table["slowest"] <= table["fastest"]).all() and (table["faster"] > 0).all()
+    small, whole = (table[table["method"].isin(names)] for names in (("refill", "narrow"), ("dense", "effective")))
+    assert (small["flops"] < 0.8).all() and (whole["flops"] == 1).all()
+    scores = records[(records["kind"] == "score") & (records["method"] == "refill") & (records["round"] == 2)]
+    assert table["accuracy"].iloc[-1] == scores["accuracy"].iloc[0]
+    figure = cc.plots.pareto(table)
+    assert len(figure.axes[0].get_legend().get_texts()) == 5
+    with pytest.raises(ValueError, match="no records"):
+        cc.pareto(found, records.iloc[:0], store)
+
+
+def test_a_layer_is_drawn_in_several_forms(jobs):
+    *_, rounds = jobs
+    found = rounds["refill"][1]
+    figure = cc.plots.structure({"COLT": found.own, "refill": found.ticket.mask}, "conv2.weight", rows=4)
+    left, right = (axis.images[0].get_array() for axis in figure.axes)
+    assert left.sum() == int(found.own["conv2.weight"].sum()) and set(right.all(1) | ~right.any(1)) == {True}
+    with pytest.raises(ValueError, match="there is no layer 'x'; allowed: conv1.weight, conv2.weight"):
+        cc.plots.structure({"COLT": found.own}, "x")

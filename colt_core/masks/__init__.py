@@ -11,18 +11,20 @@ from .agreement import (
     layer_statistics,
     similarities,
 )
+from .channels import Shared, shared_channels
 from .collapse import Collapse, collapse, neutral
 from .combine import combine, difference, overlap, union, vote
 from .mask import Mask, Weights, apply, check, count, dense, density, density_all, flatten, size
 from .prune import magnitude, prune_lowest, random_like, reachable
 from .silenced import silenced
-from .structured import Block, blocks, clusters, refill, regroup
+from .structured import Block, blocks, clusters, is_depthwise, refill, regroup
 
 __all__ = [
     "Block",
     "Collapse",
     "Mask",
     "Overlap",
+    "Shared",
     "Weights",
     "apply",
     "blocks",
@@ -40,6 +42,7 @@ __all__ = [
     "difference",
     "flatten",
     "hamming",
+    "is_depthwise",
     "jaccard",
     "kappa",
     "layer_statistics",
@@ -51,6 +54,7 @@ __all__ = [
     "reachable",
     "refill",
     "regroup",
+    "shared_channels",
     "silenced",
     "similarities",
     "size",

@@ -11,6 +11,7 @@ from .crossfit import CROSSFIT, crossfit
 from .displacement import DISPLACEMENT, displacement
 from .imp import DENSE, IMP, MATCHED, ONESHOT, imp, oneshot
 from .method import Look, Method, Setting, find_method
+from .refill_controls import CHANNELS, EFFECTIVE, NARROW, narrow, random_channels
 from .soup import SOUP, soup
 from .structured import REFILL, REGROUP, structured
 from .super import SUPER, super_tickets
@@ -18,7 +19,7 @@ from .super import SUPER, super_tickets
 _ALL = (
     *(DENSE, COLT, IMP, MATCHED, UNION, VOTE, CONSENSUS, ONESHOT, INITIAL, SNIP, GRASP, SYNFLOW, RANDOM, REINIT),
     *(DISPLACEMENT, SOUP, AVERAGED, BOUND, CROSSFIT),  # variants of ours
-    *(REFILL, REGROUP, SUPER),  # of whole channels and blocks
+    *(REFILL, REGROUP, SUPER, CHANNELS, NARROW, EFFECTIVE),  # of whole channels and blocks, and their controls
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 
@@ -61,8 +62,10 @@ __all__ = [
     "imp",
     "initial",
     "method_of",
+    "narrow",
     "oneshot",
     "random",
+    "random_channels",
     "recorded",
     "reinit",
     "snip",

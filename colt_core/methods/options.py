@@ -2,13 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from ..compute.store import Store
 from ..data import Images
 from ..seeding import choose_device
+from ..settings import Settings
 from ..tickets import Round
 from ..training import CROSS_ENTROPY, EarlyBird, History, Objective
+
+Source = Literal["colt", "imp"]
+Fill = Literal["overlap", "copies"]
 
 
 @dataclass(frozen=True)
@@ -99,3 +105,16 @@ class Where:
         if self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {self.threads}")
         choose_device(self.device)
+
+
+class RefillOptions(Settings):
+    """Whose masks are filled up, COLT's or IMP's; the share of the other channels that stays too (refill+).
+
+    Whether the overlap is filled up, or each copy's mask before the overlap; and, as a control, whether random masks
+    with the same layers' densities are filled up instead: see `filled`.
+    """
+
+    source: Source = "colt"
+    extra: float = Field(0.0, ge=0, lt=1)
+    fill: Fill = "overlap"
+    shuffled: bool = False

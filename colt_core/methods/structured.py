@@ -15,14 +15,16 @@ from .. import masks
 from ..data import Images
 from ..files import Tensors
 from ..masks import Mask
+from ..seeding import generator
 from ..settings import Settings
 from ..tickets import Round, Ticket
 from ..training import Recipe
 from .choices import by_magnitude, by_overlap
 from .cycles import Networks, begin, cycles
 from .method import Look, Method, Setting
+from .options import Fill, RefillOptions, Source
 
-Source = Literal["colt", "imp"]
+Reshaped = Callable[[Mask, list[Mask], list[Tensors], int], Mask]
 
 
 def structured(
@@ -32,7 +34,7 @@ def structured(
     rate: float = 0.15,
     target: float = 0.991,
     *,
-    reshape: Callable[[Mask, Tensors], Mask],
+    reshape: Reshaped,
     silent: bool = False,
     densities: list[float] | None = None,
     **options: Any,
@@ -44,7 +46,7 @@ def structured(
     network, parts, recipe, rate, target, densities
         As for `colt`; one part, all images, makes it `imp`.
     reshape
-        Makes a mask of a round's mask and the magnitudes of the weights that it was drawn from, the sum over copies.
+        Makes a mask of a round's mask, each copy's own mask and magnitudes, and the round's number.
     silent
         Hold channels that are cut whole at zero when tickets are scored: then the compact ticket is the same function.
     **options
@@ -63,22 +65,51 @@ def structured(
     given = ({"whole": parts[0]} if len(parts) == 1 else {}) | options
     search = begin(network, parts, recipe, rate, target, densities, given)
 
-    def shape(ticket: Ticket, copies: Networks) -> Mask:
-        return reshape(ticket.mask, magnitudes(copies, ticket.mask))
+    def shape(ticket: Ticket, copies: Networks, kept: list[Mask]) -> Mask:
+        return reshape(ticket.mask, kept, magnitudes(copies, ticket.mask), int(ticket.provenance["round"]))
 
     choose = by_magnitude(search) if len(parts) == 1 else by_overlap(search)
     return cycles(search, choose, shape, silent=silent)
 
 
 @torch.no_grad()
-def magnitudes(copies: Networks, mask: Mask) -> Tensors:
-    """Return the sum over copies of |w|, by parameter name, on the CPU."""
-    return {name: sum(copy.get_parameter(name).detach().abs().cpu() for copy in copies) for name in mask}  # type: ignore[misc]
+def magnitudes(copies: Networks, mask: Mask) -> list[Tensors]:
+    """Return each copy's |w|, by parameter name, on the CPU."""
+    return [{name: copy.get_parameter(name).detach().abs().cpu() for name in mask} for copy in copies]
 
 
-def _find(
-    setting: Setting, source: Source, reshape: Callable[[Mask, Tensors], Mask], silent: bool = False
-) -> Iterator[Round]:
+def filled(
+    mask: Mask, kept: list[Mask], weights: list[Tensors], extra: float = 0.0, fill: Fill = "overlap", rng: Any = None
+) -> Mask:
+    """Return whole channels in place of the combined mask of some copies.
+
+    Parameters
+    ----------
+    mask, kept, weights
+        The combined mask, and each copy's own with its magnitudes.
+    extra
+        As for `masks.refill`.
+    fill
+        "overlap": the combined mask is filled up, by the copies' summed magnitudes. "copies": each copy's mask is
+        filled up by its own, and the channels that all copies chose are kept; a layer without one keeps the best. The
+        two do not commute.
+    rng
+        A generator: fill up a random mask with the same layers' densities instead, the control for the mask.
+    """
+    if rng is not None:
+        mask, kept = masks.random_like(mask, rng), [masks.random_like(own, rng) for own in kept]
+    total = {name: torch.stack([own[name] for own in weights]).sum(0) for name in mask}
+    if fill == "overlap":
+        return masks.refill(mask, total, extra)
+    both = masks.overlap(*[masks.refill(own, of, extra) for own, of in zip(kept, weights, strict=True)])
+    for name, whole in both.items():
+        if not bool(whole.any()):
+            best = (total[name] * torch.stack([own[name] for own in kept]).any(0)).flatten(1).double().sum(1).argmax()
+            whole[best] = True
+    return both
+
+
+def _find(setting: Setting, source: Source, reshape: Reshaped, silent: bool = False) -> Iterator[Round]:
     how = {"reshape": reshape, "silent": silent, "densities": list(setting.densities) if setting.densities else None}
     if source == "colt":
         return setting.over_partitions(structured, **how)
@@ -95,13 +126,6 @@ def _passes(experiment: Any) -> float:
     return float(experiment.parts if whole else 1)
 
 
-class RefillOptions(Settings):
-    """Whose masks are filled up, COLT's or IMP's; and the share of the other channels that stays too (refill+)."""
-
-    source: Source = "colt"
-    extra: float = Field(0.0, ge=0, lt=1)
-
-
 class RegroupOptions(Settings):
     """Whose masks are regrouped, how many rows a block has, and how wide it is: see `masks.blocks`."""
 
@@ -112,12 +136,17 @@ class RegroupOptions(Settings):
 
 def _refill(setting: Setting) -> Iterator[Round]:
     own = setting.own
-    return _find(setting, own.source, lambda mask, weights: masks.refill(mask, weights, own.extra), silent=True)
+
+    def reshape(mask: Mask, kept: list[Mask], weights: list[Tensors], number: int) -> Mask:
+        rng = generator(setting.seed, "shuffled", number) if own.shuffled else None
+        return filled(mask, kept, weights, own.extra, own.fill, rng)
+
+    return _find(setting, own.source, reshape, silent=True)
 
 
 def _regroup(setting: Setting) -> Iterator[Round]:
     own = setting.own
-    return _find(setting, own.source, lambda mask, _: masks.regroup(mask, own.rows, own.rule))
+    return _find(setting, own.source, lambda mask, *_: masks.regroup(mask, own.rows, own.rule))
 
 
 REFILL = Method(

@@ -18,6 +18,7 @@ from .filters import against_chance, filters, weight_history
 from .frame import COLOURS, KEPT, MARKERS, STYLE, arm_name, canvas, places, png, save
 from .gains import accuracy_cost, recovered, waterfall
 from .similarity import layer_densities, order_of, similarity
+from .structure import pareto, structure
 from .transfer import transfer
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "overlap_by_layer",
     "overlap_over_cycles",
     "overlaps",
+    "pareto",
     "pictures",
     "places",
     "png",
@@ -51,6 +53,7 @@ __all__ = [
     "rounds_table",
     "save",
     "similarity",
+    "structure",
     "tickets",
     "trajectories",
     "transfer",

@@ -58,7 +58,7 @@ def _shrunk(
     if not raw:
         masks.apply(mask, whole)
     masks.apply(masks.silenced(mask, whole), whole)
-    small = with_anatomy(shrunk(whole, rows), whole)
+    small = with_anatomy(shrunk(whole, rows), whole) if rows else whole
     about = models.architecture(network)
     if rows and models.is_a_name(about["name"]):
         whole_name = about["name"].removeprefix(PREFIX)
@@ -67,6 +67,27 @@ def _shrunk(
     elif models.is_a_name(about["name"]):
         vars(small)["architecture"] = about
     return rows, small
+
+
+@torch.no_grad()
+def effective_mask(network: nn.Module, mask: Mask) -> Mask:
+    """Return the weights of a mask that are left when it is compact: those that read a removed channel are not.
+
+    A refilled layer still holds whole rows; of each, the columns that read channels removed before it are useless. So
+    a chain keeps about the square of its density. Parameters and errors as `compact`.
+    """
+    numbered = deepcopy(network).cpu().double()
+    for name in mask:
+        weight = numbered.get_parameter(name)
+        weight.copy_(torch.arange(1, weight.numel() + 1).view(weight.shape))
+    _, small = _shrunk(numbered, mask, 1, raw=True)
+    left = dict(small.named_parameters())
+    found = {}
+    for name, kept in mask.items():
+        places = torch.zeros(kept.numel(), dtype=torch.bool)
+        places[left[name].long().flatten() - 1] = True
+        found[name] = places.view(kept.shape) & kept.cpu()
+    return found
 
 
 def _with_rows(arguments: dict[str, Any], rows: dict[str, torch.Tensor]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .. import masks
 from ..masks import Mask, Overlap
 from .ticket import Ticket, read_ticket
 
@@ -113,20 +114,30 @@ class Round:
 
     def record(self) -> dict[str, Any]:
         """Return everything but tensors as plain Python objects."""
-        return {
-            "round": self.number,
-            "pruned": list(self.ticket.mask),
-            "density": self.density,
-            "density_all": self.density_all,
-            "image_epochs": self.cost.images,
-            "flops": self.cost.flops,
-            "seconds": self.cost.seconds,
-            "steps": self.cost.steps,
-            "accuracies": self.accuracies,
-            "curves": self.curves,
-            "epochs_saved": self.epochs_saved,
-            "overlap": self.overlap.as_dict() if self.overlap else None,
-        } | ({"warnings": self.warnings} if self.warnings else {})
+        return (
+            {
+                "round": self.number,
+                "pruned": list(self.ticket.mask),
+                "density": self.density,
+                "density_all": self.density_all,
+                "image_epochs": self.cost.images,
+                "flops": self.cost.flops,
+                "seconds": self.cost.seconds,
+                "steps": self.cost.steps,
+                "accuracies": self.accuracies,
+                "curves": self.curves,
+                "epochs_saved": self.epochs_saved,
+                "overlap": self.overlap.as_dict() if self.overlap else None,
+            }
+            | ({"warnings": self.warnings} if self.warnings else {})
+            | self._effective()
+        )
+
+    def _effective(self) -> dict[str, float]:
+        """Of tickets whose channels are cut whole: what is left of them when they are compact, the real density."""
+        if not self.ticket.architecture.get("silent"):
+            return {}
+        return {"density_effective": masks.count(self.ticket.effective()) / masks.size(self.ticket.mask)}
 
     def save(self, path: str | Path) -> Path:
         """Write the ticket's file with the other masks beside it: `partition/<i>/<name>`, and `own/<name>`."""

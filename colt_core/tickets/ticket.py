@@ -17,7 +17,7 @@ from .. import masks, models
 from ..files import Damaged, Tensors, hash_into, read_tensors, write_tensors
 from ..foreign import check_trusted, fingerprint, named_by_a_file, trust
 from ..masks import Mask
-from .compact import compact_with_mask
+from .compact import compact_with_mask, effective_mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +71,18 @@ class Ticket:
     def density_all(self) -> float:
         """Kept / all weights, the head and normalisation counted (biases not)."""
         return masks.density_all(self.mask, self.theta0)
+
+    def effective(self) -> Mask:
+        """Return the weights that are left in its compact form, as a mask over the whole network: see `effective_mask`.
+
+        Raises
+        ------
+        ValueError
+            As `compact`.
+        """
+        whole = self._skeleton()
+        whole.load_state_dict({name: value.clone() for name, value in self.theta0.items()}, assign=True)
+        return effective_mask(whole, self.mask)
 
     @property
     def hash(self) -> str:

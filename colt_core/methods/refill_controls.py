@@ -1,0 +1,100 @@
+"""Controls of whole channels: is a structured ticket more than its channels' number, its widths, its density?
+
+References: arXiv 2202.04736; the narrow dense network is the objection of 1810.05270.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import masks
+from ..data import Images
+from ..seeding import derive, generator
+from ..tickets import Cost, Round
+from ..training import Recipe
+from .choices import by_magnitude
+from .cycles import begin, cycles
+from .method import Look, Method, Setting
+from .options import RefillOptions
+
+
+def random_channels(
+    rounds: Iterable[Round], seed: int = 0, provenance: Mapping[str, Any] | None = None
+) -> Iterator[Round]:
+    """Yield, for each round of whole channels, theta0 with as many channels of each layer, drawn at random.
+
+    Layers that lose none, and depthwise convolutions, stay as they are; `provenance` as for `random`.
+    """
+    for found in rounds:
+        rng, drawn = generator(seed, "random channels", found.number), {}
+        for name, kept in found.ticket.mask.items():
+            order = torch.randperm(len(kept), generator=rng)
+            drawn[name] = kept.clone() if masks.is_depthwise(kept) else kept[order]
+        about = {**(provenance or {}), "control": "channels", "drawn": seed}
+        yield Round(found.number, found.ticket.derived(mask=drawn, **about), cost=found.cost)
+
+
+def narrow(rounds: Iterable[Round], seed: int = 0, provenance: Mapping[str, Any] | None = None) -> Iterator[Round]:
+    """Yield, for each round of whole channels, a dense network of those widths with an initialisation of its own.
+
+    The strongest objection to a structured ticket: is it more than its widths? It is written as a mask over the whole
+    network, of the weights that are left when it is compact, whose channels are silent: the same function. Its weights
+    are drawn as the whole network's are, scaled to the inputs that they have; `provenance` as for `random`.
+    """
+    for found in rounds:
+        about = {**(provenance or {}), "control": "narrow", "drawn": seed}
+        mask, small = found.ticket.effective(), found.ticket.compact().theta0
+        drawn = found.ticket.derived(mask=mask).redraw(derive(seed, "narrow"), **about)
+        theta0 = {name: value.clone() for name, value in drawn.theta0.items()}
+        for name, value in theta0.items():
+            if value.ndim > 1:  # an initialisation's spread goes with 1 / sqrt(inputs), the head's too
+                value *= math.sqrt(value[0].numel() / small[name][0].numel())
+        yield Round(found.number, drawn.derived(theta0=theta0, parent=found.ticket.hash), cost=Cost())
+
+
+def _refilled(experiment: Any) -> Any:
+    """Return the experiment of whole channels that a control follows: the control's options are that one's."""
+    return experiment.changed(method="refill", scores=None, score_on=None, scoring=None)
+
+
+def _to_effective(setting: Setting) -> Iterator[Round]:
+    """IMP to the densities that structured tickets have once they are compact."""
+    found = [one for one in setting.reference() if one.number]
+    densities = [masks.count(one.ticket.effective()) / masks.size(one.ticket.mask) for one in found]
+
+    def finder(network: nn.Module, images: Images, recipe: Recipe, **options: Any) -> Iterator[Round]:
+        search = begin(network, [images], recipe, 0.5, 0.5, densities, {"whole": images} | options)
+        return cycles(search, by_magnitude(search))
+
+    return setting.over_everything(finder)
+
+
+CHANNELS = Method(
+    name="channels",
+    about="as many channels as refill keeps in each layer, drawn at random",
+    find=lambda s: random_channels(s.remaining(), s.seed, s.options["provenance"]),
+    look=Look("random channels", "#999999", (5, 1, 180)),
+    follows=_refilled,
+    options=RefillOptions,
+    trains="never",
+)
+NARROW = Method(
+    name="narrow",
+    about="a dense network of refill's widths, initialised anew",
+    find=lambda s: narrow(s.remaining(), s.seed, s.options["provenance"]),
+    look=Look("narrow dense", "#000000", (4, 1, 0)),
+    follows=_refilled,
+    options=RefillOptions,
+    trains="never",
+)
+EFFECTIVE = Method(
+    name="effective",
+    about="iterative magnitude pruning to the densities that refill's tickets have once they are compact",
+    find=_to_effective,
+    look=Look("IMP at the effective density", "#0072B2", (4, 0, 0), hollow=True),
+    follows=_refilled,
+    options=RefillOptions,
+)

@@ -1,0 +1,73 @@
+"""Figures of structured tickets: what a layer's mask looks like in whole channels and blocks; accuracy and speed."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from ..masks import Mask, blocks
+from .frame import arm_name, canvas, check_rows, looks_of, percent_axis
+
+SHADES = ListedColormap(["#F2F2F2", "#222222"])
+
+
+def structure(forms: Mapping[str, Mask], layer: str, rows: int | None = None) -> Figure:
+    """Draw one layer's mask in several forms, a panel each: a row is an output channel, a column one of its weights.
+
+    Rows are put in the order of the first form's clusters (see `masks.blocks`), the same in every panel, so that what
+    is regrouped lies together.
+
+    Parameters
+    ----------
+    forms
+        Masks by the name they are to have: found, refilled, regrouped.
+    layer
+        A parameter's name.
+    rows
+        Rows of a cluster.
+    """
+    first = next(iter(forms.values()))
+    if any(layer not in mask for mask in forms.values()):
+        raise ValueError(f"there is no layer {layer!r}; allowed: {', '.join(first)}")
+    order = [row for block in blocks({layer: first[layer]}, rows) for row in block.rows]
+    order += [row for row in range(len(first[layer])) if row not in set(order)]
+    with canvas(len(forms), size=(3.6, 3.2), sharey=True, squeeze=False) as (figure, axes):
+        for axis, (name, mask) in zip(axes[0], forms.items(), strict=True):
+            flat = mask[layer].flatten(1)[order].cpu().numpy()
+            axis.imshow(flat, cmap=SHADES, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+            whole = int(flat.any(1).sum())
+            axis.set(title=f"{name}\n{flat.mean():.0%} kept, {whole} of {len(flat)} channels left")
+            axis.set_xlabel(f"weights of a channel ({flat.shape[1]})")
+            axis.grid(visible=False)
+        axes[0][0].set_ylabel(f"output channels of {layer.removesuffix('.weight')},\nalike ones together")
+    return figure
+
+
+def pareto(table: pd.DataFrame, title: str = "") -> Figure:
+    """Draw accuracy against measured speed, a line an arm: what lies above and to the right of all others is worth it.
+
+    Parameters
+    ----------
+    table
+        `pareto`'s, of one machine.
+    title
+        What was run: study, network, epochs, seeds.
+    """
+    check_rows(table)
+    looks = looks_of(table["method"])
+    with canvas(size=(8.2, 4.8)) as (figure, axis):
+        axis.axvline(1, color="#444444", linestyle=":", linewidth=1)
+        for arm, mine in table.groupby("method", sort=False):
+            mine = mine.sort_values("density", ascending=False)
+            apart = np.abs([mine["faster"] - mine["slowest"], mine["fastest"] - mine["faster"]])
+            axis.errorbar(
+                mine["faster"], mine["accuracy"], yerr=mine["half_width"].fillna(0), xerr=apart, elinewidth=0.7,
+                capsize=0, linewidth=1, label=arm_name(str(arm)), **looks[str(arm)] | {"markersize": 7},
+            )  # fmt: skip
+        axis.set(xlabel="times as fast as the dense network (measured)", ylabel="test accuracy")
+        axis.set_title("\n".join(part for part in ("Accuracy against measured speed", title) if part))
+        percent_axis(axis)
+        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9)
+    return figure

@@ -1,0 +1,88 @@
+"""Accuracy against measured speed: `pareto()`."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from .. import masks, report
+from ..report.statistics import interval
+from ..studies.experiment import Experiment
+from ..studies.records import Place, saved_rounds
+from ..tickets import Ticket
+from .speed import speed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def pareto(
+    experiments: Iterable[Experiment],
+    records: "pd.DataFrame",
+    store: Place = None,
+    *,
+    batch: int = 256,
+    threads: int = 1,
+    **how: Any,
+) -> "pd.DataFrame":
+    """Hold the accuracy of scored tickets against the speed that their compact form is measured to have.
+
+    Density says little of speed: a mask of scattered zeros makes nothing faster. A ticket of each arm and round, the
+    first seed's, is timed beside the dense network, see `speed`.
+
+    Parameters
+    ----------
+    experiments, records
+        Finished experiments, and what `study` returned of them.
+    store
+        Where their tickets are.
+    batch, threads, **how
+        As for `speed`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row an arm and scored round: `method` (the arm), `round`, `density`, `density_effective` (weights left when
+        compact), `accuracy`, `half_width`, `seeds`, `flops` (of dense's), `faster` (of dense's speed, measured),
+        `fastest` and `slowest` (by the quartiles of both).
+
+    Raises
+    ------
+    ValueError
+        As `speed`; for no scores.
+    """
+    import pandas as pd
+
+    jobs = list(experiments)
+    named = report.arms(records)
+    scores = named[(named["kind"] == "score") & named["experiment"].isin({job.hash for job in jobs})]
+    scores = scores[(scores["round"] > 0) | (scores["method"] == "dense")]  # all begin with the same dense ticket
+    if not len(scores):
+        raise ValueError("no records: there is no scored ticket to hold against its speed")
+    rows: list[dict[str, Any]] = []
+    for job in {job.hash: job for job in reversed(jobs)}.values():
+        mine = scores[scores["experiment"] == job.hash]
+        known = {(row["method"], row["round"]) for row in rows}
+        wanted = {int(n) for n in mine["round"]} - {number for arm, number in known if arm in set(mine["arm"])}
+        for found in saved_rounds(job, store) if wanted else ():
+            if found.number not in wanted:
+                continue
+            arm = str(mine["arm"].iloc[0])
+            alike = scores[(scores["arm"] == arm) & (scores["round"] == found.number)]
+            mean, half = interval(alike.groupby("seed")["accuracy"].mean())
+            about = {"method": arm, "round": found.number, "density": found.density}
+            about |= {"accuracy": mean, "half_width": half, "seeds": alike["seed"].nunique()}
+            rows.append(about | _timed(found.ticket, batch, threads, how))
+    return pd.DataFrame(rows).sort_values(["method", "round"], kind="stable", ignore_index=True)
+
+
+def _timed(ticket: Ticket, batch: int, threads: int, how: dict[str, Any]) -> dict[str, float]:
+    """Return how much smaller and faster a ticket's compact form is than the dense network."""
+    table = speed(ticket, batches=[batch], threads=[threads], **how).set_index("form")
+    dense, small = table.loc["dense"], table.loc["compact"]
+    left = masks.count(ticket.effective()) / masks.size(ticket.mask)
+    return {
+        "density_effective": left,
+        "flops": small["flops"] / dense["flops"],
+        "faster": small["faster"],
+        "slowest": dense["low"] / small["high"],
+        "fastest": dense["high"] / small["low"],
+    }
