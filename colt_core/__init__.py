@@ -62,7 +62,8 @@ _LAZY = {
     "workbook": "workbook",
 }
 
-_FUNCTIONS = {"export": "publish.onnx", "pareto": "publish.pareto", "speed": "publish.speed"}
+_FUNCTIONS = {"Sharing": "training.sharing", "export": "publish.onnx"}
+_FUNCTIONS |= {"pareto": "publish.pareto", "speed": "publish.speed"}
 
 __all__ = [
     "METHODS",

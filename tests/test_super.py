@@ -1,13 +1,17 @@
 """Super tickets: importance by gates against gates that are really there, nested masks, silent scores."""
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 import colt_core as cc
 from colt_core import masks
+from colt_core.compute.copies import train_side_by_side
 from colt_core.data.augmentation import normalise
 from colt_core.methods.super import nearest, super_tickets
+from colt_core.training import Training
+from colt_core.training.sharing import Sharing, gates_of
 from colt_core.training.units import order_of_units, unit_importance
 
 
@@ -97,3 +101,93 @@ def test_an_experiment_is_scored_silent_and_what_has_no_units_is_refused(few, re
         super_tickets(cc.build("conv3", 10, width=4), few.train, recipe, [0.5], order="best")
     with pytest.raises(ValueError, match="order"):
         cc.Experiment(method="super", options={"order": "best"})
+
+
+# --- ticket sharing ----------------------------------------------------------------------------------------------
+
+
+def shared(network, closed=()):
+    """Two tasks of five classes; channels `closed` of conv2 are closed to the first."""
+    gates = [gates_of(network, masks.dense(dict(network.named_parameters()), cc.prunable(network))) for _ in "12"]
+    gates[0]["norm2"] = gates[0]["norm2"].clone().index_fill(0, torch.tensor(closed, dtype=torch.int64), False)
+    return Sharing([[0, 1, 2, 3, 4], [9, 8, 7, 6, 5]], gates)
+
+
+def test_only_the_channels_of_a_task_learn_from_its_images(few):
+    network = cc.build("conv3", 10, 0, width=4).train()
+    objective = shared(network, closed=[1, 5])
+    first = few.train.labels < 5
+    pixels = normalise(few.train.batch(torch.arange(len(few.train))), few.mean, few.std)
+    loss, right = objective.loss(network, pixels[first], few.train.labels[first])
+    loss.backward()
+    reached = network.conv2.weight.grad.flatten(1).any(1)
+    assert not reached[[1, 5]].any() and reached[[0, 2, 3, 4, 6, 7]].all() and 0 <= int(right) <= int(first.sum())
+    network.zero_grad()
+    loss, _ = objective.loss(network, pixels[~first], few.train.labels[~first])
+    loss.backward()
+    assert network.conv2.weight.grad.flatten(1).any(1).all(), "to the other task all are open"
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_with_open_gates_it_is_cross_entropy_within_the_task(few):
+    network = cc.build("conv3", 10, 0, width=4).eval()
+    objective, labels = shared(network), few.test.labels
+    pixels = normalise(few.test.batch(torch.arange(len(few.test))), few.mean, few.std)
+    scores = network(pixels)
+    low = labels < 5
+    by_hand = nn.functional.cross_entropy(scores[low, :5], labels[low], reduction="sum")
+    by_hand = by_hand + nn.functional.cross_entropy(scores[~low][:, [9, 8, 7, 6, 5]], 9 - labels[~low], reduction="sum")
+    loss, right = objective.loss(network, pixels, labels)
+    assert loss.item() == pytest.approx(by_hand.item() / len(labels), rel=1e-5)
+    of_five = lambda i, own: own[int(scores[i, own].argmax())]
+    told = [of_five(i, [0, 1, 2, 3, 4] if labels[i] < 5 else [9, 8, 7, 6, 5]) == labels[i] for i in range(len(labels))]
+    assert objective.score(network, few.test) == pytest.approx(sum(told) / len(told)) == int(right) / len(labels)
+    assert objective.chance(few.test) == pytest.approx(0.2)
+
+
+def test_sharing_trains_and_travels_to_workers(few, recipe):
+    network = cc.build("conv3", 10, 0, width=4)
+    objective, ticket = shared(network, closed=[0]), cc.Ticket.of(network)
+    score = cc.evaluate(ticket, few, recipe, device="cpu", objective=objective)
+    assert 0 <= score.value <= 1 and score.chance == pytest.approx(0.2)
+    again = Sharing.rebuilt(objective.settings(), objective.tensors())
+    assert all(torch.equal(a["norm2"], b["norm2"]) for a, b in zip(objective.gates, again.gates, strict=True))
+    trainings = [Training(few.train, recipe, objective=objective, seed=s) for s in (0, 1)]
+    here, there = ([cc.build("conv3", 10, 0, width=4) for _ in trainings] for _ in "12")
+    train_side_by_side(here, trainings, device="cpu", workers=1)
+    train_side_by_side(there, trainings, device="cpu", workers=2)
+    for a, b in zip(here, there, strict=True):
+        assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
+
+
+def test_mistakes_of_sharing_are_one_line(few):
+    network = cc.build("conv3", 10, 0, width=4)
+    for make, told in (
+        (lambda: Sharing([[0, 1]], [{}]), "tasks must be two or more, of different classes"),
+        (lambda: Sharing([[0, 1], [1, 2]], [{}, {}]), "of different classes"),
+        (lambda: Sharing([[0], [1]], [{}]), "2 tasks need 2 sets of gates, not 1"),
+        (lambda: Sharing([[0], [1]], [{}, {}]).check(network, few.train), "are not the images' 10 classes"),
+        (
+            lambda: Sharing([[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]], [{"x": torch.ones(3)}, {}]).check(network, few.train),
+            "'x'",
+        ),
+    ):
+        with pytest.raises(ValueError, match=told):
+            make()
+
+
+# --- choosing on validation --------------------------------------------------------------------------------------
+
+
+def test_the_best_of_several_is_chosen_by_validation_and_told_by_test():
+    rows = [("dense", 0, 0, 1.0, 0.5, 0.5), ("dense", 1, 0, 1.0, 0.5, 0.6)]
+    rows += [("super", 0, 1, 0.9, 0.7, 0.4), ("super", 0, 2, 0.8, 0.6, 0.9), ("super", 0, 0, 1.0, 0.99, 0.5)]
+    rows += [("super", 1, 1, 0.9, 0.3, 0.1), ("super", 1, 2, 0.8, 0.3, 0.9)]  # equal: the denser one
+    names = ("method", "seed", "round", "density", "validation_accuracy", "accuracy")
+    table = pd.DataFrame(rows, columns=list(names)).assign(kind="score", dataset="d", network="n", scored_on="d")
+    table["experiment"] = table["method"] + table["seed"].astype(str)
+    table["sparsity"] = 1 - table["density"]
+    found = cc.report.best_of(table, "super")
+    assert found["round"].tolist() == [1, 1] and found["gain"].tolist() == pytest.approx([-0.1, -0.5])
+    with pytest.raises(ValueError, match="no scores of random"):
+        cc.report.best_of(table, "random")

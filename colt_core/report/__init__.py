@@ -4,6 +4,7 @@ from .accuracy import accuracy_table, area, at_sparsities, paper_table, screenin
 from .agreement import overlaps, with_theta0
 from .answer import Answer, answer
 from .arms import arms, called, scored
+from .choice import best_of
 from .compare import against, compare, conclusion, over_sparsities, verdict
 from .cost import at_costs, reach, rounds_table
 from .gains import gains, ladder, regimes, shares, shares_of, spent
@@ -29,6 +30,7 @@ __all__ = [
     "arms",
     "at_costs",
     "at_sparsities",
+    "best_of",
     "called",
     "compare",
     "conclusion",

@@ -1,0 +1,45 @@
+"""What a choice on validation is worth on the test set, beside an arm that was chosen in the same way: `best_of`."""
+
+import pandas as pd
+
+from .arms import arms
+from .records import metric_of
+
+
+def best_of(records: pd.DataFrame, arm: str) -> pd.DataFrame:
+    """Choose for each seed an arm's ticket by validation, and report its test score minus the dense network's.
+
+    Picking the best of several looks better than it is: hold what it gains against an arm of random cuts that was
+    picked in the same way, seed by seed. The dense ticket, round 0, is no candidate.
+
+    Parameters
+    ----------
+    records
+        Of `study`; rounds of the arm scored, and the dense network's scores for the same seeds.
+    arm
+        Its name, see `arms`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a seed: `seed`, `round`, `sparsity` (chosen), the metric's test value under its own name, `dense`, `gain`.
+
+    Raises
+    ------
+    ValueError
+        In one line: no scores of the arm, or of the dense network.
+    """
+    named = arms(records)
+    scores = named[named["kind"] == "score"]
+    mine = scores[(scores["arm"] == arm) & (scores["round"] > 0)]
+    dense = scores[scores["method"] == "dense"].groupby("seed").first()
+    if not len(mine) or not len(dense):
+        raise ValueError(f"there are no scores of {arm if not len(mine) else 'the dense network'} to choose among")
+    metric, higher_is_better = metric_of(scores)
+    validation = mine[f"validation_{metric}"] if higher_is_better else -mine[f"validation_{metric}"]
+    # Of equal ones the densest: ties go to what was cut least.
+    order = mine.assign(rank=validation).sort_values(["rank", "round"], ascending=[False, True], kind="stable")
+    best = order.groupby("seed").first().join(dense[metric].rename("dense"), how="inner").reset_index()
+    best["sparsity"] = 1 - best["density"]
+    best["gain"] = (best[metric] - best["dense"]) * (1 if higher_is_better else -1)
+    return best[["seed", "round", "sparsity", metric, "dense", "gain"]]

@@ -1,0 +1,152 @@
+"""Ticket sharing: every task, a partition's classes, has channels of its own over shared weights (2105.12002)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from ..data import Images
+from ..data.augmentation import normalise
+from ..files import Tensors
+from ..masks import Mask
+from ..models.channels import norms_after
+from .objective import Objective
+
+
+class Sharing(Objective):
+    """Learn several tasks at once, each through its own channels: only they learn from its images.
+
+    A task is a set of classes, and told: an image is judged among its own task's classes, in training and in the
+    metric, whatever the channels. So the metric is comparable between channels, not with plain accuracy.
+
+    Parameters
+    ----------
+    tasks
+        The classes of each task, as numbers; together all of them.
+    gates
+        For each task bool [channels] by the name of the module whose output is gated; see `gates_of`.
+
+    Raises
+    ------
+    ValueError
+        In one line: fewer than two tasks, classes that two tasks share, another number of gates.
+    """
+
+    def __init__(self, tasks: Sequence[Sequence[int]], gates: Sequence[Mapping[str, torch.Tensor]]) -> None:
+        self.tasks = [[int(one) for one in task] for task in tasks]
+        self.gates = [dict(one) for one in gates]
+        named = [one for task in self.tasks for one in task]
+        if len(self.tasks) < 2 or not all(self.tasks) or len(set(named)) != len(named):
+            raise ValueError(f"tasks must be two or more, of different classes, not {self.tasks}")
+        if len(self.gates) != len(self.tasks):
+            raise ValueError(f"{len(self.tasks)} tasks need {len(self.tasks)} sets of gates, not {len(self.gates)}")
+
+    def check(self, network: nn.Module, images: Images) -> None:
+        """Raise a `ValueError` where a class has no task, or a gate does not fit its module."""
+        if sorted(one for task in self.tasks for one in task) != list(range(len(images.classes))):
+            raise ValueError(f"the tasks {self.tasks} are not the images' {len(images.classes)} classes")
+        modules = dict(network.named_modules())
+        for name in {name for gates in self.gates for name in gates}:
+            if name not in modules:
+                raise ValueError(f"there is no module {name!r} to put a gate behind")
+
+    def loss(self, network: nn.Module, pixels: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the mean cross-entropy within tasks, and the number of correct answers.
+
+        Each task's images go through the network by themselves; of a single one normalisation has no variance, so a
+        task with one image in a batch sits that batch out.
+        """
+        total, right, seen = pixels.new_zeros(()), labels.new_zeros(()), 0
+        for task, (classes, gates) in enumerate(zip(self.tasks, self.gates, strict=True)):
+            mine = torch.isin(labels, torch.tensor(classes, device=labels.device))
+            count = int(mine.sum())
+            if count < 2:
+                continue
+            scores, own = self._through(network, pixels[mine], gates, classes), self._place(labels[mine], task)
+            total = total + nn.functional.cross_entropy(scores, own, reduction="sum")
+            right = right + (scores.detach().argmax(1) == own).sum()
+            seen += count
+        return total / max(1, seen), right
+
+    @torch.no_grad()
+    def score(self, network: nn.Module, images: Images) -> float:
+        """Return the share of images that are told from the others of their task."""
+        device, right = next(network.parameters()).device, 0
+        network.eval()
+        for task, (classes, gates) in enumerate(zip(self.tasks, self.gates, strict=True)):
+            rows = torch.isin(images.labels.cpu(), torch.tensor(classes)).nonzero().flatten()
+            for index in rows.split(256):
+                index = index.to(images.labels.device)
+                pixels = normalise(images.batch(index).to(device), images.mean, images.std)
+                own = self._place(images.labels[index].to(device), task)
+                right += int((self._through(network, pixels, gates, classes).argmax(1) == own).sum())
+        return right / len(images)
+
+    def chance(self, images: Images) -> float:
+        """Return the metric of guessing within the tasks."""
+        counts = torch.bincount(images.labels.cpu(), minlength=len(images.classes)).double()
+        return float(sum(counts[task].sum() / len(task) for task in self.tasks) / counts.sum())
+
+    def settings(self) -> dict[str, Any]:
+        """Return the tasks; the gates are tensors."""
+        return {"tasks": self.tasks}
+
+    def tensors(self) -> Tensors:
+        """Return the gates as "<task>/<module>"."""
+        return {f"{i}/{name}": gate for i, gates in enumerate(self.gates) for name, gate in gates.items()}
+
+    @classmethod
+    def rebuilt(cls, settings: Mapping[str, Any], tensors: Tensors) -> Self:
+        """Make it anew; without tensors every channel is open."""
+        gates: list[dict[str, torch.Tensor]] = [{} for _ in settings["tasks"]]
+        for name, gate in tensors.items():
+            task, _, module = name.partition("/")
+            gates[int(task)][module] = gate
+        return cls(**settings, gates=gates)
+
+    def _place(self, labels: torch.Tensor, task: int) -> torch.Tensor:
+        """Return labels as places among a task's classes."""
+        classes = torch.tensor(self.tasks[task], device=labels.device)
+        return (labels[:, None] == classes).int().argmax(1)
+
+    def _through(
+        self, network: nn.Module, pixels: torch.Tensor, gates: Mapping[str, torch.Tensor], classes: list[int]
+    ) -> torch.Tensor:
+        with gated(network, gates):
+            scores: torch.Tensor = network(pixels)[:, classes]
+        return scores
+
+
+@contextmanager
+def gated(network: nn.Module, gates: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Multiply the outputs of some modules by gates while the block runs: no hook outlives it."""
+    hooks = []
+    try:
+        for name, gate in gates.items():
+            hooks.append(network.get_submodule(name).register_forward_hook(_closing(gate)))
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _closing(gate: torch.Tensor) -> Any:
+    def close(_: nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor:
+        return output * gate.to(output).view(-1, *[1] * (output.ndim - 2))
+
+    return close
+
+
+def gates_of(network: nn.Module, mask: Mask) -> dict[str, torch.Tensor]:
+    """Return the gates of a mask of whole channels: behind what normalises a layer, open where its row keeps a weight.
+
+    Raises
+    ------
+    ValueError
+        For a network that cannot be followed.
+    """
+    rows = {name.removesuffix(".weight"): kept.flatten(1).any(1) for name, kept in mask.items()}
+    places = norms_after(network, list(rows))
+    return {places[layer]: kept for layer, kept in rows.items()}
