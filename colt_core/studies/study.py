@@ -187,7 +187,8 @@ class Study(Settings):
 
     @property
     def levels(self) -> list[float]:
-        """The sparsities of the tables: those that are scored, or 80, 90, 95 % and the target where every round is.
+        """The sparsities of the tables: those that are scored; where every round is, those of the densities asked for,
+        or 80, 90, 95 % and the target.
 
         Raises
         ------
@@ -199,6 +200,8 @@ class Study(Settings):
         found = self.experiments(self.seeds[:1])
         if asked:
             return _reached(sorted(asked), found)
+        if named := {round(1 - density, 12) for e in fields for density in e.densities or ()}:
+            return sorted(named)
         usual = {level for level in (0.8, 0.9, 0.95) if any(_reaches(e, level) for e in found)}
         return sorted(usual | {e.target for e in fields if e.method == "colt"})
 
