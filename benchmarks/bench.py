@@ -383,13 +383,12 @@ def compact_training(data: cc.Dataset, names: list[str], repeats: int) -> Iterat
             for step in range(steps):
                 side._step(step, *batch)
 
+        often = repeats * (3 if name.startswith("conv3") else 1)
         with keeping_memory(DEVICE):
-            times = paired(
-                partial(run, sides[0]), partial(run, sides[1]), repeats * (3 if name.startswith("conv3") else 1)
-            )
+            times = paired(partial(run, sides[0]), partial(run, sides[1]), often)
         each = [[t / steps * 1e3 for t in times[side]] for side in ("ours", "theirs")]
         reached = [ratio * flops for ratio in times["ratio"]]
-        what = f"training step, batch 256: compact at {flops:.2f} of the FLOPs / dense; faster, and as a share of what FLOPs say"
+        what = f"training step, compact at {flops:.2f} of the FLOPs / dense: faster, and share of what FLOPs say"
         about = (spread(each[0], 1) + " ms", spread(each[1], 1) + " ms")
         yield row(8, what, name, *about, f"{spread(times['ratio'])}; {spread(reached)}", "share from 0.80 to 1.20")
 

@@ -1,4 +1,4 @@
-"""Which channels of a network are always zero, followed through its graph; and the same function without them.
+"""Which channels of a network are always zero, followed through its graph.
 
 A convolution's row of zeros is no dead channel by itself: batch normalisation still adds its shift, and ReLU lets that
 through. A channel is dead where scale and shift of what normalises it are zero too (RELATED: section 0); then nothing
@@ -6,9 +6,7 @@ that reads it changes when it is removed.
 """
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import fx, nn
@@ -37,7 +35,7 @@ class _Tracer(fx.Tracer):
     """Takes every layer that this package knows how to read as it stands."""
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        known = isinstance(module, (nn.Linear, *CONVOLUTIONS, *NORMS)) or _keeps(module)
+        known = isinstance(module, (nn.Linear, *CONVOLUTIONS, *NORMS)) or keeps(module)
         return known or super().is_leaf_module(module, qualified_name)
 
 
@@ -56,18 +54,6 @@ def traced(network: nn.Module) -> fx.GraphModule:
 
         name = architecture(network)["name"]
         raise ValueError(f"the channels of {name} cannot be followed ({first_line(problem)})") from None
-
-
-class Compact(fx.GraphModule):
-    """A graph of layers that, copied, still knows what it was built from."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Compact":
-        """Copy it with all that is said of it."""
-        copied: Any = super().__deepcopy__(memo)  # type: ignore[no-untyped-call]
-        for name in ("architecture", "anatomy"):
-            if name in vars(self):
-                vars(copied)[name] = deepcopy(vars(self)[name])
-        return copied  # type: ignore[no-any-return]
 
 
 @dataclass
@@ -126,10 +112,10 @@ def _after_module(module: nn.Module, name: str, read: Channels, rows: Rows) -> C
         return Channels(own & read.alive) if depthwise and read.alive is not None else Channels()
     if isinstance(module, NORMS):
         return read if read.alive is not None and len(read.alive) == module.num_features else Channels()
-    return read if _keeps(module) else Channels()
+    return read if keeps(module) else Channels()
 
 
-def _keeps(module: nn.Module) -> bool:
+def keeps(module: nn.Module) -> bool:
     """Tell whether a module gives zero for zero, channel by channel."""
     return isinstance(module, KEEPING) or type(module).__name__ in KEEPING_NAMES
 
@@ -227,221 +213,3 @@ def norms_after(network: nn.Module, layers: Sequence[str]) -> dict[str, str]:
             after = [str(one.target) for one in users if isinstance(graph.get_submodule(str(one.target)), NORMS)]
             found[name] = after[0] if len(node.users) == len(after) == 1 else name
     return found
-
-
-# --- the same function in a smaller network ----------------------------------------------------------------------
-
-
-def rounded(rows: Rows, multiple: int) -> dict[str, torch.Tensor]:
-    """Return rows with some that are dead kept, so that a layer has a multiple of so many, or all that it has."""
-    found = {}
-    for name, alive in rows.items():
-        wanted = min(len(alive), -(-int(alive.sum()) // multiple) * multiple)
-        order = torch.argsort(~alive, stable=True)  # the living first, each in its order
-        found[name] = torch.zeros_like(alive)
-        found[name][order[:wanted]] = True
-    return found
-
-
-def shrunk(network: nn.Module, rows: Rows) -> fx.GraphModule:
-    """Return the network without the rows that are not there, and without all that reads them.
-
-    It is the network's own layers, of their own names, smaller; what its graph adds, multiplies or concatenates is
-    brought to one set of channels first. Its outputs are those of the network in which those rows, their normalisation
-    and their biases are zero.
-
-    Raises
-    ------
-    ValueError
-        For a layer without a row, and as `traced`.
-    """
-    for name, alive in rows.items():
-        if not bool(alive.any()):
-            raise ValueError(f"the mask leaves layer {name} without a channel")
-    graph = traced(deepcopy(network))
-    return _Shrinking(graph, rows).run()
-
-
-class _Shrinking:
-    """Goes through a graph once and makes every layer as small as what it reads and gives."""
-
-    def __init__(self, graph: fx.GraphModule, rows: Rows) -> None:
-        self.graph, self.rows = graph, rows
-        self.known = follow(graph, rows)
-        self.there: dict[fx.Node, torch.Tensor | None] = {}  # the channels that a tensor has; None: all of them
-
-    def run(self) -> fx.GraphModule:
-        for node in list(self.graph.graph.nodes):
-            self.there[node] = self._of(node)
-        self.graph.graph.lint()
-        self.graph.recompile()
-        self.graph.delete_all_unused_submodules()
-        return Compact(self.graph, self.graph.graph)
-
-    def _of(self, node: fx.Node) -> torch.Tensor | None:
-        """Change what a node does; return the channels that its result has."""
-        alive = self.known[node].alive
-        if node.op == "call_module":
-            return self._module(node, self.graph.get_submodule(str(node.target)), alive)
-        if alive is None or node.op not in ("call_function", "call_method"):
-            for one in node.all_input_nodes:
-                self._bring(node, one, None)
-            return None
-        name, read = name_of(node), node.all_input_nodes
-        if name in ADDING | MULTIPLYING and len(read) == 2:
-            return self._join(node, read, alive, name in ADDING)
-        if name in ("cat", "concat"):
-            return self._concatenated(read)
-        if name == "pad":
-            return self._pad(node, read[0], alive)
-        return self.there[read[0]]
-
-    def _join(self, node: fx.Node, read: list[fx.Node], alive: torch.Tensor, adding: bool) -> torch.Tensor | None:
-        have = [self.there[one] for one in read]
-        if all(one is None for one in have):
-            return None
-        wide = len(alive)
-        sets = [torch.arange(wide) if one is None else one for one in have]
-        if torch.equal(sets[0], sets[1]):
-            return have[0]
-        shared = torch.isin(sets[0], sets[1])
-        wanted = torch.cat(sets).unique() if adding else sets[0][shared]
-        whole = len(wanted) == wide
-        for one in read:
-            self._bring(node, one, None if whole else wanted)
-        return None if whole else wanted
-
-    def _concatenated(self, read: list[fx.Node]) -> torch.Tensor | None:
-        if all(self.there[one] is None for one in read):
-            return None
-        places, start = [], 0
-        for one in read:
-            alive = self.known[one].alive
-            assert alive is not None
-            have = self.there[one]
-            places.append((torch.arange(len(alive)) if have is None else have) + start)
-            start += len(alive)
-        return torch.cat(places)
-
-    def _pad(self, node: fx.Node, read: fx.Node, alive: torch.Tensor) -> torch.Tensor | None:
-        """Zeros beside the channels are not put there at all: what adds to them knows where the others belong."""
-        inner = self.known[read].alive
-        assert inner is not None
-        widths = list(node.args[1] if len(node.args) > 1 else node.kwargs["pad"])  # type: ignore[arg-type]
-        if len(widths) < 6 or not (widths[4] or widths[5]):
-            return self.there[read]
-        have = self.there[read]
-        node.args = (read, (*widths[:4], 0, 0))
-        node.kwargs = {}
-        return (torch.arange(len(inner)) if have is None else have) + int(widths[4])
-
-    def _module(self, node: fx.Node, module: nn.Module, alive: torch.Tensor | None) -> torch.Tensor | None:
-        [read] = node.all_input_nodes[:1]
-        have, name = self.there[read], str(node.target)
-        if isinstance(module, nn.Linear):
-            return self._layer(module, name, self._columns(module, read, have), alive)
-        if isinstance(module, nn.Conv2d) and module.groups == 1:
-            return self._layer(module, name, have, alive)
-        if isinstance(module, nn.Conv2d) and alive is not None:
-            return self._depthwise(node, read, module, alive)
-        if isinstance(module, NORMS) and alive is not None:
-            _keep_features(module, have)
-            return have
-        if _keeps(module) and not isinstance(module, nn.PReLU):
-            return have
-        for one in node.all_input_nodes:
-            self._bring(node, one, None)
-        return None
-
-    def _columns(self, module: nn.Linear, read: fx.Node, have: torch.Tensor | None) -> torch.Tensor | None:
-        """Return the columns of a linear layer that are read: of flattened images several a channel."""
-        alive = self.known[read].alive
-        if have is None or alive is None:
-            return None
-        places = module.in_features // len(alive)
-        return (have[:, None] * places + torch.arange(places)).flatten()
-
-    def _layer(
-        self, module: nn.Module, name: str, columns: torch.Tensor | None, alive: torch.Tensor | None
-    ) -> torch.Tensor | None:
-        rows = self.rows[name].nonzero().flatten() if name in self.rows and not bool(self.rows[name].all()) else None
-        weight = module.get_parameter("weight").detach()
-        weight = weight if columns is None else weight[:, columns]
-        weight = weight if rows is None else weight[rows]
-        module.weight = nn.Parameter(weight.clone())
-        if isinstance(bias := module.bias, nn.Parameter) and rows is not None:
-            module.bias = nn.Parameter(bias.detach()[rows].clone())
-        names = ("out_features", "in_features") if isinstance(module, nn.Linear) else ("out_channels", "in_channels")
-        for which, count in zip(names, weight.shape[:2], strict=True):
-            setattr(module, which, count)
-        return rows
-
-    def _depthwise(self, node: fx.Node, read: fx.Node, module: nn.Conv2d, alive: torch.Tensor) -> torch.Tensor | None:
-        have = self.there[read]
-        wanted = alive.nonzero().flatten() if have is None else have[alive[have]]
-        if len(wanted) == len(alive):
-            return None
-        self._bring(node, read, wanted)
-        module.weight = nn.Parameter(module.weight.detach()[wanted].clone())
-        if module.bias is not None:
-            module.bias = nn.Parameter(module.bias.detach()[wanted].clone())
-        module.in_channels = module.out_channels = module.groups = len(wanted)
-        return wanted
-
-    def _bring(self, node: fx.Node, read: fx.Node, wanted: torch.Tensor | None) -> None:
-        """Give a node what it reads with other channels: fewer, or with zeros where there are none."""
-        have = self.there[read]
-        alive = self.known[read].alive
-        if have is None and wanted is None:
-            return
-        assert alive is not None
-        wide = len(alive)
-        sources = torch.arange(wide) if have is None else have
-        targets = torch.arange(wide) if wanted is None else wanted
-        if torch.equal(sources, targets):
-            return
-        where = torch.full((wide,), -1)
-        where[sources] = torch.arange(len(sources))
-        change = _Gather(where[targets], len(sources))
-        name = f"gather_{len([n for n in self.graph._modules if n.startswith('gather_')])}"
-        self.graph.add_submodule(name, change)
-        with self.graph.graph.inserting_before(node):
-            new = self.graph.graph.call_module(name, (read,))
-        node.replace_input_with(read, new)
-
-
-class _Gather(nn.Module):
-    """Brings a tensor [N, C, ...] to other channels; those that it has not are zero."""
-
-    def __init__(self, places: torch.Tensor, width: int) -> None:
-        super().__init__()
-        self.width = width
-        whole = bool((places >= 0).all())
-        self.spread = not whole
-        kept = (places >= 0).nonzero().flatten()
-        self.register_buffer("index", places if whole else kept, persistent=False)
-        self.channels = len(places)
-
-    def extra_repr(self) -> str:
-        return f"{self.width} -> {self.channels}"
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Take channels, or put them among zeros."""
-        assert isinstance(self.index, torch.Tensor)
-        if not self.spread:
-            return x.index_select(1, self.index)
-        shape = (x.shape[0], self.channels, *x.shape[2:])
-        return x.new_zeros(shape).index_copy(1, self.index, x)
-
-
-def _keep_features(module: nn.Module, index: torch.Tensor | None) -> None:
-    """Leave a normalisation the channels that are there."""
-    if index is None:
-        return
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        value = getattr(module, name, None)
-        if isinstance(value, nn.Parameter):
-            setattr(module, name, nn.Parameter(value.detach()[index].clone()))
-        elif isinstance(value, torch.Tensor):
-            setattr(module, name, value[index].clone())
-    module.num_features = len(index)  # type: ignore[assignment]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from .anatomy import anatomy_of
-from .channels import shrunk
+from .shrinking import shrunk
 
 PREFIX = "compact:"
 Make = Callable[..., nn.Module]

@@ -18,7 +18,7 @@ from .filters import against_chance, filters, weight_history
 from .frame import COLOURS, KEPT, MARKERS, STYLE, arm_name, canvas, places, png, save
 from .gains import accuracy_cost, recovered, waterfall
 from .similarity import layer_densities, order_of, similarity
-from .structure import pareto, structure
+from .structure import importance, pareto, structure
 from .transfer import transfer
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "counts_table",
     "epochs_table",
     "filters",
+    "importance",
     "layer_densities",
     "magnitudes",
     "order_of",

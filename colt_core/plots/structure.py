@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from ..masks import Mask, blocks
-from .frame import arm_name, canvas, check_rows, looks_of, percent_axis
+from .frame import COPIES, MARKS, arm_name, canvas, check_rows, looks_of, percent_axis
 
 SHADES = ListedColormap(["#F2F2F2", "#222222"])
 
@@ -70,4 +71,21 @@ def pareto(table: pd.DataFrame, title: str = "") -> Figure:
         axis.set_title("\n".join(part for part in ("Accuracy against measured speed", title) if part))
         percent_axis(axis)
         axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9)
+    return figure
+
+
+def importance(units: pd.DataFrame) -> Figure:
+    """Draw what each layer's units are worth, the least first: columns layer, unit, importance (`unit_importance`)."""
+    check_rows(units)
+    with canvas(size=(7.2, 3.6)) as (figure, axis):
+        for place, (layer, mine) in enumerate(units.groupby("layer", sort=False)):
+            values = np.sort(mine["importance"].to_numpy())
+            share = (np.arange(len(values)) + 0.5) / len(values)
+            look = {"color": COPIES[place % len(COPIES)], "marker": MARKS[place % len(MARKS)], "markersize": 4}
+            axis.plot(share, values, linewidth=1, label=f"{layer} ({len(values)})", **look)
+        axis.axhline(0, color="#444444", linewidth=0.8)
+        axis.set(xlabel="share of the layer's units, the least important first", ylabel="importance (mean square 1)")
+        axis.set_title("What would the loss lose with each unit?")
+        axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9, title="layer (units)")
     return figure

@@ -8,8 +8,9 @@ from torch import nn
 
 from .. import masks, models
 from ..masks import Mask
-from ..models.channels import rounded, rows_of, shrunk
+from ..models.channels import rows_of
 from ..models.compacted import PREFIX, packed, unpacked, with_anatomy
+from ..models.shrinking import rounded, shrunk
 
 
 def compact(network: nn.Module, mask: Mask, multiple: int = 1) -> nn.Module:
