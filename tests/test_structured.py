@@ -284,3 +284,17 @@ def test_a_layer_is_drawn_in_several_forms(jobs):
     assert left.sum() == int(found.own["conv2.weight"].sum()) and set(right.all(1) | ~right.any(1)) == {True}
     with pytest.raises(ValueError, match="there is no layer 'x'; allowed: conv1.weight, conv2.weight"):
         cc.plots.structure({"COLT": found.own}, "x")
+
+
+def test_masks_of_other_methods_can_be_laid_over_another_initialisation(jobs):
+    found, _, store, rounds = jobs
+    plain = found[1].changed(method="reinit", scores=None, options={})
+    assert plain.reference().method == "colt"
+    job = found[1].changed(method="reinit", scores=None, options={"of": "refill"})
+    assert job.reference().hash == found[1].hash and job.hash != plain.hash
+    redrawn = list(cc.rounds(job, store, device="cpu"))[2].ticket
+    refilled = rounds["refill"][2].ticket
+    assert all(torch.equal(kept, refilled.mask[name]) for name, kept in redrawn.mask.items())
+    assert redrawn.architecture["silent"] and not torch.equal(
+        redrawn.theta0["conv1.weight"], refilled.theta0["conv1.weight"]
+    )

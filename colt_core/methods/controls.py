@@ -41,6 +41,18 @@ def _layers_of(experiment: Any) -> Any:
     return experiment.changed(method=other, options={}, scores=None, score_on=None, scoring=None)
 
 
+class ReinitOptions(Settings):
+    """The method whose masks are laid over another initialisation; None: COLT's."""
+
+    of: Literal["matched", "refill", "regroup"] | None = None
+
+
+def _of(experiment: Any) -> Any:
+    """Return the experiment whose masks are taken."""
+    other = experiment.options.get("of") or "colt"
+    return experiment.changed(method=other, options={}, scores=None, score_on=None, scoring=None)
+
+
 RANDOM = Method(
     name="random",
     about="a random mask with the layer densities of COLT's",
@@ -56,6 +68,7 @@ REINIT = Method(
     about="COLT's mask over another random initialisation",
     find=lambda s: reinit(s.remaining(), s.seed, s.options["provenance"]),
     look=Look("reinit", "#CC79A7", "P"),
-    follows="colt",
+    follows=_of,
+    options=ReinitOptions,
     trains="never",
 )
