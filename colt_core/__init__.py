@@ -47,7 +47,7 @@ from .studies.records import store_folder
 from .studies.run import rounds, run
 from .studies.study import Study, study
 from .tickets import Round, Score, Ticket, compact, evaluate
-from .training import EarlyBird, Objective, Recipe, accuracy, train
+from .training import KD, EarlyBird, Objective, Recipe, accuracy, train
 from .version import __version__
 
 _LAZY = {
@@ -66,6 +66,7 @@ _FUNCTIONS = {"Sharing": "training.sharing", "export": "publish.onnx"}
 _FUNCTIONS |= {"pareto": "publish.pareto", "speed": "publish.speed"}
 
 __all__ = [
+    "KD",
     "METHODS",
     "NETWORKS",
     "Dataset",

@@ -196,7 +196,7 @@ def first_round(search: Search) -> Round:
     if options.rewind and options.whole is not None:
         training = Training(
             options.whole, search.recipe, seed=derive(options.seed, "rewind"), steps=options.rewind,
-            threads=where.threads, objective=options.objective,
+            threads=where.threads, objective=options.objective.fitted(options.whole),
         )  # fmt: skip
         history = train_kept(start, training, where.store, choose_device(where.device))
         cost = cost_of(Copy(start, training, history=history))
@@ -249,7 +249,7 @@ def copies_of(
             seed=derive(options.seed, "train", number, i),
             threads=where.threads,
             first_step=first_step(part, search.recipe, options),
-            objective=options.objective,
+            objective=options.objective.fitted(part),
         )
         for i, (part, network, classes) in enumerate(zip(search.parts, networks, heads, strict=True))
     ]

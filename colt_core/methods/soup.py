@@ -105,7 +105,7 @@ def _together(warm: float) -> Train:
         shared = ticket.model(None, options.seed)
         training = Training(
             options.whole, recipe, mask=ticket.mask_for(shared), steps=steps, threads=where.threads,
-            seed=derive(options.seed, "together", number), objective=options.objective,
+            seed=derive(options.seed, "together", number), objective=options.objective.fitted(options.whole),
         )  # fmt: skip
         history = train_kept(shared, training, where.store, choose_device(where.device))
         networks, trainings = copies_of(search, ticket, number)

@@ -31,6 +31,7 @@ from .records import (
     ticket_name,
 )
 from .scoring import finite, score_record
+from .teachers import teacher
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,7 +154,11 @@ def _rounds(
         yield last
     if is_complete(experiment, store):
         return
-    finder = method_of(experiment.method).find(_setting(experiment, store, device, threads, last, watch))
+    setting = _setting(experiment, store, device, threads, last, watch)
+    setting.options["objective"] = setting.options["objective"].taught(
+        lambda called: teacher(called, experiment, setting.data, store, device, threads), setting.data.train
+    )
+    finder = method_of(experiment.method).find(setting)
     _start(store, experiment)  # only now: what the method refuses leaves no folder behind
     for found in finder:
         store.save(ticket_name(experiment, found.number), found.save)  # first: a record without its file is damage

@@ -17,6 +17,7 @@ from ..training import doubt, objective_of
 from .experiment import FORMAT, Experiment
 from .inputs import as_seen, prints_of
 from .records import scored_by
+from .teachers import teacher
 
 
 def score_record(found: Round, experiment: Experiment, store: Store, device: str, threads: int) -> dict[str, Any]:
@@ -46,7 +47,10 @@ def _score(ticket: Ticket, experiment: Experiment, target: str, store: Store, de
         return found
 
     def work() -> Iterator[Score]:
-        how: dict[str, Any] = {"objective": objective_of(objective), "head": head, "drive": checkpoint.drive}
+        taught = objective_of(objective).taught(
+            lambda called: teacher(called, experiment, data, store, device, threads, ticket), data.train
+        )
+        how: dict[str, Any] = {"objective": taught, "head": head, "drive": checkpoint.drive}
         score = evaluate(ticket, data, experiment.recipe, experiment.seed, device, threads, **how)
         values = finite(score.as_dict())
         store.write(f"{name}.json", json.dumps(values | {"sha256": _digest(name, values)}))

@@ -144,6 +144,7 @@ def evaluate(
     fresh = head == "fresh" or (head is None and ticket.has_head)
     network = ticket.model(len(data.classes) if fresh else None, seed)
     mask = ticket.mask_for(network, fresh_head=fresh)
+    objective = objective.fitted(data.train)
     training = Training(data.train, recipe, mask, data.validation, seed, threads, objective=objective)
     *_, history = epochs(network, training, device, drive)
     where, start = choose_device(device), time.perf_counter()

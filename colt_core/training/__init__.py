@@ -1,5 +1,6 @@
 """How one network is trained: `Recipe`, `Objective`, `train()`."""
 
+from .distillation import KD
 from .early_bird import EarlyBird, Settling
 from .history import History, doubt
 from .loop import Drive, Trainer, Training, epochs, train
@@ -8,8 +9,11 @@ from .objective import CROSS_ENTROPY, OBJECTIVES, CrossEntropy, Objective, accur
 from .optimizer import Optimizer
 from .recipe import RECIPES, Recipe
 
+OBJECTIVES["kd"] = KD
+
 __all__ = [
     "CROSS_ENTROPY",
+    "KD",
     "OBJECTIVES",
     "RECIPES",
     "CrossEntropy",

@@ -1,7 +1,7 @@
 """What a network learns and how it is scored: `Objective`; cross-entropy and accuracy unless another is given."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import torch
@@ -45,6 +45,14 @@ class Objective(ABC):
         pixels, labels
             Normalised float [B, C, H, W] and int64 [B], on the network's device.
         """
+
+    def taught(self, made: Callable[[str], nn.Module], images: Images) -> "Objective":
+        """Return it with what it has to be given first: `made` trains a network on `images`, by what it is called."""
+        return self
+
+    def fitted(self, images: Images) -> "Objective":
+        """Return it as some images need it: those of a partition have classes of their own."""
+        return self
 
     def pull(self, network: nn.Module, step: int) -> None:  # noqa: B027 (most do not pull)
         """Change the gradients before the optimiser takes this step of the schedule; nothing by default."""

@@ -1,0 +1,45 @@
+"""The networks that teach: trained once, by cross-entropy in an experiment's recipe, and looked up afterwards."""
+
+from torch import nn
+
+from .. import models
+from ..compute.checkpoints import train_kept
+from ..compute.store import Store
+from ..data import Dataset
+from ..seeding import choose_device
+from ..tickets import Ticket
+from ..training import Training
+from .experiment import Experiment
+
+
+def teacher(
+    called: str,
+    experiment: Experiment,
+    data: Dataset,
+    store: Store,
+    device: str,
+    threads: int,
+    ticket: Ticket | None = None,
+) -> nn.Module:
+    """Return a trained network: "dense", the experiment's own unpruned; "self", its ticket; or a network by its name.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name; for "self" where no ticket is scored.
+    FloatingPointError
+        If its training diverges.
+    """
+    classes, mask = len(data.classes), None
+    if called == "self":
+        if ticket is None:
+            raise ValueError("a ticket is its own teacher when it is scored, not while it is looked for")
+        network = ticket.model(classes if ticket.has_head else None, experiment.seed)
+        mask = ticket.mask_for(network, fresh_head=ticket.has_head)
+    elif called == "dense":
+        network = models.build(experiment.network, classes, experiment.seed, **experiment.network_args)
+    else:
+        network = models.build(called, classes, experiment.seed)
+    training = Training(data.train, experiment.recipe, mask, data.validation, experiment.seed, threads)
+    train_kept(network, training, store, choose_device(device))
+    return network

@@ -1,0 +1,224 @@
+"""Knowledge distillation: a ticket learns a teacher's answers beside the labels (`KD`; 2101.03255, section 3)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any, Literal, Self
+
+import torch
+from torch import nn
+
+from .. import models
+from ..data import Images
+from ..files import Tensors
+from .objective import CrossEntropy
+
+Soft = Literal["teacher", "smoothed", "shuffled"]
+Made = Callable[[str], nn.Module]  # a trained teacher, by what it is called
+LOOKED_UP = "dense"
+
+
+class KD(CrossEntropy):
+    """Learn a teacher's softened answers and the labels: a T^2 KL(teacher || student) + (1 - a) cross-entropy.
+
+    The teacher sees the very pixels that the student sees, in evaluation mode; it draws nothing and stays as it is.
+    KL is the sum over classes and the mean over the batch, in float32 also under autocast (the authors' CIFAR code
+    means over classes too, which makes it a tenth). A step costs a forward pass of the teacher more.
+
+    Parameters
+    ----------
+    teacher
+        A trained network; several, where `tasks` says which classes each of them knows; or what an experiment is to
+        train once, by cross-entropy in the same recipe, and look up afterwards: "dense", the ticket's own network
+        unpruned; "self", the ticket itself; or a network's name.
+    temperature, weight
+        T and a.
+    soft
+        "teacher"; or a control that takes out what the teacher knows of an image: "smoothed" keeps the probability of
+        the label and spreads the rest evenly (label smoothing of equal strength), "shuffled" takes the answer to
+        another image of the same class in the batch.
+    tasks
+        The classes of each of several teachers: an image is taught by the teacher of its class, among its classes.
+    names
+        The names of the teacher's outputs, so that a partition's copy is taught its own classes.
+
+    Raises
+    ------
+    ValueError
+        In one line: a weight outside [0, 1], a temperature that is not above 0, an unknown `soft`, teachers and tasks
+        that do not fit.
+    """
+
+    def __init__(
+        self,
+        teacher: str | nn.Module | Sequence[nn.Module] = LOOKED_UP,
+        temperature: float = 5.0,
+        weight: float = 0.9,
+        soft: Soft = "teacher",
+        tasks: Sequence[Sequence[int]] | None = None,
+        names: Sequence[str] = (),
+    ) -> None:
+        if not 0 <= weight <= 1:
+            raise ValueError(f"weight must lie in 0..1, not {weight!r}")
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature must be above 0, not {temperature!r}")
+        if soft not in ("teacher", "smoothed", "shuffled"):
+            raise ValueError(f"unknown soft targets {soft!r}; allowed: teacher, smoothed, shuffled")
+        self.wanted = teacher if isinstance(teacher, str) else ""
+        given = [] if isinstance(teacher, str) else [teacher] if isinstance(teacher, nn.Module) else list(teacher)
+        self.teachers = [deepcopy(one).eval().requires_grad_(False) for one in given]
+        self.tasks = None if tasks is None else [[int(one) for one in task] for task in tasks]
+        if not self.wanted and len(self.teachers) != (1 if self.tasks is None else len(self.tasks)):
+            wanted = "one teacher" if self.tasks is None else f"a teacher for each of {len(self.tasks)} tasks"
+            raise ValueError(f"KD takes {wanted}, not {len(self.teachers)}")
+        self.temperature, self.weight, self.soft = float(temperature), float(weight), soft
+        self.names = tuple(names)
+
+    def check(self, network: nn.Module, images: Images) -> None:
+        """Raise a `ValueError` where the student or a teacher has other outputs than the images have classes."""
+        super().check(network, images)
+        counts = [len(images.classes)] if self.tasks is None else [len(task) for task in self.tasks]
+        for teacher, count in zip(self.teachers, counts, strict=False):  # one that is only named has none yet
+            known = models.architecture(teacher)["classes"]
+            if known is not None and known != count and not self.names:
+                raise ValueError(f"the teacher has {known} outputs, and is to teach {count} classes")
+        taught = [one for task in self.tasks or () for one in task]
+        if self.tasks is not None and sorted(taught) != list(range(len(images.classes))):
+            raise ValueError(f"the tasks {self.tasks} are not the images' {len(images.classes)} classes")
+
+    def taught(self, made: Made, images: Images) -> "KD":
+        """Return it with its teacher trained, where that was only named."""
+        return self if not self.wanted else self._with(made(self.wanted), images.classes)
+
+    def fitted(self, images: Images) -> "KD":
+        """Return it as a partition needs it: the teacher's answers to its own classes.
+
+        Raises
+        ------
+        ValueError
+            Where the teacher knows none of these classes.
+        """
+        if not self.names or not self.teachers or self.names == images.classes or self.tasks is not None:
+            return self
+        if missing := [name for name in images.classes if name not in self.names]:
+            raise ValueError(f"the teacher does not know the class {missing[0]!r}")
+        picked = _Picked(self.teachers[0], [self.names.index(name) for name in images.classes])
+        return self._with(picked, images.classes)
+
+    def _with(self, teacher: nn.Module, names: Sequence[str] = ()) -> "KD":
+        return KD(teacher, self.temperature, self.weight, self.soft, None, names or self.names)
+
+    def loss(self, network: nn.Module, pixels: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the mean loss of a batch, and the number of correct answers."""
+        scores = network(pixels)
+        hard, right = nn.functional.cross_entropy(scores, labels), (scores.detach().argmax(1) == labels).sum()
+        if self.weight == 0:
+            return hard, right
+        if not self.teachers:
+            raise ValueError(f"the teacher {self.wanted!r} is not trained yet: give a network, or use an experiment")
+        soft = self._divergence(scores, pixels, labels)
+        return self.weight * self.temperature**2 * soft + (1 - self.weight) * hard, right
+
+    def _divergence(self, scores: torch.Tensor, pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the mean over the batch of KL(teacher || student), each image among its teacher's classes."""
+        total = scores.new_zeros((), dtype=torch.float32)
+        for number, teacher in enumerate(self.teachers):
+            own, place, among = pixels, labels, scores
+            if self.tasks is not None:
+                classes = torch.tensor(self.tasks[number], device=labels.device)
+                mine = torch.isin(labels, classes)
+                own, among = pixels[mine], scores[mine][:, classes]
+                place = (labels[mine][:, None] == classes).int().argmax(1)
+            if len(own):
+                told = self._answers(teacher.to(pixels.device), own, place)
+                student = (among.float() / self.temperature).log_softmax(1)
+                total = total + nn.functional.kl_div(student, told, reduction="sum", log_target=True)
+        return total / len(labels)
+
+    @torch.no_grad()
+    def _answers(self, teacher: nn.Module, pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the logarithms of the softened targets, [B, C]."""
+        with torch.autocast(pixels.device.type, enabled=False):
+            told = (teacher(pixels).float() / self.temperature).log_softmax(1)
+        if self.soft == "shuffled":
+            return told[_next_alike(labels)]
+        if self.soft == "smoothed":
+            of_label = told.gather(1, labels[:, None])
+            others = told.shape[1] - 1
+            spread = ((1 - of_label.exp()).clamp_min(1e-12) / others).log()
+            return spread.expand_as(told).scatter(1, labels[:, None], of_label)
+        return told
+
+    def settings(self) -> dict[str, Any]:
+        """Return temperature, weight and what the teachers are; without what stands at its default."""
+        about: dict[str, Any] = {"temperature": self.temperature, "weight": self.weight}
+        about |= {"teacher": self.wanted} if self.wanted else {"teachers": [_described(one) for one in self.teachers]}
+        about |= {"soft": self.soft} if self.soft != "teacher" else {}
+        about |= {"tasks": self.tasks} if self.tasks is not None else {}
+        return about | ({"names": list(self.names)} if self.names else {})
+
+    def tensors(self) -> Tensors:
+        """Return the teachers' state dicts as "<number>/<name>"."""
+        states = [(number, one.state_dict()) for number, one in enumerate(self.teachers)]
+        return {f"{number}/{name}": value.cpu() for number, state in states for name, value in state.items()}
+
+    @classmethod
+    def rebuilt(cls, settings: Mapping[str, Any], tensors: Tensors) -> Self:
+        """Make it anew.
+
+        Raises
+        ------
+        ValueError
+            For a teacher without a name that `build` knows: no other process can make it.
+        """
+        about = dict(settings)
+        for number, one in enumerate(described := about.pop("teachers", [])):
+            start = f"{number}/"
+            state = {name.removeprefix(start): v for name, v in tensors.items() if name.startswith(start)}
+            described[number] = _again(one, state)
+        if described:
+            about["teacher"] = described if about.get("tasks") else described[0]
+        return cls(**about)
+
+
+class _Picked(nn.Module):
+    """Some of a teacher's outputs: those of one partition's classes."""
+
+    def __init__(self, whole: nn.Module, columns: list[int]) -> None:
+        super().__init__()
+        self.whole, self.columns = whole, columns
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.whole(pixels)[:, self.columns]  # type: ignore[no-any-return]
+
+
+def _described(teacher: nn.Module) -> dict[str, Any]:
+    """Return what a teacher is built from again."""
+    if isinstance(teacher, _Picked):
+        return _described(teacher.whole) | {"columns": teacher.columns}
+    return dict(models.architecture(teacher))
+
+
+def _again(about: Mapping[str, Any], state: Tensors) -> nn.Module:
+    """Build a teacher from its description and its weights."""
+    about = dict(about)
+    if (columns := about.pop("columns", None)) is not None:
+        return _Picked(_again(about, {n.removeprefix("whole."): v for n, v in state.items()}), columns)
+    if not models.is_a_name(about["name"]):
+        raise ValueError(f"the teacher, a {about['name']}, has no name that build() knows: train with workers=1")
+    teacher = models.build(about["name"], about["classes"], **about["arguments"])
+    teacher.load_state_dict(state)
+    return teacher
+
+
+def _next_alike(labels: torch.Tensor) -> torch.Tensor:
+    """Return for each image the place of the next one of its class, the last one's being the first: no draw needed."""
+    order = labels.argsort(stable=True)
+    found = torch.empty_like(order)
+    sorted_labels = labels[order]
+    following = order.roll(-1)
+    last = torch.ones_like(labels, dtype=torch.bool)
+    last[:-1] = sorted_labels[1:] != sorted_labels[:-1]
+    first = torch.cummax(torch.where(last.roll(1), torch.arange(len(labels), device=labels.device), 0), 0).values
+    following = torch.where(last, order[first], following)
+    found[order] = following
+    return found
