@@ -73,7 +73,7 @@ def test_at_a_high_temperature_the_gradient_is_the_difference_of_centred_scores(
     cc.KD(Fixed(t), temperature=1e3, weight=1.0).loss(student, pixels, labels)[0].backward()
     z = student.scores.detach()
     limit = ((z - z.mean(1, keepdim=True)) - (t - t.mean(1, keepdim=True))) / (count * 10)
-    assert (student.scores.grad - limit).abs().max() < 1e-3 * limit.abs().max()
+    assert (student.scores.grad - limit).abs().max() < 5e-3 * limit.abs().max()
 
 
 def test_without_weight_it_is_cross_entropy_to_the_bit(few):
@@ -196,7 +196,7 @@ def test_mistakes_are_told_in_one_line(few, folder, tmp_path):
         (lambda: cc.KD([whole], tasks=[[0], [1]]), "a teacher for each of 2 tasks, not 1"),
         (lambda: cc.KD(whole).check(student, few.train), "the teacher has 7 outputs, and is to teach 10 classes"),
         (
-            lambda: cc.KD([whole, whole], tasks=[[*range(7)], [7]]).check(student, few.train),
+            lambda: cc.KD([whole], tasks=[[*range(7)]]).check(student, few.train),
             "not the images' 10 classes",
         ),
         (
