@@ -16,6 +16,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from .nursery import Forked, Nursery, possible
+
 
 def cores() -> int:
     """Return how many processes may compute side by side: `$COLT_WORKERS`, else the cores this process may use.
@@ -57,9 +59,14 @@ sys.path += [place for place in {places!r} if place not in sys.path]
 """
 
 
-def interpreter(code: str) -> list[str]:
+def _places() -> list[str]:
+    """Return where this process imports from."""
+    return [place or os.getcwd() for place in sys.path]
+
+
+def interpreter(code: str, places: list[str] | None = None) -> list[str]:
     """Return the command of a Python that runs `code` with this package, whatever the current folder holds."""
-    places = [place or os.getcwd() for place in sys.path]
+    places = _places() if places is None else places
     begin = _BEGIN.format(package=str(Path(__file__).absolute().parent.parent), places=places)
     return [sys.executable, "-P", "-c", begin + code]
 
@@ -70,14 +77,49 @@ def environment() -> dict[str, str]:
     return os.environ | own | {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}
 
 
+_lock = Lock()
+Process = subprocess.Popen[str] | Forked
+
+
+def _fresh() -> Process:
+    """Return a worker's process that is a Python of its own."""
+    command, pipe = interpreter("from colt_core.compute.worker import serve; serve()"), subprocess.PIPE
+    return subprocess.Popen(command, text=True, env=environment(), stdin=pipe, stdout=pipe)
+
+
+# What libraries read but once, when they are loaded: a nursery that was started with other values is not used.
+_READ_ONCE = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "GLIBC_", "LD_", "CUDA_", "CUBLAS_", "TORCH", "PYTORCH_", "PYTHON")
+_nurseries: dict[str, Nursery] = {}
+
+
+def _forked() -> Process | None:
+    """Return a worker's process that is forked; None where that cannot be, or did not work."""
+    if not possible():
+        return None
+    about = {"environment": environment(), "folder": os.getcwd(), "places": _places()}
+    once = {name: value for name, value in sorted(environment().items()) if name.startswith(_READ_ONCE)}
+    key = json.dumps([sys.executable, once])
+    for _ in range(2):  # it may have died since
+        with _lock:
+            if key not in _nurseries:
+                command = interpreter("from colt_core.compute.nursery import serve; serve()", places=[])
+                _nurseries[key] = Nursery(command, environment())
+            nursery = _nurseries[key]
+        try:
+            return nursery.fork(about)
+        except OSError:
+            with _lock:
+                if _nurseries.get(key) is nursery:
+                    _nurseries.pop(key).stop()
+    return None
+
+
 class Worker:
     """A process that carries out one call at a time."""
 
     def __init__(self) -> None:
         self.place = _place()
-        command = interpreter("from colt_core.compute.worker import serve; serve()")
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, text=True, env=environment(), stdin=pipe, stdout=pipe)
+        self.process = _forked() or _fresh()
 
     def call(self, function: str, **arguments: Any) -> Generator[Any, Any, Any]:
         """Call "module:function" there; yield what it yields, pass on what is sent to it, return what it returns.
@@ -114,7 +156,6 @@ class Worker:
 
 
 _idle: list[Worker] = []
-_lock = Lock()
 
 
 @contextmanager
@@ -142,4 +183,10 @@ def stop_idle() -> None:
             _idle.pop().stop()
 
 
-atexit.register(stop_idle)
+def _stop_all() -> None:
+    stop_idle()
+    while _nurseries:
+        _nurseries.popitem()[1].stop()
+
+
+atexit.register(_stop_all)

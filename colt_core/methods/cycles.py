@@ -25,7 +25,7 @@ from .options import Options, Where
 Networks = list[nn.Module]
 Choose = Callable[[Networks, Mask, int], tuple[list[Mask], Mask]]
 Scores = Callable[[Networks, Mask], Tensors]
-Reshape = Callable[[Ticket, Networks, list[Mask]], Mask]
+Reshape = Callable[[Ticket, Networks], Mask]
 Train = Callable[["Search", Ticket, int, Choose, list[Copy]], tuple[list[Copy], Cost]]
 
 
@@ -106,8 +106,8 @@ def cycles(
         Called with the trained copies, the mask they were trained under and the round's number; gives each copy's own
         mask and the combined one.
     reshape
-        Called with each round's ticket, its trained copies and their own masks: gives the mask that is yielded in place
-        of the ticket's, while the loop goes on with its own.
+        Called with each round's ticket and its trained copies: gives the mask that is yielded in place of the ticket's,
+        while the loop goes on with its own.
     train
         How the copies of a round are trained; by default each by itself, see `train_round`.
     silent
@@ -129,7 +129,7 @@ def cycles(
         several = len(kept) > 1  # of a single copy there is nothing to compare
         last = Round(
             number,
-            ticket if reshape is None else _shaped(ticket, reshape(ticket, networks, kept), last.ticket.hash, silent),
+            ticket if reshape is None else _shaped(ticket, reshape(ticket, networks), last.ticket.hash, silent),
             partition_masks=kept if several else [],
             overlap=Overlap.of(kept, mask, combined, before.theta0, options.scope) if several else None,
             cost=last.cost + spent,

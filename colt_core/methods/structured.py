@@ -65,10 +65,16 @@ def structured(
     given = ({"whole": parts[0]} if len(parts) == 1 else {}) | options
     search = begin(network, parts, recipe, rate, target, densities, given)
 
-    def shape(ticket: Ticket, copies: Networks, kept: list[Mask]) -> Mask:
+    plain = by_magnitude(search) if len(parts) == 1 else by_overlap(search)
+    kept: list[Mask] = []  # each copy's own mask, of the last choice
+
+    def choose(copies: Networks, mask: Mask, number: int) -> tuple[list[Mask], Mask]:
+        kept[:], combined = plain(copies, mask, number)
+        return list(kept), combined
+
+    def shape(ticket: Ticket, copies: Networks) -> Mask:
         return reshape(ticket.mask, kept, magnitudes(copies, ticket.mask), int(ticket.provenance["round"]))
 
-    choose = by_magnitude(search) if len(parts) == 1 else by_overlap(search)
     return cycles(search, choose, shape, silent=silent)
 
 
