@@ -46,7 +46,7 @@ from .studies.plan import Plan, plan, status
 from .studies.records import store_folder
 from .studies.run import rounds, run
 from .studies.study import Study, study
-from .tickets import Round, Score, Ticket, compact, evaluate
+from .tickets import Round, Score, Ticket, compact, elastic, evaluate
 from .training import KD, EarlyBird, Objective, Recipe, accuracy, train
 from .version import __version__
 
@@ -96,6 +96,7 @@ __all__ = [
     "consensus",
     "crossfit",
     "displacement",
+    "elastic",
     "evaluate",
     "grasp",
     "imp",

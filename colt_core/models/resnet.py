@@ -25,6 +25,8 @@ def cifar_resnet(depth: int) -> Callable[..., nn.Module]:
 class _CifarResNet(nn.Sequential):
     """The CIFAR ResNet of depth 6 n + 2 (1512.03385, section 4.2), of torchvision's basic blocks."""
 
+    stages = ("stage1", "stage2", "stage3")  # sequences of blocks that may be repeated: `elastic`
+
     def __init__(self, classes: int, depth: int, channels: int) -> None:
         from torchvision.models.resnet import BasicBlock
 

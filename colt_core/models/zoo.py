@@ -154,5 +154,5 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "alexnet": _alexnet,
     "lenet5": _lenet5,
     "fc1": _fc1,
-    **{f"resnet{depth}": cifar_resnet(depth) for depth in (20, 32, 44, 56)},
+    **{f"resnet{depth}": cifar_resnet(depth) for depth in (14, 20, 32, 44, 56)},
 }

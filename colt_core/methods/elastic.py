@@ -1,0 +1,73 @@
+"""Elastic tickets: another depth's tickets, stretched or squeezed, and what of them matters (2103.16547)."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+
+from .. import masks, models
+from ..masks import Mask
+from ..seeding import derive, generator
+from ..settings import Settings
+from ..tickets import Round, Ticket
+from ..tickets.elastic import Order
+from ..tickets.elastic import elastic as stretched
+from .method import Look, Method, Setting
+
+Control = Literal["random", "permuted", "redrawn", "dense"]
+
+
+class ElasticOptions(Settings):
+    """Whose tickets are stretched: another network's, found by which method; in which order, and as which control.
+
+    Controls: "random", a random mask with the same layers' densities over the copied weights; "permuted", each copied
+    block's masks shuffled within their layers, those of first blocks kept; "redrawn", the mask over the target's own
+    initialisation; "dense", the copied weights without a mask.
+    """
+
+    source: str = Field(min_length=1)
+    of: Literal["colt", "imp", "matched"] = "colt"
+    order: Order = "append"
+    control: Control | None = None
+
+
+def _followed(experiment: Any) -> Any:
+    own = ElasticOptions(**experiment.options)
+    return experiment.changed(network=own.source, method=own.of, options={}, scores=None, score_on=None, scoring=None)
+
+
+def _find(setting: Setting) -> Iterator[Round]:
+    """Yield, for each round of the other depth, its stretched ticket; the search is its, and is paid once."""
+    name, own = models.architecture(setting.network)["name"], setting.own
+    for found in setting.remaining():
+        ticket = stretched(found.ticket, name, own.order)
+        about = {**setting.options["provenance"], "elastic": f"{own.source} {own.order}"}
+        if own.control == "redrawn":
+            ticket = ticket.redraw(derive(setting.seed, "elastic"), **about)
+        elif own.control:
+            ticket = ticket.derived(mask=_control(ticket, own.control, setting.seed, found.number), **about)
+        yield Round(found.number, ticket.derived(**about), cost=found.cost)
+
+
+def _control(ticket: Ticket, control: Control, seed: int, number: int) -> Mask:
+    rng = generator(seed, "elastic", control, number)
+    if control == "dense":
+        return {name: torch.ones_like(kept) for name, kept in ticket.mask.items()}
+    if control == "random":
+        return masks.random_like(ticket.mask, rng)
+    shuffled = masks.random_like(ticket.mask, rng)
+    stages = tuple(getattr(ticket.model(), "stages", ()))
+    first = {name for name in ticket.mask if not name.startswith(stages) or name.split(".")[1] == "0"}
+    return {name: kept if name in first else shuffled[name] for name, kept in ticket.mask.items()}
+
+
+ELASTIC = Method(
+    name="elastic",
+    about="another depth's tickets, whole blocks repeated or left out (2103.16547); no search of its own",
+    find=_find,
+    look=Look("elastic", "#882255", (3, 0, 90)),
+    follows=_followed,
+    options=ElasticOptions,
+    trains="never",
+)

@@ -1,0 +1,147 @@
+"""Tickets of one depth at another: against dictionaries gathered by hand, their laws, and as experiments."""
+
+import pytest
+import torch
+from torch import nn
+
+import colt_core as cc
+from colt_core import masks
+from colt_core.tickets.elastic import repeats
+
+# From the paper's rule, written out: which source block stands at each place of a stage.
+BY_HAND = {
+    ("resnet20", "resnet32", "append"): [0, 1, 2, 1, 2],
+    ("resnet20", "resnet32", "interpolate"): [0, 1, 1, 2, 2],
+    ("resnet32", "resnet44", "append"): [0, 1, 2, 3, 4, 1, 2],
+    ("resnet32", "resnet44", "interpolate"): [0, 1, 1, 2, 2, 3, 4],
+    ("resnet32", "resnet14", "append"): [0, 1],
+}
+
+
+def ticket(name, seed=0, density=0.3):
+    network = cc.build(name, 10, seed)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight), nn.init.normal_(module.running_mean)
+    weights = dict(network.named_parameters())
+    return cc.Ticket.of(network, masks.magnitude(weights, masks.dense(weights, cc.prunable(network)), 1 - density))
+
+
+@pytest.mark.parametrize(("source", "target", "order"), BY_HAND)
+def test_every_tensor_is_its_origins(source, target, order):
+    small = ticket(source)
+    large = cc.elastic(small, target, order)
+    blocks = BY_HAND[source, target, order]
+    expected = {}
+    for name in cc.build(target, 10, 0).state_dict():
+        stage, _, rest = name.partition(".")
+        if stage.startswith("stage"):
+            number, _, rest = rest.partition(".")
+            expected[name] = f"{stage}.{blocks[int(number)]}.{rest}"
+        else:
+            expected[name] = name
+    assert large.theta0.keys() == expected.keys()
+    assert all(torch.equal(large.theta0[name], small.theta0[origin]) for name, origin in expected.items())
+    assert all(torch.equal(kept, small.mask[expected[name]]) for name, kept in large.mask.items())
+    kept = sum(masks.count({n: small.mask[expected[n]]}) for n in large.mask)
+    assert masks.count(large.mask) == kept and large.architecture["name"] == target
+    assert large.model().eval()(torch.rand(2, 3, 32, 32)).isfinite().all()
+    assert large.provenance["parent"] == small.hash
+
+
+def test_the_same_depth_is_the_very_ticket_and_squeezing_takes_appending_back():
+    small = ticket("resnet20")
+    assert cc.elastic(small, "resnet20").hash == small.hash
+    for far in ("resnet32", "resnet44", "resnet56"):
+        assert cc.elastic(cc.elastic(small, far), "resnet20").hash == small.hash
+
+
+def test_appending_twice_is_appending_once_where_the_middles_blocks_are_a_multiple():
+    small = ticket("resnet20")
+    direct = cc.elastic(small, "resnet56").hash
+    for middle in ("resnet32", "resnet44"):
+        assert cc.elastic(cc.elastic(small, middle), "resnet56").hash == direct
+    source = ticket("resnet32")
+    assert cc.elastic(cc.elastic(source, "resnet44"), "resnet56").hash != cc.elastic(source, "resnet56").hash
+
+
+@pytest.mark.parametrize("order", ["append", "interpolate"])
+def test_stretching_and_overlap_commute(order):
+    one, other = ticket("resnet20", 0), ticket("resnet20", 1)
+    together = one.derived(mask=masks.overlap(one.mask, other.mask))
+    stretched = masks.overlap(cc.elastic(one, "resnet32", order).mask, cc.elastic(other, "resnet32", order).mask)
+    found = cc.elastic(together, "resnet32", order).mask
+    assert all(torch.equal(kept, stretched[name]) for name, kept in found.items())
+
+
+def test_earlier_blocks_are_repeated_more_often():
+    assert repeats(4, 9, "interpolate") == [0, 1, 1, 1, 2, 2, 2, 3, 3]
+    for order in ("append", "interpolate"):
+        assert [sorted(repeats(4, 9, order)).count(block) for block in range(4)] == [1, 3, 3, 2]
+
+
+def test_what_cannot_be_stretched_is_refused_in_one_line():
+    small = ticket("resnet20")
+    for act, told in (
+        (lambda: cc.elastic(small, "resnet32", "mirror"), "unknown order 'mirror'; allowed: append, interpolate"),
+        (lambda: cc.elastic(small, "resnet18"), "a resnet18 declares no stages"),
+        (
+            lambda: cc.elastic(cc.Ticket.of(cc.build("conv3", 10, 0, width=4)), "resnet20"),
+            "a conv3 declares no stages|take",
+        ),
+        (lambda: cc.elastic(small, "resnet33"), "unknown network 'resnet33'"),
+        (lambda: repeats(1, 3, "append"), "a stage of one block cannot be stretched"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            act()
+
+
+def test_a_family_of_your_own_declares_its_stages(tmp_path, monkeypatch):
+    (tmp_path / "deep.py").write_text(
+        "from torch import nn\n"
+        "class Deep(nn.Sequential):\n"
+        "    stages = ('body',)\n"
+        "    def __init__(self, num_classes, depth=2, width=8):\n"
+        "        blocks = [nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU()) for _ in range(depth)]\n"
+        "        super().__init__()\n"
+        "        self.stem, self.body = nn.Conv2d(3, width, 3), nn.Sequential(*blocks)\n"
+        "        self.pool, self.flat = nn.AdaptiveAvgPool2d(1), nn.Flatten()\n"
+        "        self.fc = nn.Linear(width, num_classes)\n"
+        "def two(num_classes, width=8): return Deep(num_classes, 2, width)\n"
+        "def four(num_classes, width=8): return Deep(num_classes, 4, width)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    small = cc.Ticket.of(cc.build("deep:two", 10, 0))
+    large = cc.elastic(small, "deep:four")
+    assert torch.equal(large.theta0["body.3.0.weight"], small.theta0["body.1.0.weight"])
+    assert large.model()(torch.rand(1, 3, 8, 8)).shape == (1, 10)
+    wide = cc.Ticket.of(cc.build("deep:two", 10, 0, width=4))
+    assert cc.elastic(wide, "deep:four").architecture["arguments"] == {"width": 4}, "arguments go along"
+    with pytest.raises(ValueError, match="of another family"):
+        cc.elastic(small, "resnet20")
+
+
+def test_as_a_method_it_follows_another_networks_run_and_its_controls_change_one_thing(tmp_path):
+    recipe = cc.Recipe.named("mini").changed(epochs=1, batch_size=64)
+    base = {"dataset": "cifar10-mini@8:0-1", "recipe": recipe, "rate": 0.5, "target": 0.5, "scores": None}
+    jobs = {}
+    for control in (None, "random", "permuted", "redrawn", "dense"):
+        own = {"source": "resnet14"} | ({"control": control} if control else {})
+        jobs[control] = cc.Experiment(**base, network="resnet20", method="elastic", options=own)
+    assert len({job.hash for job in jobs.values()}) == 5
+    followed = jobs[None].reference()
+    assert (followed.network, followed.method) == ("resnet14", "colt")
+    found = {c: list(cc.rounds(job, tmp_path, device="cpu"))[-1] for c, job in jobs.items()}
+    source = list(cc.rounds(followed, tmp_path, device="cpu"))[-1]
+    plain = found[None].ticket
+    assert plain.hash == cc.elastic(source.ticket, "resnet20").hash and found[None].cost == source.cost
+    same = lambda a, b, what: all(torch.equal(v, getattr(b, what)[k]) for k, v in getattr(a, what).items())
+    for control in ("random", "permuted", "dense"):
+        assert same(plain, found[control].ticket, "theta0") and not same(plain, found[control].ticket, "mask")
+    assert same(plain, found["redrawn"].ticket, "mask") and not same(plain, found["redrawn"].ticket, "theta0")
+    assert found["dense"].density == 1 and found["random"].density == found["permuted"].density == plain.density
+    first = "stage2.0.conv1.weight"
+    assert torch.equal(found["permuted"].ticket.mask[first], plain.mask[first])
+    wrong = cc.Experiment(**base, network="resnet20", method="elastic", options={"source": "conv3"})
+    with pytest.raises(ValueError, match="a conv3 declares no stages"):
+        cc.run(wrong, tmp_path, device="cpu")
