@@ -372,6 +372,15 @@ def test_tickets_are_chosen_by_validation_and_half_a_seed_is_left_out():
     assert cc.text.answer(made_up(0.0, seeds=2))["verdict"].tolist()[:2] == ["too few seeds"] * 2
 
 
+def test_the_figure_has_a_line_an_order_and_a_panel_a_corpus():
+    records = pd.concat([made_up(0.0, seeds=4), made_up(0.02, seeds=2).assign(corpus="20newsgroups")])
+    figure = cc.plots.super_tickets(cc.text.by_percent(records))
+    assert figure.axes[0].get_title("left").startswith("r8: dense ")
+    assert [len(axis.containers) for axis in figure.axes] == [3, 3]
+    with pytest.raises(ValueError, match="no records"):
+        cc.plots.super_tickets(cc.text.by_percent(records).iloc[:0])
+
+
 def test_the_power_is_that_of_many_t_tests():
     values = torch.randn(8, generator=torch.Generator().manual_seed(0)).double() * 0.01
     drawn = 0.01 + values.std() * torch.randn(20_000, 8, generator=torch.Generator().manual_seed(1)).double()

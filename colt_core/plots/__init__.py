@@ -20,6 +20,7 @@ from .gains import accuracy_cost, recovered, waterfall
 from .similarity import layer_densities, order_of, similarity
 from .structure import pareto, structure
 from .transfer import transfer
+from .units import super_tickets
 
 __all__ = [
     "COLOURS",
@@ -54,6 +55,7 @@ __all__ = [
     "save",
     "similarity",
     "structure",
+    "super_tickets",
     "tickets",
     "trajectories",
     "transfer",

@@ -16,7 +16,7 @@ from ..seeding import choose_device, generator
 from ..settings import Settings
 from .bert import MINILM, Bert, encoder_size, everything, full_size, pretrained
 from .fine_tuning import FineTuning, accuracy, fine_tune
-from .texts import Corpus, Sample, Texts, load
+from .texts import Corpus, Sample, load
 from .tickets import kept_units, unit_importance
 from .wheels import WHEELS
 
@@ -59,8 +59,8 @@ def run_text(run: TextRun, store: Store | str | None = None, device: str = "auto
     -------
     dict
         The description's fields, `experiment` (its hash), heads and blocks (how many are left), parameters (of the
-        encoder's layers), share (of them that is cut), train, validation and test (accuracies), importance (of the
-        dense run: mean |dL/dgate|, [layers][heads + 1]), seconds, device, torch.
+        encoder's layers), share (of them that is cut), validation and test (accuracies), importance (of the dense run:
+        mean |dL/dgate|, [layers][heads + 1]), seconds, device, torch.
 
     Raises
     ------
@@ -85,9 +85,8 @@ def _carried_out(run: TextRun, store: Store, device: torch.device) -> dict[str, 
         importance = torch.tensor(run_text(run.dense, store, str(device))["importance"], dtype=torch.float64)
         units = kept_units(importance, run.percent, run.order, generator(run.seed, "units"))
     began = time.monotonic()
-    network = fine_tune(
-        pretrained(len(corpus.train.classes), units, run.seed), corpus.train, run.recipe, run.seed, device
-    )
+    network = pretrained(len(corpus.train.classes), units, run.seed)
+    fine_tune(network, corpus.train, run.recipe, run.seed, device)
     record = _described(run, network, corpus, device)
     if run.order == "dense":
         record["importance"] = unit_importance(network, corpus.train, device).tolist()
@@ -96,14 +95,14 @@ def _carried_out(run: TextRun, store: Store, device: torch.device) -> dict[str, 
 
 def _described(run: TextRun, network: Bert, corpus: Corpus, device: torch.device) -> dict[str, Any]:
     size = encoder_size(network)
-    parts: dict[str, Texts] = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
     return run.model_dump(mode="json") | {
         "experiment": run.hash,
         "heads": int(network.units[:, :-1].sum()),
         "blocks": int(network.units[:, -1].sum()),
         "parameters": size,
         "share": 1 - size / full_size(MINILM),
-        **{name: accuracy(network, texts, device) for name, texts in parts.items()},
+        "validation": accuracy(network, corpus.validation, device),
+        "test": accuracy(network, corpus.test, device),
         "device": str(device),
         "torch": torch.__version__,
     }
@@ -184,7 +183,7 @@ def records(store: Store | str | None = None) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns corpus, order, percent, seed, heads, blocks, parameters, share, train, validation, test, seconds,
+        Columns corpus, order, percent, seed, heads, blocks, parameters, share, validation, test, seconds,
         device, experiment, and `setting`: sample and recipe as JSON, equal where runs can be compared.
     """
     place = open_store(store)
@@ -192,19 +191,7 @@ def records(store: Store | str | None = None) -> pd.DataFrame:
     return _table(record for record in found if record)
 
 
-COLUMNS = [
-    "corpus",
-    "order",
-    "percent",
-    "seed",
-    "heads",
-    "blocks",
-    "parameters",
-    "share",
-    "train",
-    "validation",
-    "test",
-]
+COLUMNS = ["corpus", "order", "percent", "seed", "heads", "blocks", "parameters", "share", "validation", "test"]
 COLUMNS += ["seconds", "device", "experiment", "setting"]
 
 

@@ -68,8 +68,8 @@ class Sample(Settings):
     0: all. Of each text the first `length` pieces are read.
     """
 
-    per_class: int = Field(50, ge=1)
-    validation: int = Field(25, ge=1)
+    per_class: int = Field(30, ge=1)
+    validation: int = Field(40, ge=1)
     test: int = Field(2000, ge=0)
     length: int = Field(64, ge=3, le=512)
 
