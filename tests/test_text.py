@@ -401,6 +401,12 @@ def test_the_pretrained_network_is_minilm_and_knows_a_paraphrase():
     with torch.inference_mode():
         one, alike, other = nn.functional.normalize(network.pooled(tokens, attention))
     assert one @ alike > 0.6 > 0.2 > one @ other
+    units = cc.text.kept_units(torch.rand(6, 13, generator=torch.Generator().manual_seed(0)), 50, "losing")
+    small = cc.text.pretrained(4, units).eval()
+    assert bert.encoder_size(small) < 0.51 * bert.encoder_size(network)
+    with torch.inference_mode():
+        gated = network(tokens, attention, units.float().expand(3, -1, -1))
+        assert torch.allclose(gated, small(tokens, attention), atol=1e-5)
 
 
 @needs_wheels
