@@ -327,6 +327,24 @@ def test_the_hash_of_a_run_is_that_of_all_that_fixes_it():
     others += [run.changed(recipe=SHORT), run.changed(sample=cc.text.Sample(length=32))]
     assert len({one.hash for one in [run, *others]}) == 6 and others[2].dense == run
     assert cc.text.TextRun(**json.loads(run.model_dump_json())).hash == run.hash
+    for order, percent in (("dense", 10), ("winning", 0)):
+        with pytest.raises(ValueError, match=f"{order} tickets without {percent} %: dense is 0 %"):
+            run.changed(order=order, percent=percent)
+
+
+def test_the_command_runs_a_study_tells_no_accuracy_and_goes_on(toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("colt_core.text.__main__.lacking", lambda: "")
+    command = ["--corpus", "r8", "--orders", "random", "--percents", "25", "--seeds", "3", "--epochs", "1"]
+    command += ["--store", str(tmp_path), "--device", "cpu"]
+    assert main([*command, "--minutes", "0"]) == 0 and not toy
+    assert main(command) == 0 and len(toy) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "the minutes are over; the same command goes on from here"
+    assert [line.split(":")[0] for line in lines[1:]] == ["r8 seed 3, dense 0 %", "r8 seed 3, random 25 %"]
+    assert main(command) == 0 and len(toy) == 2
+    assert main(["--corpus", "r8", "--orders", "best"]) == 2
+    problem = capsys.readouterr().err
+    assert problem.startswith("error: TextRun: order: Input should be") and len(problem.splitlines()) == 1
 
 
 def made_up(gain, spread=0.01, seeds=10):

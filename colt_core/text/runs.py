@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..compute.store import Store, open_store
 from ..seeding import choose_device, generator
@@ -37,6 +37,12 @@ class TextRun(Settings):
     seed: int = Field(0, ge=0)
     sample: Sample = Sample()
     recipe: FineTuning = FineTuning()
+
+    @model_validator(mode="after")
+    def _cuts_what_it_says(self) -> "TextRun":
+        if (self.order == "dense") != (self.percent == 0):
+            raise ValueError(f"{self.order} tickets without {self.percent} %: dense is 0 %, every other order more")
+        return self
 
     @property
     def hash(self) -> str:
