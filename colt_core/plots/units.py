@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from .frame import COLOURS, canvas, check_rows
 
-LOOKS = {"winning": (COLOURS["super"], "o"), "random": (COLOURS["random"], "s"), "losing": ("#555555", "v")}
+LOOKS = {"winning": (COLOURS["super"], "o"), "random": (COLOURS["random"], "s"), "losing": ("#D55E00", "v")}
 ASIDE = {"winning": -0.6, "random": 0.0, "losing": 0.6}  # percent: intervals at one place would hide each other
 
 

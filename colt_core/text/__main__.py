@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m colt_core.text", description=__doc__)
     add = parser.add_argument
     add("--corpus", choices=sorted(CORPORA), default="20newsgroups")
-    add("--percents", type=_numbers, default=list(PERCENTS), help="cut, in percent, e.g. 10,20,30,50")
+    add("--percents", type=_numbers, default=list(PERCENTS), help="cut, in percent, e.g. 10,30,50")
     add("--orders", type=lambda text: text.split(","), default=list(ORDERS), help=f"of {','.join(ORDERS)}")
     add("--seeds", type=_numbers, default=[0], help="e.g. 0,1,2")
     add("--per-class", type=int, default=Sample().per_class, help="training texts of each class")

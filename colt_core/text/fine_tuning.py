@@ -13,15 +13,16 @@ from .texts import Texts
 
 
 class FineTuning(Settings):
-    """How to fine-tune: the paper's learning rate, warm-up and clipping.
+    """How to fine-tune: the paper's optimiser, batch, warm-up and clipping.
 
-    The learning rate rises linearly over the first `warmup` of all steps, then falls linearly to zero.
+    The learning rate rises linearly over the first `warmup` of all steps, then falls linearly to zero. It is twenty
+    times the paper's: in the 76 steps that a small sample has, 5e-5 teaches a fresh classifier little (results/text).
     """
 
     epochs: int = Field(4, ge=1)
     batch_size: int = Field(32, ge=1)
     optimizer: Literal["adamax", "adamw"] = "adamax"
-    learning_rate: float = Field(5e-5, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
     warmup: float = Field(0.1, ge=0, le=1)
     clip: float = Field(1.0, gt=0)
 

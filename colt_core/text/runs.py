@@ -21,7 +21,7 @@ from .tickets import kept_units, unit_importance
 from .wheels import WHEELS
 
 ORDERS = ("winning", "losing", "random")
-PERCENTS = (10, 20, 30, 50)
+PERCENTS = (10, 30, 50)
 FOLDER = "text"  # of the store
 
 
