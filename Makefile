@@ -9,7 +9,7 @@ export COLT_STORE ?= $(CURDIR)/runs
 export COLT_OUT ?= $(CURDIR)/runs/out
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab app figures bench chaos lint clean
+.PHONY: help run test lab app texts figures bench chaos lint clean
 
 help: ## list the targets
 	@echo "make TARGET [PRESET=mini|small|paper] [SEEDS=0,1,2] [DATA=cifar100]"
@@ -26,6 +26,9 @@ lab: .venv/.run ## open JupyterLab on the notebooks
 
 app: .venv/.app ## serve all interactive views on one page (Voila)
 	@$(BIN)/voila notebooks/app.ipynb
+
+texts: .venv/.run ## install the language model and the texts of notebook 10 (122 MB, hashes checked)
+	@sh tools/texts.sh
 
 figures: .venv/.run ## renew the committed figures and notebook outputs
 	@$(BIN)/python -m colt_core.workbook --renew figures

@@ -57,6 +57,7 @@ _LAZY = {
     "plots": "plots",
     "report": "report",
     "saved": "studies.saved",
+    "text": "text",
     "trackers": "publish.trackers",
     "widgets": "widgets",
     "workbook": "workbook",

@@ -136,7 +136,7 @@ ROOMS = [
     "compute",
     "methods",
 ]
-ROOMS += ["studies", "report", "plots", "widgets", "publish", "workbook", "cli"]
+ROOMS += ["studies", "report", "text", "plots", "widgets", "publish", "workbook", "cli"]
 
 
 def modules():

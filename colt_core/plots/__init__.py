@@ -20,6 +20,7 @@ from .gains import accuracy_cost, recovered, waterfall
 from .similarity import layer_densities, order_of, similarity
 from .structure import importance, pareto, structure
 from .transfer import transfer
+from .units import super_tickets
 
 __all__ = [
     "COLOURS",
@@ -55,6 +56,7 @@ __all__ = [
     "save",
     "similarity",
     "structure",
+    "super_tickets",
     "tickets",
     "trajectories",
     "transfer",
