@@ -9,6 +9,7 @@ from .consensus import CONSENSUS, consensus
 from .controls import RANDOM, REINIT, random, reinit
 from .crossfit import CROSSFIT, crossfit
 from .displacement import DISPLACEMENT, displacement
+from .dual import DUAL
 from .elastic import ELASTIC
 from .imp import DENSE, IMP, MATCHED, ONESHOT, imp, oneshot
 from .method import Look, Method, Setting, find_method
@@ -20,7 +21,7 @@ from .super import SUPER, super_tickets
 _ALL = (
     *(DENSE, COLT, IMP, MATCHED, UNION, VOTE, CONSENSUS, ONESHOT, INITIAL, SNIP, GRASP, SYNFLOW, RANDOM, REINIT),
     *(DISPLACEMENT, SOUP, AVERAGED, BOUND, CROSSFIT),  # variants of ours
-    ELASTIC,
+    *(DUAL, ELASTIC),  # transformed, stretched
     *(REFILL, REGROUP, SUPER, CHANNELS, NARROW, EFFECTIVE),  # of whole channels and blocks, and their controls
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}

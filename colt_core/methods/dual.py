@@ -1,0 +1,198 @@
+"""Dual tickets: a mask is chosen first, any, and the weights are transformed to fit it (RST; 2203.04248)."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from .. import masks
+from ..compute.checkpoints import train_kept
+from ..compute.copies import Copy
+from ..masks import Mask
+from ..seeding import choose_device, derive, generator
+from ..settings import Settings
+from ..tickets import Round, Ticket
+from ..training import Recipe, Training, accuracy
+from ..training.pull import ENOUGH, STRONG, Pull, reach
+from .cycles import Search, begin, cost_of
+from .method import Look, Method, Setting
+
+Chosen = Literal["random", "smallest", "colt", "matched"]
+BATCH, MOMENTUM, DECAY = 64, 0.9, 5e-4  # theirs
+RISING = 5 / 9  # of the steps lambda rises, in the others it stays at 1
+
+
+class DualOptions(Settings):
+    """Which weights are pulled to zero, for how long, and what stands beside it as a control.
+
+    Attributes
+    ----------
+    chosen
+        The mask that weights are made to fit: "random", the same share of every layer, drawn once (the paper's words);
+        "smallest", the smallest initial magnitudes of every layer go (the authors' command); "colt" or "matched", the
+        masks of that run.
+    complement
+        Fit what that mask leaves out.
+    steps
+        Optimiser steps of a transformation, on batches of 64.
+    learning_rate
+        Constant; None: what the steps need, by the scaling law.
+    cycles
+        In so many transformations, of nested sets (the paper's iterative variant: 5).
+    control
+        "plain": the same steps without a pull, then the same cut; "cut": cut first, then as many steps.
+    """
+
+    chosen: Chosen = "random"
+    complement: bool = False
+    steps: int = Field(1500, ge=2, strict=True)
+    learning_rate: float | None = Field(None, gt=0)
+    cycles: int = Field(1, ge=1, strict=True)
+    control: Literal["plain", "cut"] | None = None
+
+    def schedule(self) -> tuple[int, int, float]:
+        """Return ramp and hold of one transformation, in steps, and the learning rate.
+
+        Raises
+        ------
+        ValueError
+            Where a pulled weight would not come near zero in this time.
+        """
+        each = max(2, self.steps // self.cycles)
+        ramp = max(1, round(RISING * each))
+        hold = each - ramp
+        rate = self.learning_rate or STRONG * (1 - MOMENTUM) / ((ramp + 1) / 2 + hold)
+        if (found := reach(rate, MOMENTUM, ramp, hold)) < ENOUGH:
+            needed = ENOUGH / found * rate
+            about = f"{each} steps at learning rate {rate:g} shrink a weight by exp(-{found:.1f}) only"
+            raise ValueError(f"{about}: take {needed:.2g} or more, or more steps")
+        return ramp, hold, rate
+
+
+def _find(setting: Setting) -> Iterator[Round]:
+    own: DualOptions = setting.own
+    ramp, hold, rate = own.schedule()
+    densities = setting.trajectory()
+    given = {"whole": setting.data.train, "validation": [setting.data.validation]} | setting.options
+    search = begin(setting.network, [setting.data.train], setting.recipe, 0.5, 0.5, densities, given)
+    followed = {found.number: found.ticket.mask for found in setting.reference()} if own.chosen in FOLLOWED else {}
+
+    def work() -> Iterator[Round]:
+        dense, done = search.start, search.options.done
+        if done < 0:
+            yield dense
+        for number, density in enumerate(densities, 1):
+            if number > done:
+                kept = _kept(own, dense.ticket, density, followed.get(number), setting.seed)
+                yield _transformed(search, own, kept, number, (ramp, hold, rate))
+
+    return work()
+
+
+def _kept(own: DualOptions, dense: Ticket, density: float, followed: Mask | None, seed: int) -> Mask:
+    """Return the mask that the weights are made to fit, of one density."""
+    if followed is not None:
+        kept = {name: value.clone() for name, value in followed.items()}
+    else:
+        order = {name: _ranks(own.chosen, dense, name, seed) for name in dense.mask}
+        kept = {name: ranks >= _pulled(ranks.numel(), 1 - density) for name, ranks in order.items()}
+    return {name: ~value for name, value in kept.items()} if own.complement else kept
+
+
+def _ranks(chosen: Chosen, dense: Ticket, name: str, seed: int) -> torch.Tensor:
+    """Return each weight's place in the order in which its layer's weights are chosen: sets of all densities nest."""
+    weight = dense.theta0[name]
+    if chosen == "smallest":
+        order = weight.abs().flatten().argsort(stable=True)
+    else:
+        order = torch.randperm(weight.numel(), generator=generator(seed, "dual", name))
+    return torch.empty_like(order).index_put((order,), torch.arange(len(order))).view(weight.shape)
+
+
+def _pulled(count: int, share: float) -> int:
+    """Return how many of a layer's weights are pulled: never all."""
+    return min(math.ceil(share * count - 1e-9), count - 1)
+
+
+def _transformed(search: Search, own: DualOptions, kept: Mask, number: int, schedule: tuple[int, int, float]) -> Round:
+    """Pull what a mask leaves out to zero, cut it, and take the network as it then is for theta0."""
+    ramp, hold, rate = schedule
+    options, where, images = search.options, search.where, search.parts[0]
+    device = choose_device(where.device)
+    network = search.start.ticket.model(None, options.seed)
+    recipe = _recipe(search.recipe, len(images), ramp + hold, rate)
+    alive, cost, told = search.dense, search.start.cost, []
+    for cycle in range(1, own.cycles + 1):
+        goal = kept if cycle == own.cycles else _part_way(search.dense, kept, cycle / own.cycles, options.seed)
+        chosen = {name: alive[name] & ~goal[name] for name in goal}
+        cut = own.control == "cut"
+        training = Training(
+            images, recipe, mask=goal if cut else alive, steps=ramp + hold, threads=where.threads,
+            seed=derive(options.seed, "dual", number, cycle),
+            objective=options.objective if own.control else Pull(chosen, ramp),
+        )  # fmt: skip
+        history = train_kept(network, training, where.store, device)
+        cost = cost + cost_of(Copy(network, training, history=history))
+        before = _validated(network, options.validation)
+        masks.apply(goal, network)
+        told += [value for value in (before, _validated(network, options.validation)) if value is not None]
+        alive = goal
+    about = options.provenance | {"round": number, "parent": search.start.ticket.hash}
+    ticket = replace(Ticket.of(network.cpu(), kept), provenance=about)
+    return Round(number, ticket, cost=cost, accuracies=told[-2:])
+
+
+def _part_way(dense: Mask, kept: Mask, share: float, seed: int) -> Mask:
+    """Return a mask between dense and `kept`: of the weights to go, so much of the way as their ratio goes in cycles.
+
+    After c of C cycles the share 1 - (1 - s)^(c / C) of a layer is cut; the sets nest, as their order is drawn once.
+    """
+    found = {}
+    for name, goal in kept.items():
+        gone = (~goal).flatten().nonzero().flatten()
+        ratio = len(gone) / goal.numel()
+        count = round((1 - (1 - ratio) ** share) * goal.numel())
+        order = gone[torch.randperm(len(gone), generator=generator(seed, "dual cycles", name))]
+        part = dense[name].flatten().clone()
+        part[order[:count]] = False
+        found[name] = part.view(goal.shape)
+    return found
+
+
+def _recipe(scoring: Recipe, images: int, steps: int, rate: float) -> Recipe:
+    """Return how a transformation trains: SGD at a constant rate, the images as in scoring."""
+    own = {"optimizer": "sgd", "learning_rate": rate, "schedule": "constant", "warmup": 0.0, "batch_size": BATCH}
+    own |= {"momentum": MOMENTUM, "weight_decay": DECAY, "epochs": 1}
+    recipe = scoring.changed(**own)
+    return recipe.changed(epochs=math.ceil(steps / recipe.steps(images)))
+
+
+def _validated(network: nn.Module, validation: Any) -> float | None:
+    return accuracy(network, validation[0]) if validation else None
+
+
+FOLLOWED = ("colt", "matched")
+
+
+def _follows(experiment: Any) -> Any:
+    """Return the experiment whose masks, or whose densities alone, are taken; None: neither is needed."""
+    other = experiment.options.get("chosen", "random")
+    if other not in FOLLOWED and experiment.densities is not None:
+        return None
+    wanted = other if other in FOLLOWED else "colt"
+    return experiment.changed(method=wanted, options={}, scores=None, score_on=None, scoring=None)
+
+
+DUAL = Method(
+    name="dual",
+    about="choose a mask, any, and pull the other weights to zero before they are cut (RST, 2203.04248)",
+    find=_find,
+    look=Look("dual ticket", "#44AA99", (4, 1, 45)),
+    follows=_follows,
+    options=DualOptions,
+    trains="once",
+)

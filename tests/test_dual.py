@@ -1,0 +1,209 @@
+"""Dual tickets: the pull against autograd, a scalar recursion and PyTorch's weight decay; the sets; the whole way."""
+
+import math
+
+import pytest
+import torch
+
+import colt_core as cc
+from colt_core import masks
+from colt_core.methods.dual import DualOptions, _part_way
+from colt_core.training.pull import Pull, reach
+
+
+class Silent(Pull):
+    """The pull alone: a loss without a slope."""
+
+    def loss(self, network, pixels, labels):
+        loss, right = super().loss(network, pixels, labels)
+        return 0 * loss, right
+
+
+def half_of(network, share=0.5):
+    rng = torch.Generator().manual_seed(0)
+    weights = dict(network.named_parameters())
+    return {name: torch.rand(weights[name].shape, generator=rng) < share for name in cc.prunable(network)}
+
+
+# --- the pull ----------------------------------------------------------------------------------------------------
+
+
+def test_lambda_rises_by_equal_steps_from_the_first_and_stays_at_one():
+    pull = Pull({}, 1000)
+    assert [pull.strength(step) for step in (0, 1, 499, 998, 999, 1000, 10**6)] == [0.001, 0.002, 0.5, 0.999, 1, 1, 1]
+
+
+def test_what_is_added_is_the_gradient_of_the_penalty_and_nothing_elsewhere():
+    network = cc.build("conv3", 10, 0, width=4).double()
+    chosen = half_of(network)
+    network.zero_grad()
+    for p in network.parameters():
+        p.grad = torch.zeros_like(p)
+    pull = Pull(chosen, 10)
+    pull.pull(network, 3)
+    penalty = sum(0.4 / 2 * (network.get_parameter(n)[s] ** 2).sum() for n, s in chosen.items())
+    wanted = torch.autograd.grad(penalty, [network.get_parameter(n) for n in chosen])
+    for (name, there), gradient in zip(chosen.items(), wanted, strict=True):
+        found = network.get_parameter(name).grad
+        assert torch.allclose(found, gradient, rtol=1e-12) and not found[~there].any()
+    others = [p.grad for n, p in network.named_parameters() if n not in chosen]
+    assert len(others) > 3 and not any(g.any() for g in others), "stem's normalisation, biases and head are left alone"
+
+
+def test_where_nothing_is_chosen_it_is_ordinary_training_to_the_bit(few, recipe):
+    one, other = (cc.build("conv3", 10, 0, width=4) for _ in "12")
+    none = {name: torch.zeros_like(s) for name, s in half_of(one).items()}
+    cc.train(one, few.train, recipe, device="cpu")
+    cc.train(other, few.train, recipe, device="cpu", objective=Pull(none, 5))
+    assert all(torch.equal(v, other.state_dict()[k]) for k, v in one.state_dict().items())
+
+
+def test_without_the_loss_weights_follow_the_scalar_recursion(few):
+    recipe = cc.Recipe(epochs=3, batch_size=24, learning_rate=0.02, schedule="constant", warmup=0, weight_decay=1e-3)
+    network = cc.build("conv3", 10, 0, width=4)
+    chosen, before = half_of(network), {n: p.detach().clone() for n, p in network.named_parameters()}
+    cc.train(network, few.train, recipe, device="cpu", objective=Silent(chosen, 6))
+    for name, there in chosen.items():
+        for pulled in (True, False):
+            w, v = 1.0, 0.0
+            for step in range(15):
+                v = 0.9 * v + ((min(1, (step + 1) / 6) if pulled else 0) + 1e-3) * w
+                w -= 0.02 * v
+            pick = there if pulled else ~there
+            found = network.get_parameter(name).detach()[pick]
+            assert torch.allclose(found, before[name][pick] * w, rtol=1e-5, atol=1e-7)
+
+
+def test_on_a_whole_tensor_it_is_pytorchs_weight_decay(few):
+    recipe = cc.Recipe(epochs=2, batch_size=24, learning_rate=0.05, schedule="constant", warmup=0, weight_decay=0.0)
+    network, plain = (cc.build("conv3", 10, 0, width=4) for _ in "12")
+    chosen = {name: torch.ones_like(s) for name, s in half_of(network).items()}
+    cc.train(network, few.train, recipe, device="cpu", objective=Silent(chosen, 1))
+    groups = [{"params": [plain.get_parameter(name)], "weight_decay": 1.0} for name in chosen]
+    sgd = torch.optim.SGD(groups, lr=0.05, momentum=0.9)
+    for _ in range(10):
+        for name in chosen:
+            plain.get_parameter(name).grad = torch.zeros_like(plain.get_parameter(name))
+        sgd.step()
+    for name in chosen:
+        assert torch.allclose(network.get_parameter(name), plain.get_parameter(name), rtol=1e-4, atol=1e-8)
+
+
+def test_the_scaling_law_foretells_what_is_left():
+    def left(ramp, hold, rate=1e-3):
+        w, v = 1.0, 0.0
+        for step in range(ramp + hold):
+            v = 0.9 * v + (min(1, (step + 1) / ramp) + 5e-4) * w
+            w -= rate * v
+        return abs(w)
+
+    assert left(1000, 500) == pytest.approx(1.9e-5, rel=0.2) and left(500, 250) == pytest.approx(4.6e-3, rel=0.2)
+    assert abs(math.log(left(1000, 500)) + reach(1e-3, 0.9, 1000, 500)) < 1, "to a factor of e"
+    ramp, hold, rate = DualOptions().schedule()
+    assert (ramp, hold) == (833, 667) and rate == pytest.approx(1e-3, rel=0.1) and left(ramp, hold, rate) < 1e-4
+
+
+# --- the sets ----------------------------------------------------------------------------------------------------
+
+
+def test_sets_of_cycles_nest_and_end_where_they_should():
+    network = cc.build("conv3", 10, 0, width=8)
+    dense = masks.dense(dict(network.named_parameters()), cc.prunable(network))
+    goal = masks.random_like(masks.magnitude(dict(network.named_parameters()), dense, 0.8), torch.Generator())
+    parts = [_part_way(dense, goal, c / 5, 3) for c in range(6)]
+    for name, kept in goal.items():
+        shares = [1 - float(part[name].float().mean()) for part in parts]
+        ratio = 1 - float(kept.float().mean())
+        assert shares == pytest.approx([1 - (1 - ratio) ** (c / 5) for c in range(6)], abs=1 / kept.numel())
+        for earlier, later in zip(parts, parts[1:], strict=False):
+            assert not (later[name] & ~earlier[name]).any()
+        assert torch.equal(parts[5][name], kept) and parts[0][name].all()
+
+
+# --- the whole way -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def base():
+    recipe = cc.Recipe.named("mini").changed(epochs=1, batch_size=64)
+    own = {"dataset": "cifar10-mini@16:0-3", "network": "conv3", "network_args": {"width": 8}, "recipe": recipe}
+    return own | {"densities": (0.5, 0.2), "method": "dual", "scores": None}
+
+
+@pytest.fixture(scope="module")
+def found(base, tmp_path_factory):
+    store = tmp_path_factory.mktemp("dual")
+    own = {"steps": 40}
+    arms = {"random": {}, "smallest": {"chosen": "smallest"}, "colt": {"chosen": "colt"}, "cycles": {"cycles": 2}}
+    arms |= {
+        "complement": {"chosen": "colt", "complement": True},
+        "plain": {"control": "plain"},
+        "cut": {"control": "cut"},
+    }
+    jobs = {name: cc.Experiment(**base, options=own | more) for name, more in arms.items()}
+    return jobs, store, {name: list(cc.rounds(job, store, device="cpu")) for name, job in jobs.items()}
+
+
+def test_every_density_has_a_transformation_and_a_theta0_of_its_own(found):
+    jobs, _, rounds = found
+    start, half, fifth = rounds["random"]
+    assert jobs["random"].reference() is None, "the paper's needs no search"
+    for one, density in ((half, 0.5), (fifth, 0.2)):
+        for name, kept in one.ticket.mask.items():
+            assert int((~kept).sum()) == min(math.ceil((1 - density) * kept.numel() - 1e-9), kept.numel() - 1)
+            assert not one.ticket.theta0[name][~kept].any(), "theta0 is the transformed network, cut"
+            assert not torch.equal(one.ticket.theta0[name], start.ticket.theta0[name])
+        assert len(one.accuracies) == 2 and one.cost.images == pytest.approx(40 * 64, rel=0.05)
+    assert all((kept <= half.ticket.mask[name]).all() for name, kept in fifth.ticket.mask.items())
+    assert not torch.equal(half.ticket.theta0["head.weight"], start.ticket.theta0["head.weight"]), "its head has learnt"
+
+
+def test_masks_are_the_ones_that_were_asked_for(base, found):
+    jobs, store, rounds = found
+    colt = list(cc.rounds(jobs["colt"].reference(), store, device="cpu"))
+    assert jobs["colt"].reference().method == "colt"
+    for own, other, there in zip(rounds["colt"][1:], rounds["complement"][1:], colt[1:], strict=True):
+        for name, kept in there.ticket.mask.items():
+            assert torch.equal(own.ticket.mask[name], kept) and torch.equal(other.ticket.mask[name], ~kept)
+    theta0 = rounds["smallest"][0].ticket.theta0
+    for name, kept in rounds["smallest"][1].ticket.mask.items():
+        assert theta0[name][~kept].abs().max() <= theta0[name][kept].abs().min()
+    for name in ("plain", "cut", "cycles"):
+        same = rounds[name][1].ticket.mask
+        assert all(torch.equal(kept, same[n]) for n, kept in rounds["random"][1].ticket.mask.items())
+        assert rounds[name][1].ticket.hash != rounds["random"][1].ticket.hash
+
+
+def test_pulled_weights_are_all_but_gone_before_the_cut(few):
+    ramp, hold, rate = DualOptions(steps=200).schedule()
+    network = cc.build("conv3", 10, 0, width=8)
+    chosen = half_of(network)
+    recipe = cc.Recipe(epochs=40, batch_size=24, learning_rate=rate, schedule="constant", warmup=0)
+    assert recipe.total(len(few.train)) == ramp + hold
+    cc.train(network, few.train, recipe, device="cpu", objective=Pull(chosen, ramp))
+    for name, there in chosen.items():
+        weight = network.get_parameter(name).detach().abs()
+        assert weight[there].mean() < 0.05 * weight[~there].mean(), "what is left is the loss's slope over lambda"
+
+
+def test_the_scored_network_is_the_transformed_one(base, found, tmp_path):
+    jobs, *_ = found
+    job = jobs["random"].changed(scores=(0.5,), scoring={"head": "own"})
+    frame = cc.run(job, tmp_path, device="cpu")
+    score = frame[frame["kind"] == "score"].iloc[0]
+    ticket = list(cc.rounds(job, tmp_path, device="cpu"))[1].ticket
+    again = cc.evaluate(ticket, cc.load(job.dataset), job.recipe, job.seed, device="cpu", head="own")
+    assert score["accuracy"] == again.value
+
+
+def test_mistakes_are_one_line(base):
+    for options, told in (
+        ({"steps": 40, "learning_rate": 1e-3}, "40 steps at learning rate 0.001 shrink a weight by exp"),
+        ({"steps": 1}, "steps"),
+        ({"chosen": "best"}, "chosen"),
+        ({"cycles": 0}, "cycles"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            cc.run(cc.Experiment(**base, options=options), "memory://dual", device="cpu")
+    with pytest.raises(ValueError, match="ramp must be a whole number of steps from 1, not 0"):
+        Pull({}, 0)
