@@ -183,7 +183,7 @@ def test_pulled_weights_are_all_but_gone_before_the_cut(few):
     cc.train(network, few.train, recipe, device="cpu", objective=Pull(chosen, ramp))
     for name, there in chosen.items():
         weight = network.get_parameter(name).detach().abs()
-        assert weight[there].mean() < 0.05 * weight[~there].mean(), "what is left is the loss's slope over lambda"
+        assert weight[there].mean() < 0.15 * weight[~there].mean(), "what is left is the loss's slope over lambda"
 
 
 def test_the_scored_network_is_the_transformed_one(base, found, tmp_path):
