@@ -13,6 +13,7 @@ from scipy import stats
 from ..settings import Settings
 from ..studies.experiment import Experiment
 from ..studies.reading import parsed, read_text
+from ..studies.records import scored_by
 from ..studies.study import Study
 from .accuracy import first_rounds
 from .records import distinct
@@ -157,6 +158,9 @@ def _score(experiment: Experiment, records: pd.DataFrame, levels: list[float]) -
         return None
     mine = records[records["experiment"] == experiment.hash]
     scores = mine[(mine["kind"] == "score") & (mine["scored_on"] == (experiment.score_on or experiment.dataset))]
+    if "scored_by" in scores:
+        way = scored_by(experiment).get("scored_by")
+        scores = scores[scores["scored_by"].isna() if way is None else scores["scored_by"] == way]
     if experiment.method == "dense":
         return float(scores["accuracy"].iloc[0]) if len(scores) else None
     values = []

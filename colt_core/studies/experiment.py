@@ -68,7 +68,10 @@ class Scoring(Settings):
     head: Head | None = None
 
     def __str__(self) -> str:
-        told = [self.objective["name"]] if self.objective else []
+        told = []
+        if self.objective:  # two teachers of one kind are two ways of scoring
+            own = ", ".join(f"{name} {value}" for name, value in self.objective.items() if name != "name")
+            told = [self.objective["name"] + (f" ({own})" if own else "")]
         return ", ".join(told + ([f"{self.head} head"] if self.head else [])) or "as found"
 
 
