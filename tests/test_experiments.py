@@ -98,11 +98,12 @@ def test_records_have_what_tables_need(make, tmp_path):
 
 
 SPLIT = {"soup": "random", "crossfit": "random"}  # these need copies with one head
+SHORT = {"dual": {"options": {"steps": 20}}}  # of 1,500
 
 
 @pytest.mark.parametrize("method", methods.METHODS)
 def test_every_method_runs_resumes_by_round_and_ends_with_the_same_bytes(make, tmp_path, method):
-    experiment = make(method=method, by=SPLIT.get(method, "class"))
+    experiment = make(method=method, by=SPLIT.get(method, "class"), **SHORT.get(method, {}))
     cc.run(experiment, tmp_path / "whole")
     whole = files(tmp_path / "whole", experiment)
     last = max(r["round"] for r in whole[1])
@@ -371,6 +372,7 @@ def test_the_test_set_touches_no_ticket_of_any_method_and_only_the_test_scores(m
             dataset="cifar10-mini",
             method=name,
             by=SPLIT.get(name, "class"),
+            **SHORT.get(name, {}),
             recipe=recipe.changed(epochs=2) if name == "soup" else recipe,  # a step that is shared, and one that is not
         )
         for name in methods.METHODS

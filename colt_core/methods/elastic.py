@@ -21,12 +21,14 @@ Control = Literal["random", "permuted", "redrawn", "dense"]
 class ElasticOptions(Settings):
     """Whose tickets are stretched: another network's, found by which method; in which order, and as which control.
 
+    Without a source they are the network's own, which stay as they are.
+
     Controls: "random", a random mask with the same layers' densities over the copied weights; "permuted", each copied
     block's masks shuffled within their layers, those of first blocks kept; "redrawn", the mask over the target's own
     initialisation; "dense", the copied weights without a mask.
     """
 
-    source: str = Field(min_length=1)
+    source: str | None = Field(None, min_length=1)
     of: Literal["colt", "imp", "matched"] = "colt"
     order: Order = "append"
     control: Control | None = None
@@ -34,7 +36,9 @@ class ElasticOptions(Settings):
 
 def _followed(experiment: Any) -> Any:
     own = ElasticOptions(**experiment.options)
-    return experiment.changed(network=own.source, method=own.of, options={}, scores=None, score_on=None, scoring=None)
+    return experiment.changed(
+        network=own.source or experiment.network, method=own.of, options={}, scores=None, score_on=None, scoring=None
+    )
 
 
 def _find(setting: Setting) -> Iterator[Round]:
@@ -42,7 +46,7 @@ def _find(setting: Setting) -> Iterator[Round]:
     name, own = models.architecture(setting.network)["name"], setting.own
     for found in setting.remaining():
         ticket = stretched(found.ticket, name, own.order)
-        about = {**setting.options["provenance"], "elastic": f"{own.source} {own.order}"}
+        about = {**setting.options["provenance"], "elastic": f"{own.source or name} {own.order}"}
         if own.control == "redrawn":
             ticket = ticket.redraw(derive(setting.seed, "elastic"), **about)
         elif own.control:
@@ -66,7 +70,7 @@ ELASTIC = Method(
     name="elastic",
     about="another depth's tickets, whole blocks repeated or left out (2103.16547); no search of its own",
     find=_find,
-    look=Look("elastic", "#882255", (3, 0, 90)),
+    look=Look("elastic", "#AA3377", (3, 0, 90)),
     follows=_followed,
     options=ElasticOptions,
     trains="never",

@@ -44,6 +44,8 @@ def elastic(ticket: Ticket, network: str, order: Order = "append") -> Ticket:
     if order not in ("append", "interpolate"):
         raise ValueError(f"unknown order {order!r}; allowed: append, interpolate")
     about = ticket.architecture
+    if network == about["name"]:
+        return ticket
     source, target = ticket.model(), _built(network, ticket)
     before, after = (_depths(one, name) for one, name in ((source, about["name"]), (target, network)))
     if before.keys() != after.keys():
@@ -56,8 +58,6 @@ def elastic(ticket: Ticket, network: str, order: Order = "append") -> Ticket:
     for name, origin in names.items():
         if origin in ticket.mask:
             mask[name] = ticket.mask[origin].clone()
-    if network == about["name"]:
-        return ticket
     found = ticket.derived(theta0=theta0, mask=mask, elastic=f"{about['name']} {order}")
     kept = {name: value for name, value in about.items() if name != "code"}
     return Ticket(kept | {"name": network}, found.theta0, found.mask, found.provenance)

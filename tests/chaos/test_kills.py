@@ -35,7 +35,9 @@ def jobs(folder):
     special = [make(early_bird=cc.EarlyBird(delta=0.4, window=1)), make(seed=1, rewind=9), make(parts=3)]
     special += [make(official=("best-epoch",)), make(official=("statistics-kept",)), make(scope="layer", by="random")]
     one_head = ("soup", "crossfit")  # not by class
-    every = [make(method=name, by="random" if name in one_head else "class") for name in METHODS] + special
+    short = {"dual": {"options": {"steps": 20}}}
+    split = {name: "random" if name in one_head else "class" for name in METHODS}
+    every = [make(method=name, by=split[name], **short.get(name, {})) for name in METHODS] + special
     return random.Random(SEED).sample(every, len(every) if KILLS > 100 else 5)
 
 
