@@ -53,6 +53,14 @@ def _objective(value: Any) -> dict[str, Any] | None:
     return described(objective_of(value))
 
 
+def _as_it_comes(objective: str) -> dict[str, Any]:
+    """Return an objective's description with nothing set; of one that must be told something its name alone."""
+    try:
+        return described(objective_of(objective)) or {"name": objective}
+    except (ValueError, TypeError):
+        return {"name": objective}
+
+
 class Scoring(Settings):
     """How tickets are scored where that is not as they were found. Frozen.
 
@@ -70,7 +78,8 @@ class Scoring(Settings):
     def __str__(self) -> str:
         told = []
         if self.objective:  # two teachers of one kind are two ways of scoring
-            own = ", ".join(f"{name} {value}" for name, value in self.objective.items() if name != "name")
+            usual = _as_it_comes(self.objective["name"])
+            own = ", ".join(f"{name} {value}" for name, value in self.objective.items() if usual.get(name) != value)
             told = [self.objective["name"] + (f" ({own})" if own else "")]
         return ", ".join(told + ([f"{self.head} head"] if self.head else [])) or "as found"
 
