@@ -37,8 +37,9 @@ def recovered(found: pd.DataFrame, names: Iterable[str] | None = None) -> Figure
         for run in dict.fromkeys(found["study"]):
             full = (100 * table.loc[table["study"] == run, "full"]).round(1)  # of several splits each has its own
             gained = " to ".join(dict.fromkeys(f"{end:.1f}" for end in (full.min(), full.max())))
+            told = textwrap.fill(f"{run}   (IMP gains {gained} points)", 92)
             axis.annotate(
-                f"{run}   (IMP gains {gained} points)", (LEFT + 0.01, len(lines)), fontsize=8.5, va="center",
+                told, (LEFT + 0.01, len(lines)), fontsize=8, va="center",
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5}, zorder=5,
             )  # fmt: skip
             lines.append("")
@@ -64,7 +65,7 @@ def recovered(found: pd.DataFrame, names: Iterable[str] | None = None) -> Figure
 
 def _wrapped(arm: str) -> str:
     """Return an arm's name in lines that leave room for what is drawn."""
-    return "\n".join(textwrap.wrap(arm_name(arm).replace("finding ", ""), 30))
+    return "\n".join(textwrap.wrap(arm_name(arm).replace("finding ", ""), 38))
 
 
 def _bar(axis: object, row: object, place: int, colour: str) -> None:
