@@ -47,10 +47,11 @@ def test_environment_pyproject_and_readme_agree():
 
 def test_the_readmes_answer_is_the_one_that_notebook_00_computed():
     cells = lambda text: [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"]
-    computed = cells((ROOT / "figures" / "00_verdicts.md").read_text())
     shown = cells((ROOT / "README.md").read_text())
-    numbers = [row for row in computed if not set(row[0]) <= set(":-")]
-    assert len(numbers) > 3 and all(row in shown for row in numbers), "copy figures/00_verdicts.md into the README"
+    for name in ("00_verdicts.md", "00_said.md"):
+        computed = cells((ROOT / "figures" / name).read_text())
+        numbers = [row for row in computed if not set(row[0]) <= set(":-")]
+        assert len(numbers) > 3 and all(row in shown for row in numbers), f"copy figures/{name} into the README"
 
 
 def test_the_frame_is_among_the_dependencies():

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from scipy import stats
 
 import colt_core as cc
-from colt_core import report
+from colt_core import plots, report
 from colt_core.report import Question, Questions
 
 ROOT = Path(__file__).parent.parent
@@ -126,6 +127,24 @@ def test_without_any_spread_it_is_no_accident(study):
     assert table["verdict"].to_dict() == {
         "A": "undecided", "B": "the opposite", "C": "holds", "D": "holds", "E": "holds",
     }  # fmt: skip
+
+
+def test_what_studies_have_answered_is_read_from_their_folders_and_told_in_points(study, tmp_path):
+    assert not len(report.predictions(tmp_path)) and not len(report.answers(report.predictions(tmp_path)))
+    table = report.decided(study, made_up(study, accuracies()), ASKED)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        about = {"title": name, "base": {"dataset": "cifar10-mini"}, "methods": {"colt": {}}}
+        (tmp_path / name / f"{name}.yaml").write_text(yaml.safe_dump(about))
+        report.save(table, tmp_path / name, "decided")
+    found = report.predictions(tmp_path)
+    assert list(found["study"]) == ["one"] * len(table) + ["two"] * len(table) and found["about"].iloc[-1] == "two"
+    assert np.allclose(found["estimate"], [*table["estimate"]] * 2)
+    told = report.answers(found).set_index("said beforehand")["number"]
+    row = table.set_index("letter").loc["C"]
+    within = f"c, within {100 * round(row['margin'], 4):g} points"
+    assert told[within].iloc[0] == f"{100 * row['estimate']:+.1f} ± {100 * row['half_width']:.1f} points"
+    assert plots.predictions(found).axes[0].get_yticklabels()[1].get_text() == "a"
 
 
 def test_mistakes_in_questions_are_one_line(study, tmp_path):

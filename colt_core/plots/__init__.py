@@ -2,7 +2,7 @@
 
 from .accuracy import accuracy_sparsity, costs, countings, tickets
 from .agreement import overlap_by_layer, overlap_over_cycles, overlaps
-from .compare import comparisons
+from .compare import comparisons, predictions
 from .cycles import (
     class_counts,
     counts_table,
@@ -50,6 +50,7 @@ __all__ = [
     "pictures",
     "places",
     "png",
+    "predictions",
     "progress",
     "recovered",
     "rounds_table",

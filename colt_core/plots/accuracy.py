@@ -1,6 +1,7 @@
 """Figures of scores: accuracy over density, every scored ticket, what a sparsity costs, two ways of counting."""
 
 import math
+import textwrap
 
 import numpy as np
 import pandas as pd
@@ -34,6 +35,8 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "") -> Figure:
     looks, most, (metric, _) = looks_of(table["method"]), table["seeds"].max(), report.metric_of(table)
     title = title or f"{'Accuracy' if metric == 'accuracy' else metric} of tickets, trained on everything"
     with canvas(size=(8.4, 4.8)) as (figure, axis):
+        if len(looks) > 8:  # else the names of many arms would leave no room
+            figure.set_size_inches(9.8, 4.8 + 0.18 * (len(looks) - 8))
         for method, rows in table.groupby("method", sort=False):
             name, count = str(method), rows["seeds"].max()
             fewer = "" if count == most else f", {report.count_seeds(count)}"
@@ -43,7 +46,7 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "") -> Figure:
                 axis.axhline(level, color=COLOURS["dense"], linestyle="--", label=name + fewer)
                 axis.axhspan(level - spread, level + spread, color=COLOURS["dense"], alpha=0.08)
             else:
-                look = looks[name] | {"label": arm_name(name) + fewer}
+                look = looks[name] | {"label": textwrap.fill(arm_name(name) + fewer, 40)}
                 aside = 1.015 ** ((len(looks) - 1) / 2 - list(looks).index(name))
                 axis.errorbar(aside * (1 - rows["sparsity"]), rows[metric], half, capsize=3, **look)
         axis.set(xscale="log", xlabel="density (kept / prunable weights)", ylabel=f"test {metric}", title=title)
@@ -55,7 +58,7 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "") -> Figure:
         drawn = "bars: 95 % interval over seeds" if enough else "points: too few seeds for bars"
         if metric == "accuracy":
             drawn += _mark_chance(axis, table)
-        figure.legend(title=drawn, fontsize=9, title_fontsize=8, loc="outside right upper")
+        figure.legend(title=drawn, fontsize=9 if len(looks) <= 8 else 8, title_fontsize=8, loc="outside right upper")
     return figure
 
 

@@ -1,5 +1,6 @@
 """Figures of differences between arms, paired by seed."""
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,41 @@ def comparisons(table: pd.DataFrame, margin: float = 0.01) -> Figure:
         axis.set(xlabel=f"difference in test {metric}, {unit(metric)}", title=f"Difference in {metric}, paired by seed")
         few = "; hollow: too few seeds" if table["half_width"].isna().any() else ""
         figure.legend(fontsize=8, title=f"95 % intervals{few}", title_fontsize=8, loc="outside right upper")
+    return figure
+
+
+VERDICTS = {"holds": ("#0072B2", "o"), "the opposite": ("#D55E00", "X")}  # others are grey squares
+
+
+def predictions(found: pd.DataFrame) -> Figure:
+    """Draw what was said beforehand and what came out: a row a prediction, `report.predictions` of one study or more.
+
+    The bar is the 95 % interval over seeds; a band is the margin that an equivalence is held against.
+    """
+    check_rows(found)
+    lines: list[str] = []
+    with canvas(size=(9.6, 1.0 + 0.36 * len(found) + 0.3 * found["study"].nunique())) as (figure, axis):
+        axis.axvline(0, color="#444444", linestyle="--", linewidth=1)
+        for study, rows in found.groupby("study", sort=False):
+            about = textwrap.fill(f"{study}: {rows['about'].iloc[0]}", 96)
+            axis.annotate(about, (0.01, len(lines)), xycoords=("axes fraction", "data"), fontsize=8, va="center",
+                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip
+            lines.append("")
+            for row in rows.itertuples():
+                colour, marker = VERDICTS.get(row.verdict, ("#777777", "s"))
+                if not np.isnan(row.margin):
+                    ends = [-100 * row.margin, 100 * row.margin]
+                    axis.fill_betweenx([len(lines) - 0.32, len(lines) + 0.32], *ends, color="#444444", alpha=0.12)
+                half = None if np.isnan(row.half_width) else 100 * row.half_width
+                axis.errorbar(100 * row.estimate, len(lines), xerr=half, color=colour, marker=marker, capsize=3)
+                axis.annotate(f" {row.verdict}", (1.0, len(lines)), xycoords=("axes fraction", "data"), color=colour,
+                              fontsize=9, va="center", annotation_clip=False)  # fmt: skip
+                lines.append(textwrap.fill(str(row.prediction), 40))
+        axis.set_yticks(range(len(lines)), lines, fontsize=8)
+        axis.set(ylim=(len(lines) - 0.4, -0.6), title="Said beforehand, and found")
+        axis.set_xlabel("difference in test accuracy, points; bar: 95 % interval; band: what counts as equivalent")
+        axis.grid(axis="y", visible=False)
+        axis.tick_params(axis="y", length=0)
     return figure
 
 

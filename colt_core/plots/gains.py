@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import report
-from .frame import arm_name, canvas, check_rows, line_look, looks_of, percent_axis
+from .frame import arm_name, canvas, check_rows, line_look, looks_of, method_of, percent_axis
 
 LEFT, RIGHT = -0.75, 1.75  # what is drawn; intervals that go on beyond have an arrow
 
@@ -122,15 +122,20 @@ def accuracy_cost(table: pd.DataFrame, title: str = "") -> Figure:
     `table` is `report.spent`, of one sparsity or of the mean over several.
     """
     check_rows(table)
-    looks = looks_of(table["method"])
+    looks, alike = looks_of(table["method"]), table["method"].map(method_of).duplicated().any()
     with canvas(2, size=(5.2, 4.2), sharey=True) as (figure, axes):
         for axis, column, what in zip(
             axes, ("passes", "steps"), ("passes over the training set", "sequential optimiser steps"), strict=True
         ):
-            for row, place in zip(table.itertuples(), _aside(table[column].tolist()), strict=True):
+            places = _aside(table[column].tolist())
+            for number, (row, place) in enumerate(zip(table.itertuples(), places, strict=True), 1):
                 half = 0 if np.isnan(row.half_width) else row.half_width
                 look = looks[str(row.method)] | {"linestyle": "", "markersize": 7}
                 label = _wrapped(str(row.method)) if column == "passes" else None
+                if alike:  # arms of one method share colour and marker: a number tells them apart
+                    beside = (6, 4 - 12 * (number % 2))  # above and below in turn: neighbours' must not meet
+                    axis.annotate(f"{number}", (place, row.accuracy), beside, textcoords="offset points", fontsize=8)
+                    label = label and f"{number}  " + label.replace("\n", "\n     ")
                 axis.errorbar(place, row.accuracy, half, capsize=2, elinewidth=1, label=label, **look)
             axis.set_xlabel(what, fontsize=9)
             axis.set_xlim(left=-0.05 * max(1, table[column].max()))

@@ -8,7 +8,7 @@ from .choice import best_of
 from .compare import against, compare, conclusion, over_sparsities, verdict
 from .cost import at_costs, reach, rounds_table
 from .gains import gains, ladder, regimes, shares, shares_of, spent
-from .questions import Question, Questions, decided
+from .questions import Question, Questions, answers, decided, predictions
 from .records import distinct, load, metric_of
 from .statistics import fieller, holm, interval, seeds_needed, summary
 from .tables import LEVELS, joined, save, tables
@@ -26,6 +26,7 @@ __all__ = [
     "accuracy_table",
     "against",
     "answer",
+    "answers",
     "area",
     "arms",
     "at_costs",
@@ -52,6 +53,7 @@ __all__ = [
     "paper_table",
     "percent",
     "points",
+    "predictions",
     "reach",
     "regimes",
     "rounds_table",

@@ -18,7 +18,9 @@ from ..studies.study import Study
 from .accuracy import first_rounds
 from .records import distinct
 from .statistics import TINY, holm, interval
+from .words import count_seeds, points, spread
 
+DECIDED = ["letter", "prediction", "estimate", "half_width", "margin", "p", "p_holm", "verdict", "seeds", "left_out"]
 Arm = str  # a name: of `Questions.arms`, or else of the study's methods
 
 
@@ -124,19 +126,7 @@ def decided(study: Study, records: pd.DataFrame, asked: Questions) -> pd.DataFra
     # A question without an answer stays one of the family that was fixed beforehand.
     table["p_holm"] = np.where(table["p"].isna(), math.nan, holm(table["p"].fillna(1.0)))
     table["verdict"] = [_verdict(row) for row in table.itertuples()]
-    columns = [
-        "letter",
-        "prediction",
-        "estimate",
-        "half_width",
-        "margin",
-        "p",
-        "p_holm",
-        "verdict",
-        "seeds",
-        "left_out",
-    ]
-    return table[columns]
+    return table[DECIDED]
 
 
 def _by_seed(study: Study, records: pd.DataFrame, asked: Questions, name: Arm) -> pd.Series:
@@ -208,3 +198,36 @@ def _verdict(row: Any) -> str:
     if row.expect == "equivalent":
         return "holds"
     return "holds" if (row.estimate > row.than) == (row.expect == "above") else "the opposite"
+
+
+def predictions(results: str | Path) -> pd.DataFrame:
+    """Return every prediction that a reference study in a folder has answered: `decided`, with the study beside.
+
+    Parameters
+    ----------
+    results
+        Where the studies lie, each in a folder of its name with `decided.csv` (written by `tools/keep_results.py` when
+        all of a study is over).
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `decided` after `study`, its name, and `about`, its title; without rows if none is answered.
+    """
+    found = []
+    for path in sorted(Path(results).glob("*/decided.csv")):
+        study = Study.named(str(path.parent / f"{path.parent.name}.yaml"))
+        found.append(pd.read_csv(path).assign(study=path.parent.name, about=study.title))
+    if not found:
+        return pd.DataFrame(columns=["study", "about", *DECIDED])
+    return pd.concat(found, ignore_index=True)[["study", "about", *DECIDED]]
+
+
+def answers(found: pd.DataFrame) -> pd.DataFrame:
+    """Return `predictions` in words: columns asked, verdict, number, scope."""
+    rows = []
+    for row in found.itertuples():
+        within = "" if math.isnan(row.margin) else f", within {points(round(row.margin, 4))}"
+        scope = f"`{row.study}`: {count_seeds(row.seeds)}, p = {row.p_holm:.3f} after Holm"
+        rows.append((row.prediction + within, row.verdict, f"{spread(row.estimate, row.half_width)} points", scope))
+    return pd.DataFrame(rows, columns=["said beforehand", "verdict", "number", "scope"])
