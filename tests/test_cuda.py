@@ -10,6 +10,7 @@ from colt_core import masks
 from colt_core.compute.checkpoints import Checkpoint
 from colt_core.studies.records import saved_rounds
 from colt_core.training import Training, accuracy, epochs
+from colt_core.training.pull import Pull
 
 CUDA = "cuda"
 
@@ -102,3 +103,17 @@ def test_evaluation_agrees_with_the_cpus(few):
     here = accuracy(network, few.test)
     assert abs(accuracy(network.to(CUDA), few.test.to(CUDA)) - here) <= 2 / len(few.test)
     assert accuracy(network, few.test, batch=7) == pytest.approx(accuracy(network, few.test), abs=2 / len(few.test))
+
+
+def test_what_is_taught_shared_and_pulled_is_learnt_there_and_its_loss_agrees_with_the_cpus(few, recipe):
+    teacher, tasks = cc.build("conv3", 10, seed=1, width=4), [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    two = [cc.build("conv3", 5, seed=seed, width=4) for seed in (2, 3)]
+    gates = [{"conv1": torch.rand(4, generator=torch.Generator().manual_seed(k)) < 0.7} for k in range(2)]
+    chosen = {name: ~kept for name, kept in half(cc.build("conv3", 10, seed=0, width=4)).items()}
+    of_all = [cc.KD(teacher, soft=soft) for soft in ("teacher", "smoothed", "shuffled")] + [cc.KD(two, tasks=tasks)]
+    for objective in [*of_all, cc.Sharing(tasks, gates), Pull(chosen, 3)]:
+        here, there = (cc.build("conv3", 10, seed=0, width=4) for _ in "12")
+        for network, device in ((here, "cpu"), (there, CUDA)):
+            cc.train(network, few.train, recipe.changed(optimizer="sgd"), device=device, objective=objective, steps=1)
+        for name, value in here.named_parameters():
+            assert torch.allclose(there.get_parameter(name).detach().cpu(), value, atol=1e-4), (objective, name)

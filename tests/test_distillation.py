@@ -137,6 +137,13 @@ def test_teachers_of_their_own_classes_teach_those_alone(batch):
         p, q = (t[: int(mine.sum())] / 3).softmax(1), (z[mine][:, classes] / 3).softmax(1)
         total += rel_entr(p.double().numpy(), q.double().numpy()).sum()
     assert loss.item() == pytest.approx(9 * total / len(labels), rel=1e-4)
+    told = cc.KD([Fixed(low), Fixed(high)], 3.0, 1.0, tasks=tasks).targets(pixels, labels)
+    assert told.shape == (len(labels), 10) and torch.allclose(told.sum(1), torch.ones(len(labels)))
+    first = torch.isin(labels, torch.tensor(tasks[0]))
+    assert (
+        torch.allclose(told[first][:, tasks[0]], (low[: int(first.sum())] / 3).softmax(1))
+        and not told[first][:, 4:].any()
+    )
 
 
 def test_a_partitions_copy_is_taught_its_own_classes(few, batch):
@@ -184,6 +191,7 @@ def test_copies_that_are_taught_while_a_ticket_is_found_are_the_same_in_workers(
     here, there = ([r.ticket.hash for r in cc.rounds(job, tmp_path / name, device="cpu")] for name in ("here", "there"))
     other = [r.ticket.hash for r in cc.rounds(plain, tmp_path / "plain", device="cpu")]
     assert here == there and here != other and job.hash != plain.hash
+    assert cc.plan([job.changed(seed=2)], tmp_path, "cpu").experiments == 1, "how fast it is can be measured untaught"
 
 
 def test_mistakes_are_told_in_one_line(few, folder, tmp_path):

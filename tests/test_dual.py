@@ -103,6 +103,12 @@ def test_the_scaling_law_foretells_what_is_left():
     assert (ramp, hold) == (833, 667) and rate == pytest.approx(1e-3, rel=0.1) and left(ramp, hold, rate) < 1e-4
 
 
+def test_adam_is_refused_for_it_divides_a_pull_away(few):
+    recipe, network = cc.Recipe(epochs=1, batch_size=24, optimizer="adam"), cc.build("conv3", 10, 0, width=4)
+    with pytest.raises(ValueError, match="the optimizer sgd alone"):
+        cc.train(network, few.train, recipe, device="cpu", objective=Pull(half_of(network), 5))
+
+
 # --- the sets ----------------------------------------------------------------------------------------------------
 
 

@@ -89,7 +89,7 @@ def test_networks_of_timm_are_pruned_where_they_should_be_and_workers_find_the_s
     assert names == [f"{n}.weight" for n, m in network.named_modules() if isinstance(m, kinds) and n != head]
     here = found(cc.build(name, 10, 0, **arguments), few, recipe)
     assert here.number == 2
-    if "resnet" not in name:  # that one takes half a minute more
+    if "vit" in name:  # a worker takes long to import timm
         there = found(cc.build(name, 10, 0, **arguments), few, recipe, 2)
         assert here.ticket.hash == there.ticket.hash
     assert here.density == pytest.approx(0.7**2, abs=0.05), "the overlap takes more than one copy does"

@@ -17,6 +17,7 @@ from .cycles import (
 from .filters import against_chance, filters, weight_history
 from .frame import COLOURS, KEPT, MARKERS, STYLE, arm_name, canvas, places, png, save
 from .gains import accuracy_cost, recovered, waterfall
+from .retrained import sizes, sizes_table, soft_targets
 from .similarity import layer_densities, order_of, similarity
 from .structure import importance, pareto, structure
 from .transfer import transfer
@@ -56,6 +57,9 @@ __all__ = [
     "rounds_table",
     "save",
     "similarity",
+    "sizes",
+    "sizes_table",
+    "soft_targets",
     "structure",
     "super_tickets",
     "tickets",

@@ -1,6 +1,6 @@
 """Knowledge distillation: a ticket learns a teacher's answers beside the labels (`KD`; 2101.03255, section 3)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Literal, Self
 
@@ -113,26 +113,49 @@ class KD(CrossEntropy):
         hard, right = nn.functional.cross_entropy(scores, labels), (scores.detach().argmax(1) == labels).sum()
         if self.weight == 0:
             return hard, right
-        if not self.teachers:
-            raise ValueError(f"the teacher {self.wanted!r} is not trained yet: give a network, or use an experiment")
+        self._check_trained()
         soft = self._divergence(scores, pixels, labels)
         return self.weight * self.temperature**2 * soft + (1 - self.weight) * hard, right
+
+    def targets(self, pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return what a batch is taught beside its labels: probabilities [B, C], each image's among its task's classes.
+
+        Raises
+        ------
+        ValueError
+            For a teacher that is only named.
+        """
+        self._check_trained()
+        each = list(self._taught(pixels, labels))
+        found = torch.zeros(len(labels), sum(told.shape[1] for _, _, told in each), device=labels.device)
+        for mine, classes, told in each:
+            found[mine.nonzero(), classes] = told.exp()
+        return found
+
+    def _check_trained(self) -> None:
+        if not self.teachers:
+            raise ValueError(f"the teacher {self.wanted!r} is not trained yet: give a network, or use an experiment")
 
     def _divergence(self, scores: torch.Tensor, pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the mean over the batch of KL(teacher || student), each image among its teacher's classes."""
         total = scores.new_zeros((), dtype=torch.float32)
+        for mine, classes, told in self._taught(pixels, labels):
+            among = scores if self.tasks is None else scores[mine][:, classes]
+            student = (among.float() / self.temperature).log_softmax(1)
+            total = total + nn.functional.kl_div(student, told, reduction="sum", log_target=True)
+        return total / len(labels)
+
+    def _taught(self, pixels: torch.Tensor, labels: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Yield for each teacher its images of a batch, bool [B]; its classes; the logarithms of their targets."""
         for number, teacher in enumerate(self.teachers):
-            own, place, among = pixels, labels, scores
+            own, place, mine = pixels, labels, torch.ones_like(labels, dtype=torch.bool)
             if self.tasks is not None:
                 classes = torch.tensor(self.tasks[number], device=labels.device)
                 mine = torch.isin(labels, classes)
-                own, among = pixels[mine], scores[mine][:, classes]
-                place = (labels[mine][:, None] == classes).int().argmax(1)
+                own, place = pixels[mine], (labels[mine][:, None] == classes).int().argmax(1)
             if len(own):
                 told = self._answers(teacher.to(pixels.device), own, place)
-                student = (among.float() / self.temperature).log_softmax(1)
-                total = total + nn.functional.kl_div(student, told, reduction="sum", log_target=True)
-        return total / len(labels)
+                yield mine, torch.arange(told.shape[1]) if self.tasks is None else classes, told
 
     @torch.no_grad()
     def _answers(self, teacher: nn.Module, pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

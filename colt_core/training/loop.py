@@ -78,6 +78,8 @@ class Training:
     def check(self, network: nn.Module) -> None:
         """Raise a `ValueError` in one line where it cannot be carried out with this network."""
         self.objective.check(network, self.images)
+        if type(self.objective).pull is not Objective.pull and self.recipe.optimizer != "sgd":
+            raise ValueError("weights are pulled with the optimizer sgd alone: adam divides a pull away")
         if not len(self.images):
             raise ValueError("there are no images to train on")
         if self.first_step >= (whole := self.recipe.total(len(self.images))):
