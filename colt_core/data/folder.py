@@ -24,7 +24,7 @@ def raw_folder(root: Path) -> Raw:
     Raises
     ------
     ValueError
-        In one line: a single class folder, nothing at all, a class folder without a picture, parts with different classes.
+        In one line: a single class folder, no picture at all, a class folder without one, parts with other classes.
     """
     with _readable(root):
         folders = _parts(root)

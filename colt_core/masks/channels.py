@@ -46,8 +46,8 @@ def shared_channels(*masks: Mask, transposed: Collection[str] = ()) -> list[Shar
 
     A channel is kept where its row keeps a weight. Of two masks with k and l of C channels the shared number is
     hypergeometric with mean k l / C; of more, each one draws from what those before it share, and the distribution is
-    computed exactly. At C = 16 a Jaccard index alone says little: report z. Of `transposed` layers (`models.transposed`)
-    the input channels come first.
+    computed exactly. At C = 16 a Jaccard index alone says little: report z. Of `transposed` layers (see
+    `models.transposed`) the input channels come first.
 
     Raises
     ------

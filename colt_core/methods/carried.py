@@ -28,7 +28,7 @@ class CarriedOptions(Settings):
 
 def _followed(experiment: Any) -> Any:
     own = CarriedOptions(**experiment.options)
-    other = {"network": own.source, "network_args": own.source_args, "objective": None} if own.source else {}
+    other = {"network": own.source, "network_args": own.source_args} if own.source else {}
     return experiment.changed(method=own.of, options={}, scores=None, score_on=None, scoring=None, **other)
 
 

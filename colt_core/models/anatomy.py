@@ -342,7 +342,9 @@ def _check_scores(given: Any, about: Mapping[str, Any], shape: Sequence[int]) ->
             f"{name} gives a {type(given).__name__}; a tensor [N, classes] of scores is expected: wrap the network"
         )
     if given.shape == (2, *shape):
-        raise ValueError(f"{name} gives images back, no scores of classes: cross-entropy and accuracy need a classifier")
+        raise ValueError(
+            f"{name} gives images back, no scores of classes: cross-entropy and accuracy need a classifier"
+        )
     if given.ndim != 2 or len(given) != 2 or (classes is not None and given.shape[1] != classes):
         raise ValueError(f"{name} gives {list(given.shape)} for 2 images; [2, {classes or 'classes'}] is expected")
 

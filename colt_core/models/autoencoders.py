@@ -16,8 +16,8 @@ class Autoencoder(nn.Module):
     """Three convolutions of stride 2, a latent squeezed by a 1x1 convolution, and their mirror, transposed.
 
     The encoder's convolutions have conv3's names and shapes, so that one's ticket fits the other. It takes normalised
-    pixels [N, C, H, W] and gives pixels in [0, 1], of any size: the latent is an eighth as high and wide; a size that is
-    no multiple of 8 is filled up with its border, and cut off again.
+    pixels [N, C, H, W] and gives pixels in [0, 1], of any size: the latent is an eighth as high and wide. A size
+    that is no multiple of 8 is filled up with its border, and cut off again.
 
     Parameters
     ----------

@@ -230,11 +230,11 @@ def declared_objective(network: str | nn.Module) -> str | None:
         For an unknown name.
     """
     if isinstance(network, nn.Module):
-        own = getattr(network, "objective", None)
+        own: Any = getattr(network, "objective", None)
         if isinstance(own, str) or not has_a_name(network):
             return own if isinstance(own, str) else None
-        network = architecture(network)["name"]
-    own = getattr(check_network(network.removeprefix(PREFIX)), "objective", None)
+    name = architecture(network)["name"] if isinstance(network, nn.Module) else network
+    own = getattr(check_network(name.removeprefix(PREFIX)), "objective", None)
     return own if isinstance(own, str) else None
 
 

@@ -17,7 +17,7 @@ from ..methods import METHODS, Method, method_of
 from ..models import PREFIX, check_network, code_of, declared_objective
 from ..settings import FrozenDict, JsonDict, Number, Settings, check_fraction, check_rounds, shown
 from ..tickets.score import Head
-from ..training import EarlyBird, Recipe, described, objective_of
+from ..training import EarlyBird, Recipe, described, objective_for, objective_of
 
 FORMAT = 2  # part of every hash: raise it when the same description comes to mean another computation
 MEASURED = {"scores", "score_on", "scoring"}  # how much is measured, not what is found: no part of the hash
@@ -344,8 +344,14 @@ class Experiment(Settings):
         return [] if one is None else [one, *one.references()]
 
     def changed(self, **update: Any) -> Self:
-        """Return a copy with some fields changed, validated again; the target goes with the densities."""
-        return super().changed(**(({"target": None} if "densities" in update else {}) | update))
+        """Return a copy with some fields changed, validated again.
+
+        The target goes with the densities, and what a network has declared to learn with the network.
+        """
+        along: dict[str, Any] = {"target": None} if "densities" in update else {}
+        if "network" in update and self.objective == described(objective_for(self.network)):
+            along["objective"] = None
+        return super().changed(**(along | update))
 
     @property
     def found_with(self) -> Recipe:

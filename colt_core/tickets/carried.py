@@ -47,8 +47,8 @@ def carried(ticket: Ticket, network: nn.Module, start: str | None = None) -> Tic
     theta0 = own.theta0 | {name: ticket.theta0[there].clone() for name, there in origin.items()}
     mask = {name: ticket.mask.get(origin.get(name, ""), kept).clone() for name, kept in own.mask.items()}
     masks.check(mask, theta0)
-    about = {"parent": ticket.hash, "carried": ticket.architecture["name"]}
-    return Ticket(own.architecture, theta0, mask, ticket.provenance | about)
+    origins = {"parent": ticket.hash, "carried": ticket.architecture["name"]}
+    return Ticket(own.architecture, theta0, mask, ticket.provenance | origins)
 
 
 def _pairs(ticket: Ticket, own: Ticket, start: str) -> dict[str, str]:

@@ -151,7 +151,9 @@ class KD(CrossEntropy):
     def settings(self) -> dict[str, Any]:
         """Return temperature, weight and what the teachers are; without what stands at its default."""
         about: dict[str, Any] = {"temperature": self.temperature, "weight": self.weight}
-        about |= {"teacher": self.wanted} if self.wanted else {"teachers": [described_network(one) for one in self.teachers]}
+        about |= (
+            {"teacher": self.wanted} if self.wanted else {"teachers": [described_network(one) for one in self.teachers]}
+        )
         about |= {"soft": self.soft} if self.soft != "teacher" else {}
         about |= {"tasks": self.tasks} if self.tasks is not None else {}
         return about | ({"names": list(self.names)} if self.names else {})

@@ -1,4 +1,4 @@
-"""Give images back: reconstruction by mean squared error, and the VAE's evidence lower bound (1312.6114; 2010.02350)."""
+"""Give images back: reconstruction by mean squared error, and the VAE's evidence lower bound (1312.6114)."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -38,9 +38,7 @@ class Reconstruction(Objective):
 
     metric, higher_is_better, gives = "mse", False, "images"
 
-    def __init__(
-        self, judge: str | nn.Module = "", mean: tuple[float, ...] = (), std: tuple[float, ...] = ()
-    ) -> None:
+    def __init__(self, judge: str | nn.Module = "", mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> None:
         self.wanted = judge if isinstance(judge, str) else ""
         self.judge = None if isinstance(judge, str) else deepcopy(judge).eval().requires_grad_(False)
         self.mean, self.std = tuple(mean), tuple(std)
@@ -130,7 +128,9 @@ class ELBO(Reconstruction):
     def check(self, network: nn.Module, images: Images) -> None:
         """Raise a `ValueError` where the network has no posterior to draw from."""
         if not (hasattr(network, "posterior") and hasattr(network, "decode")):
-            raise ValueError(f"a {type(network).__name__} has no posterior(pixels) and decode(code, size): it is no VAE")
+            raise ValueError(
+                f"a {type(network).__name__} has no posterior(pixels) and decode(code, size): it is no VAE"
+            )
 
     def check_recipe(self, recipe: Recipe) -> None:
         """Refuse milestones: they are a classifier's, and a divergence that has collapsed does not come back."""
@@ -197,24 +197,23 @@ def reconstructed(network: nn.Module, images: Images) -> Images:
     """Return what a network gives back of some images, as images: rounded to 256 levels, labelled as they are."""
     network.eval()
     given = [(network(pixels) * 255).round().clamp(0, 255).byte().cpu() for pixels, _ in batches(network, images)]
-    how = {"mean": images.mean, "std": images.std}
-    return Images(torch.cat(given), images.labels.cpu(), images.classes, **how)
+    return Images(torch.cat(given), images.labels.cpu(), images.classes, images.mean, images.std)
 
 
 def recognised(judge: nn.Module, network: nn.Module, images: Images) -> float:
     """Return a classifier's accuracy on a network's reconstructions over its accuracy on the images themselves.
 
+    NaN where it recognises none of these.
+
     Raises
     ------
     ValueError
-        Where the judge is no classifier of these classes, or recognises nothing.
+        Where the judge is no classifier of these classes.
     """
     CROSS_ENTROPY.check(judge, images)
     models.check_output(judge, images.shape)
     whole = accuracy(judge.to(next(network.parameters()).device), images)
-    if not whole:
-        raise ValueError("the classifier recognises none of the images themselves")
-    return accuracy(judge, reconstructed(network, images)) / whole
+    return accuracy(judge, reconstructed(network, images)) / whole if whole else math.nan
 
 
 def colour_error(images: Images) -> float:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,13 +40,13 @@ def simple_errors(data: Dataset, components: Iterable[int] = ()) -> dict[str, fl
     values, wanted = math.prod(data.train.shape), list(components)
     if odd := [count for count in wanted if not 1 <= count <= values]:
         raise ValueError(f"components must lie in 1..{values}, the values of an image, not {odd[0]}")
-    mean = sum(chunk.sum(0) for chunk in _flat(data.train)) / len(data.train)
+    mean = torch.stack([chunk.sum(0) for chunk in _flat(data.train)]).sum(0) / len(data.train)
     rest = sum(float((chunk - mean).square().sum()) for chunk in _flat(data.test)) / (len(data.test) * values)
     found = {"one colour": colour_error(data.test), "mean image": rest}
     if wanted:
         directions = principal(data.train, mean, max(wanted))
-        taken = sum(((chunk - mean) @ directions).square().sum(0) for chunk in _flat(data.test))
-        reached = torch.cumsum(taken, 0) / (len(data.test) * values)
+        taken = [((chunk - mean) @ directions).square().sum(0) for chunk in _flat(data.test)]
+        reached = torch.stack(taken).sum(0).cumsum(0) / (len(data.test) * values)
         found |= {f"PCA of {count}": rest - float(reached[count - 1]) for count in wanted}
     return found
 
@@ -119,7 +120,9 @@ def frechet(a: torch.Tensor, b: torch.Tensor) -> float:
     Dowson and Landau 1982, equation 4.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise ValueError(f"two sets of features [N, F] are compared, two rows or more, not {list(a.shape)}, {list(b.shape)}")
+        raise ValueError(
+            f"two sets of features [N, F] are compared, two rows or more, not {list(a.shape)}, {list(b.shape)}"
+        )
     means = [one.double().mean(0) for one in (a, b)]
     covariances = [torch.cov(one.double().T, correction=0).reshape(a.shape[1], -1) for one in (a, b)]
     root = _root(covariances[0])
@@ -143,7 +146,7 @@ def frechet_null(features: torch.Tensor, seed: int = 0) -> float:
 
 
 @torch.no_grad()
-def samples(network: nn.Module, count: int, like: Images, seed: int = 0) -> Images:
+def samples(network: Any, count: int, like: Images, seed: int = 0) -> Images:
     """Return images that a VAE decodes from draws of the prior N(0, 1), all of the first class.
 
     Parameters
@@ -171,7 +174,7 @@ def samples(network: nn.Module, count: int, like: Images, seed: int = 0) -> Imag
 
 
 @torch.no_grad()
-def traversals(network: nn.Module, image: Images, numbers: int, reach: float = 3.0, steps: int = 7) -> torch.Tensor:
+def traversals(network: Any, image: Images, numbers: int, reach: float = 3.0, steps: int = 7) -> torch.Tensor:
     """Return what a VAE decodes while one number of an image's latent moves from -reach to reach, the others fixed.
 
     The numbers shown are those whose posterior is narrowest, hence tell most of this image.
@@ -183,10 +186,10 @@ def traversals(network: nn.Module, image: Images, numbers: int, reach: float = 3
     """
     network.eval()
     pixels, _ = next(iter(batches(network, image.take(torch.tensor([0])))))
-    mean, log_variance = network.posterior(pixels)  # type: ignore[operator]
+    mean, log_variance = network.posterior(pixels)
     told = log_variance.flatten().argsort()[:numbers]
     codes = mean.flatten().repeat(len(told), steps, 1)
     codes[torch.arange(len(told)), :, told] = torch.linspace(-reach, reach, steps, device=codes.device)
-    decoded = network.decode(codes.view(-1, *mean.shape[1:]), image.shape[1:])  # type: ignore[operator]
+    decoded = network.decode(codes.view(-1, *mean.shape[1:]), image.shape[1:])
     found: torch.Tensor = decoded.view(len(told), steps, *image.shape).cpu()
     return found
