@@ -23,7 +23,7 @@ from .studies.study import Study
 
 SPINE = ("01_data_splitting", "02_cycles", "03_mask_overlap", "04_transfer", "05_tables", "06_controls")
 START, AUDIT = "00_start_here", "13_paper_and_code"  # what the reference runs say: these train nothing
-STRUCTURED, SUPER = "09_structured", "10_super_tickets"
+STRUCTURED, SUPER, GENERATIVE = "09_structured", "10_super_tickets", "12_generative"
 BEYOND, OWN = "14_beyond_colt", "15_your_own"
 APP = "app"  # the page of all interactive views
 
@@ -154,7 +154,7 @@ def renew(notebooks: Path, figures: Path) -> int:
     os.environ["COLT_OUT"] = str(figures.resolve())
     os.environ.pop("MPLBACKEND", None)
     os.environ["COLT_STORE"] = open_store().url
-    for name in (START, *SPINE, STRUCTURED, SUPER, AUDIT, BEYOND, OWN, APP):
+    for name in (START, *SPINE, STRUCTURED, SUPER, GENERATIVE, AUDIT, BEYOND, OWN, APP):
         source, target = notebooks / f"{name}.ipynb", scratch() / f"{name}.ipynb"
         print(name, end=" ", flush=True)
         if problem := execute(source, target, {}, Study.named("mini").cell_timeout):

@@ -243,10 +243,10 @@ def test_a_notebook_keeps_the_rules(path):
 
 
 def test_the_spine_is_there_and_its_figures_are_committed():
-    from colt_core.workbook import APP, AUDIT, BEYOND, OWN, SPINE, START, STRUCTURED, SUPER
+    from colt_core.workbook import APP, AUDIT, BEYOND, GENERATIVE, OWN, SPINE, START, STRUCTURED, SUPER
 
-    assert [p.stem for p in NOTEBOOKS] == [START, *SPINE, STRUCTURED, SUPER, AUDIT, BEYOND, OWN, APP]
-    for name in (START, *SPINE, STRUCTURED, SUPER, AUDIT, BEYOND, OWN):
+    assert [p.stem for p in NOTEBOOKS] == [START, *SPINE, STRUCTURED, SUPER, GENERATIVE, AUDIT, BEYOND, OWN, APP]
+    for name in (START, *SPINE, STRUCTURED, SUPER, GENERATIVE, AUDIT, BEYOND, OWN):
         saved = re.findall(r'"(\d\d_\w+)"\s*,', (ROOT / "notebooks" / f"{name}.ipynb").read_text().replace('\\"', '"'))
         figures = [n for n in saved if (ROOT / "figures" / f"{n}.png").exists()]
         assert figures, f"{name} has no committed figure"
