@@ -121,7 +121,7 @@ def test_the_metric_is_the_error_of_pixels_in_0_to_1_and_psnr_agrees(small):
     assert objective.others(network, images)["psnr"] == pytest.approx(10 * math.log10(1 / exact), rel=1e-5)
     assert psnr(0.01) == pytest.approx(20)
     loss, summed = objective.loss(network, normalise(images.images, images.mean, images.std), images.labels)
-    assert float(loss) == pytest.approx(exact, rel=1e-5) == float(summed) / len(images)
+    assert float(loss.detach()) == pytest.approx(exact, rel=1e-5) == float(summed) / len(images)
 
 
 def test_beta_0_without_draws_is_the_autoencoder_bit_for_bit(small, quick):
@@ -499,3 +499,26 @@ def test_what_does_not_go_together_is_refused_before_any_training(small, quick):
 def test_scores_by_cross_entropy_are_so_also_where_another_objective_finds():
     one = cc.Experiment(objective="kd", scoring={"objective": "cross-entropy"})
     assert one.scoring.objective == {"name": "cross-entropy"} and cc.Experiment(scoring={}).scoring.objective is None
+
+
+def test_scores_at_initialisation_are_of_the_networks_own_loss_and_synflow_says_why_it_has_none(small, quick):
+    network = cc.build("autoencoder", seed=0, width=4)
+    names, objective = cc.prunable(network), cc.Reconstruction().fitted(small.train)
+    from colt_core.training.saliency import snip_scores
+
+    found = snip_scores(network, small.train, names, cc.Reconstruction())
+    copy = cc.build("autoencoder", seed=0, width=4).double().train()
+    pixels = normalise(small.train.images, small.train.mean, small.train.std).double()
+    # Batch normalisation sees two chunks there: the images of each are drawn from one seed.
+    rng = cc.seeding.generator(0, "chunks", 120)
+    for index in torch.randperm(120, generator=rng).tensor_split(2):
+        (objective.loss(copy, pixels[index], small.train.labels[index])[0] / 2).backward()
+    for name in names:
+        weight = copy.get_parameter(name)
+        assert torch.allclose(found[name], (weight.grad * weight).abs().detach())
+    rounds = list(cc.snip(network, small.train, quick, [0.5, 0.2], device="cpu"))
+    assert [round(one.density, 3) for one in rounds] == [1.0, 0.5, 0.2]
+    assert [round(one.density, 3) for one in cc.synflow(network, small.train, quick, [0.3], device="cpu")] == [1.0, 0.3]
+    network.decoder.deconv1.weight.data *= 1e6
+    with pytest.raises(ValueError, match="SynFlow's scores are all zero"):
+        list(cc.synflow(network, small.train, quick, [0.5], device="cpu"))

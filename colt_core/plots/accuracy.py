@@ -64,10 +64,23 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "", levels: Mapping[str,
         drawn = "bars: 95 % interval over seeds" if enough else "points: too few seeds for bars"
         if metric == "accuracy":
             drawn += _mark_chance(axis, table)
-        for name, value in (levels or {}).items():
+        for name, value in _apart(levels or {}, axis.get_ylim()).items():
             guessing(axis, value, name)
         figure.legend(title=drawn, fontsize=9, title_fontsize=8, loc="outside right upper")
     return figure
+
+
+def _apart(levels: Mapping[str, float], limits: tuple[float, float]) -> dict[str, float]:
+    """Return levels of which no two names would be written over each other: those that nearly agree share a line."""
+    found: dict[str, float] = {}
+    reach = [*limits, *levels.values()]
+    near = 0.04 * (max(reach) - min(reach))
+    for name, value in sorted(levels.items(), key=lambda one: one[1]):
+        if found and value - (last := list(found.items())[-1])[1] < near:
+            del found[last[0]]
+            name, value = f"{last[0]}, {name}", last[1]
+        found[name] = value
+    return found
 
 
 def _mark_chance(axis: Axes, table: pd.DataFrame) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ..report.statistics import half_width
 from .agreement import three_lines
-from .frame import canvas, check_rows, whole_numbers
+from .frame import STYLE, canvas, check_rows, whole_numbers
 
 
 def picture_rows(rows: Mapping[str, torch.Tensor], title: str = "", gap: int = 2) -> Figure:
@@ -37,17 +38,20 @@ def picture_rows(rows: Mapping[str, torch.Tensor], title: str = "", gap: int = 2
         for j, picture in enumerate(pixels.clamp(0, 1).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()):
             top, left = i * (height + gap), j * (width + gap)
             sheet[top : top + height, left : left + width] = picture
-    names = max(map(len, rows))
-    size = (0.09 * names + 0.62 * most * width / height, 0.4 + 0.62 * len(rows))
-    with canvas(size=size) as (figure, axis):
-        axis.imshow(sheet, interpolation="none")
+    wide, high = 0.62 * most * width / height, 0.62 * len(rows)
+    left = 0.3 + 0.075 * max(map(len, rows))  # inches, of a font of 9 points
+    size = (left + wide + 0.1, high + 0.4)
+    with plt.style.context(["default", STYLE | {"figure.constrained_layout.use": False}]):
+        figure = Figure(figsize=size)
+        axis = figure.add_axes((left / size[0], 0.05 / size[1], wide / size[0], high / size[1]))
+        axis.imshow(sheet, interpolation="none", aspect="auto")
         axis.set_yticks([i * (height + gap) + height / 2 for i in range(len(rows))], list(rows), fontsize=9)
         axis.set_xticks([])
         axis.tick_params(length=0)
         axis.grid(False)
         for spine in axis.spines.values():
             spine.set_visible(False)
-        axis.set_title(title)
+        axis.set_title(title, x=-left / wide + 0.02)
     return figure
 
 
