@@ -420,6 +420,19 @@ def test_the_explorer_shows_a_transposed_layer_with_its_outputs_as_rows(make, tm
     assert f"theta0 = {value:+.4f}" in view.history.alt and "[1, 2, 1, 3]" in view.history.alt
 
 
+def test_views_tell_scores_by_their_metric(make, tmp_path):
+    cc.study([make("autoencoder"), make("conv3", network_args={"width": 4})], tmp_path, device="cpu", workers=1)
+    view = cc.widgets.compare(store=tmp_path)
+    assert "1 scored tickets" in view.words.value and "Scores by mse are left out" in view.words.value
+    view.filters["net"].value = [name for name in view.filters["net"].options if "autoencoder" in name]
+    assert "1 scored tickets" in view.words.value and "left out" not in view.words.value and "mse" in view.picture.alt
+    rounds = [r for r in cc.run(make("autoencoder"), tmp_path, device="cpu").to_dict("records") if r["kind"] == "round"]
+    epochs = cc.plots.cycles.epochs_table(rounds)
+    assert epochs["validation_mse"].notna().all()
+    figure = cc.plots.progress(epochs, cc.plots.rounds_table({"colt": rounds}), 0.3, 2)
+    assert figure.axes[1].get_title(loc="left") == "Validation mse of each copy"
+
+
 # --- pictures without labels, and mistakes ---
 
 

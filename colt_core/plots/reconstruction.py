@@ -38,12 +38,12 @@ def picture_rows(rows: Mapping[str, torch.Tensor], title: str = "", gap: int = 2
         for j, picture in enumerate(pixels.clamp(0, 1).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()):
             top, left = i * (height + gap), j * (width + gap)
             sheet[top : top + height, left : left + width] = picture
-    wide, high = 0.62 * most * width / height, 0.62 * len(rows)
-    left = 0.3 + 0.075 * max(map(len, rows))  # inches, of a font of 9 points
-    size = (left + wide + 0.1, high + 0.4)
+    wide, tall = 0.62 * most * width / height, 0.62 * len(rows)
+    margin = 0.3 + 0.075 * max(map(len, rows))  # inches, of a font of 9 points
+    size = (margin + wide + 0.1, tall + 0.4)
     with plt.style.context(["default", STYLE | {"figure.constrained_layout.use": False}]):
         figure = Figure(figsize=size)
-        axis = figure.add_axes((left / size[0], 0.05 / size[1], wide / size[0], high / size[1]))
+        axis = figure.add_axes((margin / size[0], 0.05 / size[1], wide / size[0], tall / size[1]))
         axis.imshow(sheet, interpolation="none", aspect="auto")
         axis.set_yticks([i * (height + gap) + height / 2 for i in range(len(rows))], list(rows), fontsize=9)
         axis.set_xticks([])
@@ -51,7 +51,7 @@ def picture_rows(rows: Mapping[str, torch.Tensor], title: str = "", gap: int = 2
         axis.grid(False)
         for spine in axis.spines.values():
             spine.set_visible(False)
-        axis.set_title(title, x=-left / wide + 0.02)
+        axis.set_title(title, x=-margin / wide + 0.02)
     return figure
 
 

@@ -9,7 +9,7 @@ from .compare import against, compare, conclusion, over_sparsities, verdict
 from .cost import at_costs, reach, rounds_table
 from .gains import gains, ladder, regimes, shares, shares_of, spent
 from .questions import Question, Questions, decided
-from .records import distinct, load, measured_by, metric_of
+from .records import distinct, load, measured_by, metric_of, metrics
 from .statistics import fieller, holm, interval, seeds_needed, summary
 from .tables import LEVELS, joined, save, tables
 from .transfer import AGAINST, transfer_conclusion, transfer_gains, transfers
@@ -49,6 +49,7 @@ __all__ = [
     "load",
     "measured_by",
     "metric_of",
+    "metrics",
     "over_sparsities",
     "overlaps",
     "paper_table",

@@ -18,7 +18,7 @@ from .experiment import Experiment, hash_of, method_in_words, settings_in
 from .records import Place, read_records, ticket_name
 
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OSError)
-NEEDED = {"round": ("density", "image_epochs", "curves", "accuracies", "overlap"), "score": ("density", "accuracy")}
+NEEDED = {"round": ("density", "image_epochs", "curves", "accuracies", "overlap"), "score": ("density",)}
 NEEDED["failed"] = ("problem",)
 
 
@@ -152,7 +152,8 @@ def checked_records(name: str, store: Place = None) -> list[dict[str, Any]]:
     try:
         records = read_records(name, store)
         for record in records:
-            needed = ("kind", "round", "experiment", "network_args", *NEEDED.get(record["kind"], ()))
+            needed = ["kind", "round", "experiment", "network_args", *NEEDED.get(record["kind"], ())]
+            needed += [record.get("metric") or "accuracy"] if record["kind"] == "score" else []
             if lacking := [key for key in needed if key not in record]:
                 raise ValueError(f"a record has no {lacking[0]!r}")
         return records
