@@ -535,3 +535,51 @@ def test_scores_at_initialisation_are_of_the_networks_own_loss_and_synflow_says_
     network.decoder.deconv1.weight.data *= 1e6
     with pytest.raises(ValueError, match="SynFlow's scores are all zero"):
         list(cc.synflow(network, small.train, quick, [0.5], device="cpu"))
+
+
+# --- a generator against a discriminator ---
+
+
+def test_a_step_of_both_is_a_step_of_each_with_an_optimiser_of_its_own(small):
+    network = cc.build("dcgan", seed=0, width=4, latent=8, image_size=16)
+    plain = cc.build("dcgan", seed=0, width=4, latent=8, image_size=16)
+    images, objective = small.train, cc.training.Adversarial().fitted(small.train)
+    pixels = normalise(images.images[:24], images.mean, images.std)
+    with cc.seeding.drawing(0, "step"):
+        loss, metric = objective.loss(network.train(), pixels, images.labels[:24])
+    loss.backward()
+    assert math.isnan(metric)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (images.mean, images.std))
+    with cc.seeding.drawing(0, "step"):
+        made = (plain.train().generate(torch.randn(24, 8)) - mean) / std
+    twin = cc.build("dcgan", seed=0, width=4, latent=8, image_size=16).train()
+    entropy = nn.functional.binary_cross_entropy_with_logits
+    fooled = entropy(twin.judge(made), torch.ones(24))
+    told = entropy(plain.judge(pixels), torch.ones(24)) + entropy(plain.judge(made.detach()), torch.zeros(24))
+    grown = torch.autograd.grad(fooled, list(plain.generator.parameters()))
+    taught = torch.autograd.grad(told, list(plain.discriminator.parameters()))
+    both = [*network.generator.parameters(), *network.discriminator.parameters()]
+    assert all(torch.allclose(a, b.grad, atol=1e-6) for a, b in zip((*grown, *taught), both, strict=True))
+    assert float(loss.detach()) == pytest.approx(float((told + fooled).detach()), rel=1e-5)
+    state = plain.discriminator.state_dict()
+    assert all(torch.allclose(v, state[n]) for n, v in network.discriminator.state_dict().items()), "statistics differ"
+
+
+def test_a_gan_goes_the_whole_way(make, tmp_path):
+    one = make("dcgan", method="imp", network_args={"width": 4, "latent": 8, "image_size": 16})
+    assert one.objective == {"name": "adversarial"}
+    frame = cc.run(one, tmp_path, device="cpu")
+    row = frame[frame["kind"] == "score"].iloc[0]
+    assert row["metric"] == "frechet" and 0 < row["frechet"] < math.inf and row["null"] >= 0 and row["chance"] > 0
+    assert {n.split(".")[1] for n in frame["pruned"].iloc[0]} == {
+        "deconv3",
+        "deconv2",
+        "deconv1",
+        "conv1",
+        "conv2",
+        "conv3",
+    }
+    with pytest.raises(ValueError, match="the generator makes images of 3 x 32 x 32, not 3 x 16 x 16"):
+        cc.run(make("dcgan", network_args={"width": 4}), tmp_path, device="cpu")
+    with pytest.raises(ValueError, match="image_size must be a multiple of 8, not 20"):
+        cc.build("dcgan", image_size=20)

@@ -22,7 +22,7 @@ def test_resnet20_has_the_published_number_of_parameters():
 CLASSIFIERS = [name for name in models.NETWORKS if models.declared_objective(name) is None]
 
 
-@pytest.mark.parametrize("name", models.NETWORKS)
+@pytest.mark.parametrize("name", [name for name in models.NETWORKS if name != "dcgan"])  # has a size of its own
 def test_every_network_takes_small_images_of_any_size(name):
     network = cc.build(name, 7).eval()
     with torch.no_grad():

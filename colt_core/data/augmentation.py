@@ -110,6 +110,12 @@ def original(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) 
     return pixels * scale + shift
 
 
+def standardised(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Return pixels in [0, 1] normalised: the way back of `original`, through which gradients pass."""
+    scale, shift = (_plane(tuple(values), pixels.device) for values in (std, mean))
+    return (pixels - shift) / scale
+
+
 @lru_cache(maxsize=16)
 def _plane(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
     return torch.tensor(values, device=device)[:, None, None]

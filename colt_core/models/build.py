@@ -40,8 +40,8 @@ def build(
     ----------
     name
         One of `NETWORKS`: conv3, resnet18, mobilenetv2, shufflenetv2, densenet121, alexnet, lenet5, fc1 (the official
-        code's eight, with stems for small images), resnet20, resnet32, resnet44, resnet56 (for CIFAR), autoencoder, vae
-        (see `autoencoders`; they give images). Or
+        code's eight, with stems for small images), resnet20, resnet32, resnet44, resnet56 (for CIFAR); autoencoder,
+        vae, dcgan, which give images. Or
         "torchvision:resnet50", "timm:resnet26" (the extra `models`): any classifier of these libraries, as it is there.
         Or "compact:" before any of these, as `compact` left it.
         Or "package.module:name": anything that takes the number of classes and returns a module.
@@ -64,8 +64,8 @@ def build(
         weights too ("DEFAULT"), which are downloaded; nothing else is.
     **arguments
         Of the network: `width` for conv3 (channels width, 2 width, 4 width; 64 is the paper's), `image_size` for fc1,
-        `latent` and `side` for autoencoder
-        and vae, `channels` of the images for all of `NETWORKS` (3; 1 is grey).
+        `latent` and `side` for
+        autoencoder, vae and dcgan, `channels` of the images for all of `NETWORKS` (3; 1 is grey).
 
     Returns
     -------

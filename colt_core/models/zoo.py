@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from .autoencoders import VAE, Autoencoder
+from .dcgan import DCGAN
 from .resnet import cifar_resnet, initialised, resnet18_small
 
 
@@ -158,4 +159,5 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     **{f"resnet{depth}": cifar_resnet(depth) for depth in (14, 20, 32, 44, 56)},
     "autoencoder": Autoencoder,
     "vae": VAE,
+    "dcgan": DCGAN,
 }

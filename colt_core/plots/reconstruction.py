@@ -39,7 +39,7 @@ def picture_rows(rows: Mapping[str, torch.Tensor], title: str = "", gap: int = 2
             top, left = i * (height + gap), j * (width + gap)
             sheet[top : top + height, left : left + width] = picture
     wide, tall = 0.62 * most * width / height, 0.62 * len(rows)
-    margin = 0.3 + 0.075 * max(map(len, rows))  # inches, of a font of 9 points
+    margin = 0.3 + 0.068 * max(map(len, rows))  # inches, of a font of 9 points
     size = (margin + wide + 0.1, tall + 0.4)
     with plt.style.context(["default", STYLE | {"figure.constrained_layout.use": False}]):
         figure = Figure(figsize=size)

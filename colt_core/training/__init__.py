@@ -1,5 +1,6 @@
 """How one network is trained: `Recipe`, `Objective`, `train()`."""
 
+from .adversarial import Adversarial
 from .distillation import KD
 from .early_bird import EarlyBird, Settling
 from .history import History, doubt
@@ -19,7 +20,7 @@ from .optimizer import Optimizer
 from .recipe import RECIPES, Recipe
 from .reconstruction import ELBO, Reconstruction
 
-OBJECTIVES |= {"kd": KD, "reconstruction": Reconstruction, "vae": ELBO}
+OBJECTIVES |= {"kd": KD, "reconstruction": Reconstruction, "vae": ELBO, "adversarial": Adversarial}
 
 __all__ = [
     "CROSS_ENTROPY",
@@ -27,6 +28,7 @@ __all__ = [
     "KD",
     "OBJECTIVES",
     "RECIPES",
+    "Adversarial",
     "CrossEntropy",
     "Drive",
     "EarlyBird",

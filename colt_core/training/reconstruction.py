@@ -21,11 +21,8 @@ ACTIVE = 0.01  # a latent number is active where the posterior's mean varies mor
 _COLOURS: dict[str, float] = {}  # by the images' fingerprint
 
 
-class Reconstruction(Objective):
-    """Give an image back: the mean squared error of pixels in [0, 1]; labels are not looked at.
-
-    Beside the metric `mse` a score has `psnr` = -10 log10(mse) in dB, and with a judge `recognised`: the judge's
-    accuracy on the reconstructions over its accuracy on the originals (2010.02350's second measure).
+class Judged(Objective):
+    """An objective that looks at pixels as they are, in [0, 1], and may have a judge: a classifier of the same images.
 
     Parameters
     ----------
@@ -35,8 +32,6 @@ class Reconstruction(Objective):
     mean, std
         How the pixels were normalised, a value a channel: `fitted` fills them in.
     """
-
-    metric, higher_is_better, gives = "mse", False, "images"
 
     def __init__(self, judge: str | nn.Module = "", mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> None:
         self.wanted = judge if isinstance(judge, str) else ""
@@ -54,6 +49,35 @@ class Reconstruction(Objective):
     def _changed(self, mean: tuple[float, ...] = (), std: tuple[float, ...] = (), judge: Any = None) -> Self:
         told = {name: value for name, value in self.settings().items() if name not in ("judge", "mean", "std")}
         return type(self)(judge=judge or self.judge or self.wanted, mean=mean or self.mean, std=std or self.std, **told)
+
+    def settings(self) -> dict[str, Any]:
+        """Return its judge, and how pixels are normalised where that is known."""
+        judged = described_network(self.judge) if self.judge is not None else self.wanted
+        told: dict[str, Any] = {"judge": judged} if judged else {}
+        return told | ({"mean": list(self.mean), "std": list(self.std)} if self.mean else {})
+
+    def tensors(self) -> Tensors:
+        """Return the judge's state dict."""
+        return {} if self.judge is None else {name: v.cpu() for name, v in self.judge.state_dict().items()}
+
+    @classmethod
+    def rebuilt(cls, settings: Mapping[str, Any], tensors: Tensors) -> Self:
+        """Make it anew, with its judge."""
+        about = dict(settings)
+        if isinstance(about.get("judge"), Mapping):
+            about["judge"] = again(about["judge"], tensors)
+        return cls(**about)
+
+
+class Reconstruction(Judged):
+    """Give an image back: the mean squared error of pixels in [0, 1]; labels are not looked at.
+
+    Beside the metric `mse` a score has `psnr` = -10 log10(mse) in dB, and with a judge `recognised`: the judge's
+    accuracy on the reconstructions over its accuracy on the originals (2010.02350's second measure). Parameters as for
+    `Judged`.
+    """
+
+    metric, higher_is_better, gives = "mse", False, "images"
 
     def loss(self, network: nn.Module, pixels: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean squared error of a batch, and its sum over the images."""
@@ -75,24 +99,6 @@ class Reconstruction(Objective):
     def chance(self, images: Images) -> float:
         """Return the error of the best single colour: the pixels' variance about the channels' means."""
         return colour_error(images)
-
-    def settings(self) -> dict[str, Any]:
-        """Return its judge, and how pixels are normalised where that is known."""
-        judged = described_network(self.judge) if self.judge is not None else self.wanted
-        told: dict[str, Any] = {"judge": judged} if judged else {}
-        return told | ({"mean": list(self.mean), "std": list(self.std)} if self.mean else {})
-
-    def tensors(self) -> Tensors:
-        """Return the judge's state dict."""
-        return {} if self.judge is None else {name: v.cpu() for name, v in self.judge.state_dict().items()}
-
-    @classmethod
-    def rebuilt(cls, settings: Mapping[str, Any], tensors: Tensors) -> Self:
-        """Make it anew, with its judge."""
-        about = dict(settings)
-        if isinstance(about.get("judge"), Mapping):
-            about["judge"] = again(about["judge"], tensors)
-        return cls(**about)
 
 
 class ELBO(Reconstruction):
