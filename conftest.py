@@ -47,17 +47,16 @@ if os.name == "posix":
 # The longest first, so that pytest's processes end together: the browser beside the notebooks that train most, of
 # which others look up what they need. What is not named comes afterwards, in its usual order.
 LONG = ["test_browser.py", "06_controls.ipynb", "04_transfer.ipynb", "test_kills.py", "test_copies.py"]
-LONG += ["14_beyond_colt.ipynb", "test_widgets.py", "test_experiments.py", "test_variants.py", "test_workbook.py"]
+LONG += ["14_beyond_colt.ipynb", "11_elastic.ipynb", "08_dual_ticket.ipynb", "12_generative.ipynb"]
 LONG += [
     "07_kd_ticket.ipynb",
-    "08_dual_ticket.ipynb",
-    "11_elastic.ipynb",
+    "test_widgets.py",
+    "test_experiments.py",
+    "test_variants.py",
+    "test_workbook.py",
     "05_tables.ipynb",
-    "02_cycles.ipynb",
-    "test_resume.py",
-    "test_live.py",
-    "test_cluster.py",
 ]
+LONG += ["02_cycles.ipynb", "test_resume.py", "test_live.py", "test_cluster.py"]
 LONG += ["test_keep_results.py", "15_your_own.ipynb", "test_own_networks.py"]
 
 

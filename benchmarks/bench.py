@@ -29,7 +29,7 @@ import colt_core as cc
 from colt_core import masks
 from colt_core.compute.pool import cores, stop_idle
 from colt_core.data.augmentation import normalise
-from colt_core.models import forward_flops
+from colt_core.models import declared_objective, forward_flops
 from colt_core.seeding import choose_device, reproducible
 from colt_core.training import Trainer, Training, keeping_memory
 
@@ -40,7 +40,9 @@ NETWORKS: dict[str, tuple[str, dict[str, int], int]] = {
     "conv3 width 16": ("conv3", {"width": 16}, 36864),
     "resnet18": ("resnet18", {}, 1024),
     "mobilenetv2": ("mobilenetv2", {}, 1024),
+    "autoencoder": ("autoencoder", {}, 36864),
 }
+SHARES = 4  # the item that times what does not classify too
 RECIPE = cc.Recipe.named("official").changed(epochs=1)
 Row = dict[str, Any]
 
@@ -202,7 +204,8 @@ def share_of_matmul(data: cc.Dataset, names: list[str], repeats: int) -> Iterato
         for name in names:
             for precision in precisions:
                 recipe = RECIPE.changed(precision=precision)
-                network, steps = network_of(name), longer({"conv3 width 16": 12, "conv3": 6}.get(name, 3))
+                few = {"conv3 width 16": 12, "autoencoder": 12, "conv3": 6}.get(name, 3)
+                network, steps = network_of(name), longer(few)
                 rates, limits = [], []
                 for _ in range(repeats):
                     limits.append(matmul_rate(threads, precision))
@@ -427,7 +430,8 @@ def main() -> None:
     data, begun, lines = cc.load(chosen.data), time.perf_counter(), []
     print(machine(), flush=True)
     for number in chosen.only:
-        lines += list(ITEMS[number - 1](data, chosen.networks, chosen.repeats))
+        names = [n for n in chosen.networks if number == SHARES or declared_objective(NETWORKS[n][0]) is None]
+        lines += list(ITEMS[number - 1](data, names, chosen.repeats))
     about = f"{machine()}\n\n`python benchmarks/bench.py {' '.join(sys.argv[1:])}`".replace(" `", "`")
     about += f", {date.today()}, {time.perf_counter() - begun:.0f} s. Medians, the lowest and the highest in brackets."
     table = merged(pd.DataFrame(lines), chosen.out, stem)

@@ -46,8 +46,8 @@ from .studies.plan import Plan, plan, status
 from .studies.records import store_folder
 from .studies.run import rounds, run
 from .studies.study import Study, study
-from .tickets import Round, Score, Ticket, compact, elastic, evaluate
-from .training import KD, EarlyBird, Objective, Recipe, accuracy, train
+from .tickets import Round, Score, Ticket, carried, compact, elastic, evaluate
+from .training import ELBO, KD, EarlyBird, Objective, Recipe, Reconstruction, accuracy, train
 from .version import __version__
 
 _LAZY = {
@@ -67,6 +67,7 @@ _FUNCTIONS = {"Sharing": "training.sharing", "export": "publish.onnx"}
 _FUNCTIONS |= {"pareto": "publish.pareto", "speed": "publish.speed"}
 
 __all__ = [
+    "ELBO",
     "KD",
     "METHODS",
     "NETWORKS",
@@ -79,6 +80,7 @@ __all__ = [
     "Objective",
     "Plan",
     "Recipe",
+    "Reconstruction",
     "Round",
     "Score",
     "Scoring",
@@ -91,6 +93,7 @@ __all__ = [
     "averaged",
     "bound",
     "build",
+    "carried",
     "choose_device",
     "colt",
     "compact",

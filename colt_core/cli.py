@@ -196,7 +196,8 @@ def _run(chosen: argparse.Namespace) -> None:
     records = run(experiment, chosen.store, chosen.device, chosen.threads, _tracker(chosen.track))
     print(f"experiment {experiment.hash} in {open_store(chosen.store).url}")
     shown = records[records["kind"] == "score"] if experiment.scores is not None else records
-    print(shown[[c for c in ("round", "density", "accuracy", "image_epochs") if c in shown]].to_string(index=False))
+    metric = str(shown["metric"].dropna().iloc[0]) if shown.get("metric") is not None and len(shown) else "accuracy"
+    print(shown[[c for c in ("round", "density", metric, "image_epochs") if c in shown]].to_string(index=False))
 
 
 def _tracker(how: str | None) -> Any:

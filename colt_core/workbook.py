@@ -23,7 +23,7 @@ from .studies.study import Study
 
 SPINE = ("01_data_splitting", "02_cycles", "03_mask_overlap", "04_transfer", "05_tables", "06_controls")
 START, AUDIT = "00_start_here", "13_paper_and_code"  # what the reference runs say: these train nothing
-RELATED = ("07_kd_ticket", "08_dual_ticket", "09_structured", "10_super_tickets", "11_elastic")
+RELATED = ("07_kd_ticket", "08_dual_ticket", "09_structured", "10_super_tickets", "11_elastic", "12_generative")
 BEYOND, OWN = "14_beyond_colt", "15_your_own"
 APP = "app"  # the page of all interactive views
 

@@ -160,7 +160,10 @@ def test_a_network_without_a_head_says_so_in_one_line(make, few, recipe):
         ({"method": "toys:FILTERS", "options": {"most": 1}}, "unknown key 'most'; allowed: least"),
         ({"method": "colt", "options": {"least": 1}}, "the method colt has no option 'least'"),
         ({"network": "toys:missing"}, "the network 'toys:missing' cannot be imported: toys has no missing"),
-        ({"objective": "mse"}, "unknown objective 'mse'; allowed: cross-entropy, kd, or package.module:Class"),
+        (
+            {"objective": "mse"},
+            "unknown objective 'mse'; allowed: cross-entropy, kd, reconstruction, vae, adv",
+        ),
         ({"objective": "toys:Headless"}, "toys:Headless must be a subclass of colt_core.Objective"),
         ({"objective": {"name": "toys:SquaredError", "size": 2}}, r"does not take the settings \['size'\]"),
         ({"scoring": {"head": "new"}}, "head"),

@@ -104,6 +104,23 @@ def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float])
     return rows.mul_(scale).add_(shift).permute(0, 3, 1, 2)
 
 
+def original(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Return normalised pixels as they were, in [0, 1]: what `normalise` took, divided by 255."""
+    scale, shift = (_plane(tuple(values), pixels.device) for values in (std, mean))
+    return pixels * scale + shift
+
+
+def standardised(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Return pixels in [0, 1] normalised: the way back of `original`, through which gradients pass."""
+    scale, shift = (_plane(tuple(values), pixels.device) for values in (std, mean))
+    return (pixels - shift) / scale
+
+
+@lru_cache(maxsize=16)
+def _plane(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    return torch.tensor(values, device=device)[:, None, None]
+
+
 @lru_cache(maxsize=8)
 def _line(
     mean: tuple[float, ...], std: tuple[float, ...], height: int, width: int, device: torch.device

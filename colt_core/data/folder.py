@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from .images import UNLABELLED
 from .notes import endings_of
 from .pictures import endings, is_picture, shown
 from .streaming import Item, Part, Raw
@@ -17,12 +18,13 @@ def raw_folder(root: Path) -> Raw:
     """Return a folder's pictures, and classes in sorted order of their folders' names.
 
     Class folders lie in it directly, or below `train/` and `test/`, and `val/` (`valid/`, `validation/`) for a
-    validation split; without `test/`, `val/` is the test set. What is no picture is left out, and counted.
+    validation split; without `test/`, `val/` is the test set. What is no picture is left out, and counted. Pictures
+    that lie there in no folder of their own, and no folder beside them, have no labels: `UNLABELLED` is their class.
 
     Raises
     ------
     ValueError
-        In one line: fewer than two classes, a class folder without a picture, parts with different classes.
+        In one line: a single class folder, no picture at all, a class folder without one, parts with other classes.
     """
     with _readable(root):
         folders = _parts(root)
@@ -49,7 +51,7 @@ def stamp_of(root: Path) -> str:
     """
     digest = hashlib.sha256()
     with _readable(root):
-        for folder in (folder for part in _parts(root).values() for folder in _class_folders(part)):
+        for folder in (folder for part in _parts(root).values() for folder in _class_folders(part) or [part]):
             digest.update(os.fsencode(folder) + b"\0")
             for entry in sorted(_files(folder), key=lambda entry: entry.path):
                 if _may_be_picture(entry.path):
@@ -118,11 +120,12 @@ def _may_be_picture(path: str) -> bool:
 def _classes_of(root: Path) -> dict[str, tuple[list[str], list[str]]]:
     """Return for each class folder the paths of its pictures, and of files that are none."""
     folders = _class_folders(root)
-    if len(folders) < 2:
+    unlabelled = not folders and any(_may_be_picture(entry.path) for entry in _files(root))
+    if len(folders) < 2 and not unlabelled:
         raise ValueError(f"{shown(root)} holds {len(folders)} class folder(s); at least two are needed")
     found: dict[str, tuple[list[str], list[str]]] = {}
-    for folder in folders:
-        pictures, left = found.setdefault(folder.name, ([], []))
+    for name, folder in [(UNLABELLED[0], root)] if unlabelled else [(folder.name, folder) for folder in folders]:
+        pictures, left = found.setdefault(name, ([], []))
         for path in sorted((entry.path for entry in _files(folder)), key=lambda path: path.split(os.sep)):
             named = os.path.splitext(path)[1]
             (pictures if _may_be_picture(path) and (named or is_picture(path)) else left).append(path)

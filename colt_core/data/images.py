@@ -11,6 +11,7 @@ from ..files import hash_into, rows_at_once
 from ..settings import one_line
 
 Shape = tuple[int, int, int]  # channels, height, width
+UNLABELLED = ("unlabelled",)  # the one class of images that have no labels
 
 
 @dataclass(eq=False)
@@ -89,6 +90,11 @@ class Images:
 
     def __repr__(self) -> str:
         return f"Images({len(self):,} of {in_words(self.shape)}, {classes_in_words(self.classes)})"
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the images have labels; else all are of one class, `UNLABELLED`."""
+        return self.classes != UNLABELLED
 
     @property
     def size(self) -> int:

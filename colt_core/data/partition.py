@@ -42,6 +42,8 @@ def partition(images: Images, parts: int = 2, by: str = "class", seed: int = 0) 
         raise ValueError(f"unknown partitioning {by!r}; allowed: {', '.join(PARTITIONINGS)}")
     if parts < 1:
         raise ValueError(f"parts must be at least 1, not {parts}")
+    if by in ("class", "stratified") and parts > 1 and not images.labelled:
+        raise ValueError(f"these images have no labels to be split by {by}; allowed: random, order")
     if parts > (limit := len(images.classes) if by == "class" else len(images)):
         what = "classes" if by == "class" else "images"
         raise ValueError(f"parts must be at most {limit}, the number of {what}, not {parts}")

@@ -14,7 +14,7 @@ from .agreement import (
 from .channels import Shared, shared_channels
 from .collapse import Collapse, collapse, neutral
 from .combine import combine, difference, overlap, union, vote
-from .mask import Mask, Weights, apply, check, count, dense, density, density_all, flatten, size
+from .mask import Mask, Weights, apply, check, count, dense, density, density_all, flatten, outputs_first, size
 from .prune import magnitude, prune_lowest, random_like, reachable
 from .silenced import silenced
 from .structured import Block, blocks, clusters, is_depthwise, refill, regroup
@@ -48,6 +48,7 @@ __all__ = [
     "layer_statistics",
     "magnitude",
     "neutral",
+    "outputs_first",
     "overlap",
     "prune_lowest",
     "random_like",

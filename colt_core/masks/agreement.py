@@ -1,6 +1,7 @@
 """How far masks agree, beside what chance would give: over the whole network, and layer by layer."""
 
 import math
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 
 from .combine import overlap, same_network, union
-from .mask import Mask, Weights, check, count, dense, layer_row, size
+from .mask import Mask, Weights, check, count, dense, layer_row, outputs_first, size
 from .prune import magnitude
 
 if TYPE_CHECKING:
@@ -254,7 +255,9 @@ def layer_statistics(a: Mask, b: Mask, within: Mask | None = None) -> list[dict[
     return rows
 
 
-def by_layer(a: Mask, b: Mask | None = None, within: Mask | None = None) -> "pd.DataFrame":
+def by_layer(
+    a: Mask, b: Mask | None = None, within: Mask | None = None, transposed: Collection[str] = ()
+) -> "pd.DataFrame":
     """Return a table with one row a layer.
 
     With one mask: weights, kept, density, and the channels it kills (`dead_out`: output channels with no incoming
@@ -268,9 +271,12 @@ def by_layer(a: Mask, b: Mask | None = None, within: Mask | None = None) -> "pd.
         Masks of one network.
     within
         The mask that both were pruned from; counts are over its weights.
+    transposed
+        Layers whose input channels come first (`models.transposed`): their dead channels are counted the right way.
     """
     import pandas as pd
 
     same_network(a)
-    rows = layer_statistics(a, b, within) if b is not None else [layer_row(name, kept) for name, kept in a.items()]
+    turned = outputs_first(a, transposed)
+    rows = layer_statistics(a, b, within) if b is not None else [layer_row(name, m) for name, m in turned.items()]
     return pd.DataFrame(rows).set_index("layer")

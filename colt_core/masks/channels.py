@@ -1,12 +1,12 @@
 """Whole channels of several masks: how many they share, beside chance."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .mask import Mask
+from .mask import Mask, outputs_first
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,13 @@ class Shared:
         return (self.shared - self.expected) / self.spread if self.spread > 1e-12 else math.nan
 
 
-def shared_channels(*masks: Mask) -> list[Shared]:
+def shared_channels(*masks: Mask, transposed: Collection[str] = ()) -> list[Shared]:
     """Return for each layer how many output channels all masks keep, beside the hypergeometric null.
 
     A channel is kept where its row keeps a weight. Of two masks with k and l of C channels the shared number is
     hypergeometric with mean k l / C; of more, each one draws from what those before it share, and the distribution is
-    computed exactly. At C = 16 a Jaccard index alone says little: report z.
+    computed exactly. At C = 16 a Jaccard index alone says little: report z. Of `transposed` layers (see
+    `models.transposed`) the input channels come first.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def shared_channels(*masks: Mask) -> list[Shared]:
         raise ValueError(f"channels are shared by two masks or more, not {len(masks)}")
     if any(mask.keys() != masks[0].keys() for mask in masks):
         raise ValueError("the masks are over different layers")
-    found = []
+    found, masks = [], tuple(outputs_first(mask, transposed) for mask in masks)
     for name in masks[0]:
         rows = np.stack([mask[name].flatten(1).any(1).cpu().numpy() for mask in masks])
         kept, shared = rows.sum(1), int(rows.all(0).sum())

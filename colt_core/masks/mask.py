@@ -1,6 +1,6 @@
 """What a mask is, a plain `dict[str, torch.Tensor]` of bool tensors by parameter name, and how much it keeps."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -68,6 +68,14 @@ def apply(mask: Mask, network: torch.nn.Module) -> None:
     check(mask, parameters)
     for name, kept in mask.items():
         parameters[name].mul_(kept.to(parameters[name]))
+
+
+def outputs_first(mask: Mask, transposed: Collection[str]) -> Mask:
+    """Return the mask with every layer's output channels as its first dimension, its input channels as the second.
+
+    So they are, but for transposed convolutions, whose weight is [in, out, ...]: `models.transposed` names them.
+    """
+    return {name: kept.transpose(0, 1) if name in transposed else kept for name, kept in mask.items()}
 
 
 def layer_row(name: str, kept: torch.Tensor) -> dict[str, Any]:

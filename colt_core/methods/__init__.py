@@ -4,6 +4,7 @@ from ..foreign import named_by_a_file
 from .at_init import GRASP, INITIAL, SNIP, SYNFLOW, grasp, initial, snip, synflow
 from .averaged import AVERAGED, averaged
 from .bound import BOUND, bound
+from .carried import CARRIED
 from .colt import COLT, UNION, VOTE, colt
 from .consensus import CONSENSUS, consensus
 from .controls import RANDOM, REINIT, random, reinit
@@ -21,7 +22,7 @@ from .super import SUPER, super_tickets
 _ALL = (
     *(DENSE, COLT, IMP, MATCHED, UNION, VOTE, CONSENSUS, ONESHOT, INITIAL, SNIP, GRASP, SYNFLOW, RANDOM, REINIT),
     *(DISPLACEMENT, SOUP, AVERAGED, BOUND, CROSSFIT),  # variants of ours
-    *(DUAL, ELASTIC),  # transformed, stretched
+    *(DUAL, ELASTIC, CARRIED),  # transformed, stretched, laid over another network
     *(REFILL, REGROUP, SUPER, CHANNELS, NARROW, EFFECTIVE),  # of whole channels and blocks, and their controls
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}

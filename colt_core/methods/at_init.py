@@ -13,7 +13,7 @@ from ..files import Tensors
 from ..masks import Mask
 from ..seeding import reproducible
 from ..tickets import Cost, Round
-from ..training import Recipe
+from ..training import Objective, Recipe
 from ..training.saliency import CPU, grasp_scores, sample, snip_scores
 from .cycles import Cut, Search, begin, rate_to, step_flops, straight
 from .method import Look, Method
@@ -99,7 +99,7 @@ def _by_scores(
     recipe: Recipe,
     densities: list[float],
     options: dict[str, Any],
-    scores: Callable[[nn.Module, Images, list[str]], Tensors],
+    scores: Callable[[nn.Module, Images, list[str], Objective], Tensors],
     passes: int,
 ) -> Iterator[Round]:
     """Score every weight once, and cut the lowest scores to each density."""
@@ -110,7 +110,7 @@ def _by_scores(
         start, mask = dense.ticket.model(), dense.ticket.mask
         with reproducible(CPU, search.options.seed, search.where.threads):
             some = sample(images, search.options.seed)
-            looked = scores(start, some, list(mask))
+            looked = scores(start, some, list(mask), search.options.objective)
         seen = passes * len(some)
         cut = lambda density: masks.prune_lowest(looked, mask, rate_to(density, mask), scope)  # noqa: E731
         return Cut(cut, Cost(seen, seen * step_flops(start, images)))
@@ -142,6 +142,8 @@ def synflow_mask(network: nn.Module, mask: Mask, density: float, shape: Sequence
     for step in range(1, STEPS + 1):
         masks.apply(mask, copy)
         flow = torch.autograd.grad(copy(ones).sum(), weights)
+        if step == 1 and not any(g.any() for g in flow):
+            raise ValueError("SynFlow's scores are all zero: nothing flows, or the output saturates (a sigmoid does)")
         scores = {name: (g * w).detach().abs() for name, g, w in zip(mask, flow, weights, strict=True)}
         mask = masks.prune_lowest(scores, mask, rate_to(start * (density / start) ** (step / STEPS), mask), scope)
     return mask

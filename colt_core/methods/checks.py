@@ -9,7 +9,7 @@ from .. import masks, models
 from ..data import Images
 from ..masks import Mask
 from ..settings import check_fraction, check_rounds
-from ..training import CrossEntropy, Recipe, Training
+from ..training import Recipe, Training
 from .options import Options
 
 
@@ -33,10 +33,11 @@ def check_inputs(network: nn.Module, parts: list[Images], recipe: Recipe, option
     for part, classes in zip(parts, heads_of(network, parts), strict=True):
         if classes is None:
             options.objective.check(network, part)
+    options.objective.check_recipe(recipe)
     if options.best_epoch and not options.validation:
         raise ValueError("to prune the weights of the best epoch, validation images are needed: validation=[...]")
     _check_rewind(parts, recipe, options)
-    models.check_output(network, parts[0].shape, any_form=not isinstance(options.objective, CrossEntropy))
+    models.check_output(network, parts[0].shape, options.objective.gives)
     for part in parts:
         Training(part, recipe, first_step=first_step(part, recipe, options)).check_batches(network)
     if options.rewind and options.whole is not None:

@@ -10,7 +10,7 @@ from ..files import Tensors
 from ..masks import Mask
 from ..seeding import reproducible
 from ..tickets import Round
-from ..training import Recipe
+from ..training import CROSS_ENTROPY, Objective, Recipe
 from ..training.saliency import CPU, sample, snip_scores
 from .checks import check_several, heads_of
 from .cycles import Networks, begin, by_scores
@@ -62,15 +62,16 @@ def crossfit(
 
     def scores(copies: Networks, mask: Mask) -> Tensors:
         with reproducible(CPU, seed, threads):
-            return saliency(copies, [sample(part, seed, PER_CLASS) for part in parts], mask)
+            looked = [sample(part, seed, PER_CLASS) for part in parts]
+            return saliency(copies, looked, mask, search.options.objective)
 
     return by_scores(search, scores)
 
 
-def saliency(copies: Networks, looked: list[Images], mask: Mask) -> Tensors:
+def saliency(copies: Networks, looked: list[Images], mask: Mask, objective: Objective = CROSS_ENTROPY) -> Tensors:
     """Return sum_i sum_(j != i) |w_i dL_j/dw_i| for each weight of `mask`; L_j is the mean loss over `looked[j]`."""
     found = [
-        snip_scores(copy, images, list(mask))
+        snip_scores(copy, images, list(mask), objective)
         for i, copy in enumerate(copies)
         for j, images in enumerate(looked)
         if i != j

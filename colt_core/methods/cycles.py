@@ -17,7 +17,7 @@ from ..files import Tensors
 from ..masks import Mask, Overlap
 from ..seeding import choose_device, derive
 from ..tickets import Cost, Round, Ticket
-from ..training import Recipe, Settling, Training, doubt
+from ..training import Recipe, Settling, Training, doubt, objective_for
 from ..version import __version__
 from .checks import check_inputs, first_step, heads_of, share_counted, stopping_rule
 from .options import Options, Where
@@ -80,7 +80,8 @@ def begin(
     `stopping_rule`.
     """
     places = {one.name for one in fields(Where)}
-    options = Options(**{name: value for name, value in given.items() if name not in places})
+    own = {"objective": objective_for(network)}  # what the network declares, where nothing is said
+    options = Options(**own | {name: value for name, value in given.items() if name not in places})
     where = Where(**{name: value for name, value in given.items() if name in places})
     check_inputs(network, parts, recipe, options)
     names = models.prunable(network, options.stem, options.head)
@@ -280,8 +281,9 @@ def told(copies: list[Copy]) -> dict[str, Any]:
 
 def doubt_of(copy: Copy) -> str:
     """Say in words where a copy has learnt nothing: then its mask agrees with no other's but by chance."""
-    images, done = copy.training.images, copy.history.epochs
-    return doubt(done[-1], copy.training.objective.chance(images), len(images)) if done else ""
+    images, done, objective = copy.training.images, copy.history.epochs, copy.training.objective
+    error = "" if objective.higher_is_better else objective.metric
+    return doubt(done[-1], objective.chance(images), len(images), error) if done else ""
 
 
 def magnitude_masks(networks: Networks, mask: Mask, rate: float, scope: str) -> list[Mask]:

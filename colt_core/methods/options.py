@@ -32,7 +32,7 @@ class Options:
     validation
         Images to score each copy on, one set a partition.
     objective
-        What the copies learn.
+        What the copies learn; by default what the network declares.
     seed
         Of order, augmentation and fresh heads.
     early_bird

@@ -2,6 +2,7 @@
 
 from .anatomy import (
     Anatomy,
+    Gives,
     anatomy,
     anatomy_of,
     check_output,
@@ -10,6 +11,7 @@ from .anatomy import (
     head_name,
     prunable,
     replace_head,
+    transposed,
     with_head,
 )
 from .architecture import architecture, has_a_name, in_words, is_a_name
@@ -20,6 +22,7 @@ from .build import (
     check_arguments,
     check_network,
     code_of,
+    declared_objective,
     is_as_built,
     skeleton,
 )
@@ -31,6 +34,7 @@ __all__ = [
     "NETWORKS",
     "PREFIX",
     "Anatomy",
+    "Gives",
     "anatomy",
     "anatomy_of",
     "architecture",
@@ -41,6 +45,7 @@ __all__ = [
     "check_output",
     "code_of",
     "declare",
+    "declared_objective",
     "forward_flops",
     "has_a_name",
     "head_name",
@@ -50,5 +55,6 @@ __all__ = [
     "prunable",
     "replace_head",
     "skeleton",
+    "transposed",
     "with_head",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 UNSAID: Any = "unsaid"  # a part of the anatomy that nobody has declared: it is guessed
+Gives = Literal["scores", "images", "any"]
 Prunable = Sequence[str] | Callable[[str, torch.Tensor], bool]
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")  # of nn.MultiheadAttention
 
 
@@ -248,6 +250,11 @@ def prunable(network: nn.Module, stem: bool = True, head: bool = False) -> list[
     return list(parts.prunable)[0 if stem else 1 :] + ([f"{parts.head}.weight"] if head else [])
 
 
+def transposed(network: nn.Module) -> frozenset[str]:
+    """Return the names of the weights of transposed convolutions: their first dimension is the input channels."""
+    return frozenset(f"{name}.weight" for name, module in network.named_modules() if isinstance(module, TRANSPOSED))
+
+
 def head_name(network: nn.Module) -> str | None:
     """Return the module name of the classifier; None where there is none."""
     return anatomy_of(network).head
@@ -289,18 +296,18 @@ def replace_head(copy: nn.Module, classes: int, seed: int = 0) -> nn.Module:
 
 
 @torch.no_grad()
-def check_output(network: nn.Module, shape: Sequence[int], any_form: bool = False) -> None:
-    """Refuse a network that cannot take images of a shape (channels, height, width), or gives no scores of classes.
+def check_output(network: nn.Module, shape: Sequence[int], gives: Gives = "scores") -> None:
+    """Refuse a network that cannot take images of a shape (channels, height, width), or gives something else.
 
     An error of the network's own, of another kind than a shape that does not fit, is raised as it is.
 
     Raises
     ------
     ValueError
-        In one line. With `any_form` outputs may have any form.
+        In one line. What it must give: "scores", one a class; "images", of the same shape; or "any".
     """
     about = architecture(network)
-    asked = json.dumps(about, sort_keys=True), str(network), tuple(shape), any_form
+    asked = json.dumps(about, sort_keys=True), str(network), tuple(shape), gives
     if asked in _FITTING:
         return
     channels, height, width = shape
@@ -316,20 +323,27 @@ def check_output(network: nn.Module, shape: Sequence[int], any_form: bool = Fals
                 seen = f"images of {height} x {width} pixels" + (" with 1 channel" if channels == 1 else "")
                 advice = "; say so: channels=1" if channels == 1 and about["name"] in NETWORKS else ""
                 raise ValueError(f"{about['name']} cannot take {seen}{advice} ({first_line(problem)})") from None
-        if not any_form:
-            _check_scores(given, about)
+        if gives == "scores":
+            _check_scores(given, about, shape)
+        elif gives == "images" and (not isinstance(given, torch.Tensor) or given.shape != (2, *shape)):
+            form = list(given.shape) if isinstance(given, torch.Tensor) else f"a {type(given).__name__}"
+            raise ValueError(f"{about['name']} gives {form} for 2 images; {[2, *shape]}, images again, is expected")
     _FITTING.add(asked)
 
 
 _FITTING: set[tuple[Any, ...]] = set()
 
 
-def _check_scores(given: Any, about: Mapping[str, Any]) -> None:
+def _check_scores(given: Any, about: Mapping[str, Any], shape: Sequence[int]) -> None:
     """Refuse outputs that are no tensor of one score a class."""
     name, classes = about["name"], about["classes"]
     if not isinstance(given, torch.Tensor):
         raise ValueError(
             f"{name} gives a {type(given).__name__}; a tensor [N, classes] of scores is expected: wrap the network"
+        )
+    if given.shape == (2, *shape):
+        raise ValueError(
+            f"{name} gives images back, no scores of classes: cross-entropy and accuracy need a classifier"
         )
     if given.ndim != 2 or len(given) != 2 or (classes is not None and given.shape[1] != classes):
         raise ValueError(f"{name} gives {list(given.shape)} for 2 images; [2, {classes or 'classes'}] is expected")
@@ -354,15 +368,17 @@ _FLOPS: dict[tuple[str, str, tuple[int, ...]], int] = {}  # counted once for eac
 
 
 def _layers_flops(probe: nn.Module, images: torch.Tensor) -> int:
-    """Count the operations of convolutions and linear layers."""
+    """Count the operations of convolutions, transposed ones too, and linear layers."""
     counted = 0
 
-    def count(module: nn.Module, _: Any, output: torch.Tensor) -> None:
+    def count(module: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         nonlocal counted
-        counted += 2 * output.numel() * module.get_parameter("weight")[0].numel()
+        # A transposed convolution spreads each of its inputs over a kernel; its weight is [in, out, ...].
+        met = given[0] if isinstance(module, TRANSPOSED) else output
+        counted += 2 * met.numel() * module.get_parameter("weight")[0].numel()
 
     for module in probe.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             module.register_forward_hook(count)
     probe(images)
     return counted

@@ -40,7 +40,8 @@ def build(
     ----------
     name
         One of `NETWORKS`: conv3, resnet18, mobilenetv2, shufflenetv2, densenet121, alexnet, lenet5, fc1 (the official
-        code's eight, with stems for small images), resnet20, resnet32, resnet44, resnet56 (for CIFAR). Or
+        code's eight, with stems for small images), resnet20, resnet32, resnet44, resnet56 (for CIFAR); autoencoder,
+        vae, dcgan, which give images. Or
         "torchvision:resnet50", "timm:resnet26" (the extra `models`): any classifier of these libraries, as it is there.
         Or "compact:" before any of these, as `compact` left it.
         Or "package.module:name": anything that takes the number of classes and returns a module.
@@ -63,7 +64,8 @@ def build(
         weights too ("DEFAULT"), which are downloaded; nothing else is.
     **arguments
         Of the network: `width` for conv3 (channels width, 2 width, 4 width; 64 is the paper's), `image_size` for fc1,
-        `channels` of the images for all twelve of `NETWORKS` (3; 1 is grey).
+        `latent` and `side` for
+        autoencoder, vae and dcgan, `channels` of the images for all of `NETWORKS` (3; 1 is grey).
 
     Returns
     -------
@@ -214,6 +216,26 @@ def code_of(name: str) -> str | None:
 def _meant(name: str, known: Sequence[str]) -> str:
     near = get_close_matches(name, known, 4)
     return f"; did you mean {', '.join(near)}?" if near else ""
+
+
+def declared_objective(network: str | nn.Module) -> str | None:
+    """Return the objective that a network, or the network of a name, declares: what it learns unless told otherwise.
+
+    It is the attribute `objective` of what makes it, its class or its function: "reconstruction", or "package.module:
+    Class". None: none is declared, and it learns cross-entropy.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    """
+    if isinstance(network, nn.Module):
+        own: Any = getattr(network, "objective", None)
+        if isinstance(own, str) or not has_a_name(network):
+            return own if isinstance(own, str) else None
+    name = architecture(network)["name"] if isinstance(network, nn.Module) else network
+    own = getattr(check_network(name.removeprefix(PREFIX)), "objective", None)
+    return own if isinstance(own, str) else None
 
 
 def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:

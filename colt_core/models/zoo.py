@@ -1,4 +1,4 @@
-"""The networks that have names of their own (`NETWORKS`): the official code's eight, and the CIFAR ResNets."""
+"""The networks that have names of their own (`NETWORKS`): the official code's eight, CIFAR ResNets, autoencoders."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .autoencoders import VAE, Autoencoder
+from .dcgan import DCGAN
 from .resnet import cifar_resnet, initialised, resnet18_small
 
 
@@ -155,4 +157,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "lenet5": _lenet5,
     "fc1": _fc1,
     **{f"resnet{depth}": cifar_resnet(depth) for depth in (14, 20, 32, 44, 56)},
+    "autoencoder": Autoencoder,
+    "vae": VAE,
+    "dcgan": DCGAN,
 }

@@ -17,6 +17,7 @@ from .cycles import (
 from .filters import against_chance, filters, weight_history
 from .frame import COLOURS, KEPT, MARKERS, STYLE, arm_name, canvas, places, png, save
 from .gains import accuracy_cost, recovered, waterfall
+from .reconstruction import overlap_sides, picture_rows
 from .retrained import sizes, sizes_table, soft_targets
 from .similarity import layer_densities, order_of, similarity
 from .structure import importance, pareto, structure
@@ -46,8 +47,10 @@ __all__ = [
     "order_of",
     "overlap_by_layer",
     "overlap_over_cycles",
+    "overlap_sides",
     "overlaps",
     "pareto",
+    "picture_rows",
     "pictures",
     "places",
     "png",

@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -24,16 +25,19 @@ from .frame import (
     whole_numbers,
 )
 
+_WORDS = {"accuracy": "Accuracy", "mse": "Squared error", "psnr": "PSNR", "nats": "Negative evidence bound"}
+_UNITS = {"mse": "mse (pixels in 0 to 1)", "psnr": "psnr in dB", "nats": "nats a pixel value (lower is better)"}
 
-def accuracy_sparsity(table: pd.DataFrame, title: str = "") -> Figure:
+
+def accuracy_sparsity(table: pd.DataFrame, title: str = "", levels: Mapping[str, float] | None = None) -> Figure:
     """Draw test accuracy against density reached (logarithmic), a line a method; intervals from three seeds on.
 
     `table` is `report.accuracy_table`, of accuracy or another metric. Methods of equal density are drawn side by side,
-    1.5 % of it apart, so that no bar hides another.
+    1.5 % of it apart, so that no bar hides another. `levels` are drawn as lines, by name: what needs no network.
     """
     check_rows(table)
     looks, most, (metric, _) = looks_of(table["method"]), table["seeds"].max(), report.metric_of(table)
-    title = title or f"{'Accuracy' if metric == 'accuracy' else metric} of tickets, trained on everything"
+    title = title or f"{_WORDS.get(metric, metric)} of tickets, trained on everything"
     with canvas(size=(8.4, 4.8)) as (figure, axis):
         if len(looks) > 8:  # else the names of many arms would leave no room
             figure.set_size_inches(9.8, 4.8 + 0.18 * (len(looks) - 8))
@@ -49,7 +53,12 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "") -> Figure:
                 look = looks[name] | {"label": textwrap.fill(arm_name(name) + fewer, 40)}
                 aside = 1.015 ** ((len(looks) - 1) / 2 - list(looks).index(name))
                 axis.errorbar(aside * (1 - rows["sparsity"]), rows[metric], half, capsize=3, **look)
-        axis.set(xscale="log", xlabel="density (kept / prunable weights)", ylabel=f"test {metric}", title=title)
+        axis.set(
+            xscale="log",
+            xlabel="density (kept / prunable weights)",
+            ylabel=f"test {_UNITS.get(metric, metric)}",
+            title=title,
+        )
         axis.invert_xaxis()
         ticks = sorted({round(d, 3) for d in 1 - table[table["at"] > 0]["at"]})
         axis.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
@@ -58,8 +67,23 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "") -> Figure:
         drawn = "bars: 95 % interval over seeds" if enough else "points: too few seeds for bars"
         if metric == "accuracy":
             drawn += _mark_chance(axis, table)
+        for name, value in _apart(levels or {}, axis.get_ylim()).items():
+            guessing(axis, value, name)
         figure.legend(title=drawn, fontsize=9 if len(looks) <= 8 else 8, title_fontsize=8, loc="outside right upper")
     return figure
+
+
+def _apart(levels: Mapping[str, float], limits: tuple[float, float]) -> dict[str, float]:
+    """Return levels of which no two names would be written over each other: those that nearly agree share a line."""
+    found: dict[str, float] = {}
+    reach = [*limits, *levels.values()]
+    near = 0.04 * (max(reach) - min(reach))
+    for name, value in sorted(levels.items(), key=lambda one: one[1]):
+        if found and value - (last := list(found.items())[-1])[1] < near:
+            del found[last[0]]
+            name, value = f"{last[0]}, {name}", last[1]
+        found[name] = value
+    return found
 
 
 def _mark_chance(axis: Axes, table: pd.DataFrame) -> str:

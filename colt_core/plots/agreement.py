@@ -82,7 +82,7 @@ def overlaps(records: pd.DataFrame) -> Figure:
     rows = -(-len(groups) // columns)
     with canvas(columns, rows, size=(max(2.6, 8.4 / columns), 3.0), squeeze=False, sharey=True) as (figure, axes):
         for axis, ((dataset, network, method), cycles) in zip(axes.flat, groups, strict=False):
-            _three_lines(axis, cycles)
+            three_lines(axis, cycles)
             named = arm_name(str(method)) if table["method"].nunique() > 1 else ""
             axis.set_title("\n".join(filter(None, [f"{dataset}, {network}", named])), fontsize=9)
             axis.set_xlabel("round", fontsize=9)
@@ -99,7 +99,7 @@ def overlaps(records: pd.DataFrame) -> Figure:
     return figure
 
 
-def _three_lines(axis: Axes, cycles: pd.DataFrame) -> None:
+def three_lines(axis: Axes, cycles: pd.DataFrame) -> None:
     """Draw one arm's agreement beside its two nulls."""
     half = cycles["half_width"].fillna(0)
     axis.plot(cycles["round"], cycles["chance"], "--", color="#444444", label="chance within each layer")

@@ -28,6 +28,8 @@ from .frame import (
     whole_numbers,
 )
 
+VALIDATION = "validation_"  # what the validation metric's name begins with
+
 
 def counts_table(parts: Sequence[Images], classes: Sequence[str]) -> pd.DataFrame:
     """Return how many images of each class (rows, by name) each partition (columns) holds."""
@@ -138,6 +140,8 @@ def epochs_table(
 ) -> pd.DataFrame:
     """Return one row an epoch of each copy: round, copy, epoch, at (rounds so far, as a number), loss, accuracies.
 
+    Of another metric than accuracy the columns have its name.
+
     Parameters
     ----------
     rounds
@@ -146,7 +150,9 @@ def epochs_table(
         The curves so far of trainings under way, by round and copy; `planned` epochs each: (planned, curve).
     """
     curves = {(r["round"], i): (len(c), c) for r in one_run(rounds) for i, c in enumerate(r["curves"])}
-    columns = ["round", "copy", "epoch", "at", "loss", "accuracy", "validation_accuracy"]
+    named = (name for _, curve in curves.values() for epoch in curve for name in epoch if name.startswith(VALIDATION))
+    metric = next(named, f"{VALIDATION}accuracy").removeprefix(VALIDATION)
+    columns = ["round", "copy", "epoch", "at", "loss", metric, f"{VALIDATION}{metric}"]
     rows = [
         {"round": number, "copy": copy, "epoch": i + 1, "at": number - 1 + (i + 1) / max(1, planned), **epoch}
         for (number, copy), (planned, curve) in sorted((dict(running or {}) | curves).items())
@@ -169,10 +175,9 @@ def progress(epochs: pd.DataFrame, rounds: pd.DataFrame, rate: float, parts: int
     """
     with canvas(2, 2, size=(4.3, 2.6), dpi=100) as (figure, axes):
         (losses, accuracies), (density, overlap) = axes
-        panels = {
-            "loss": (losses, "Loss of each copy"),
-            "validation_accuracy": (accuracies, "Validation accuracy of each copy"),
-        }
+        column = next((name for name in epochs if str(name).startswith(VALIDATION)), f"{VALIDATION}accuracy")
+        metric = str(column).removeprefix(VALIDATION)
+        panels = {"loss": (losses, "Loss of each copy"), column: (accuracies, f"Validation {metric} of each copy")}
         for column, (axis, name) in panels.items():
             for copy, rows in epochs.groupby("copy"):
                 look = {
@@ -182,7 +187,8 @@ def progress(epochs: pd.DataFrame, rounds: pd.DataFrame, rate: float, parts: int
                 }
                 axis.plot(rows["at"], rows[column], linewidth=1, label=f"copy {copy}", **look)
             axis.set(title=name, xlabel="rounds")
-        percent_axis(accuracies)
+        if metric == "accuracy":
+            percent_axis(accuracies)
         if len(epochs):
             losses.margins(y=0.25)
             losses.legend(fontsize=8, ncols=4, loc="upper left")

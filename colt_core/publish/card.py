@@ -225,7 +225,7 @@ def _scores(own: list[dict[str, Any]]) -> str:
 
 
 def _layers(ticket: Ticket) -> str:
-    table = masks.by_layer(ticket.mask).reset_index()
+    table = masks.by_layer(ticket.mask, transposed=ticket.transposed).reset_index()
     rows = [[_plain(value) for value in row] for row in table.itertuples(index=False)]
     return f"## Layers\n\n{_table(tuple(table.columns), rows)}"
 

@@ -1,7 +1,7 @@
 """From records to tables in the paper's shape, with intervals over seeds; to verdicts; to Markdown, LaTeX and CSV."""
 
 from .accuracy import accuracy_table, area, at_sparsities, paper_table, screening
-from .agreement import overlaps, with_theta0
+from .agreement import by_side, overlaps, with_theta0
 from .answer import Answer, answer
 from .arms import arms, called, scored
 from .choice import best_of
@@ -9,7 +9,7 @@ from .compare import against, compare, conclusion, over_sparsities, verdict
 from .cost import at_costs, reach, rounds_table
 from .gains import gains, ladder, regimes, shares, shares_of, spent
 from .questions import Question, Questions, answers, decided, predictions
-from .records import distinct, load, metric_of
+from .records import distinct, load, measured_by, metric_of, metrics
 from .statistics import fieller, holm, interval, seeds_needed, summary
 from .tables import LEVELS, joined, save, tables
 from .transfer import AGAINST, transfer_conclusion, transfer_gains, transfers
@@ -32,6 +32,7 @@ __all__ = [
     "at_costs",
     "at_sparsities",
     "best_of",
+    "by_side",
     "called",
     "compare",
     "conclusion",
@@ -47,7 +48,9 @@ __all__ = [
     "ladder",
     "level",
     "load",
+    "measured_by",
     "metric_of",
+    "metrics",
     "over_sparsities",
     "overlaps",
     "paper_table",

@@ -1,13 +1,15 @@
 """How far the partitions' masks agree, by arm and round."""
 
 import math
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..compute.store import Store, open_store
-from ..masks import chance
+from ..masks import Mask, chance, density, jaccard
 from ..studies.records import Place
 from ..tickets import Round
 from .arms import arms, check_seeds, hashes
@@ -16,6 +18,7 @@ from .records import check_columns, warned
 from .statistics import half_width
 from .trouble import copy_at_chance
 
+SIDES = {"decoder": "decoder.*", "encoder": "*"}  # the latent's convolutions are the encoder's last
 MEASURES = ("jaccard", "chance", "chance_theta0")
 
 
@@ -92,3 +95,44 @@ def _agreement(record: dict[str, Any], name: str) -> float:
     """Return a measure of a round's overlap as a number."""
     value = record["overlap"].get(name)
     return math.nan if value is None or copy_at_chance(record) else float(value)
+
+
+def by_side(rounds: Iterable[Round], sides: Mapping[str, str] = SIDES) -> pd.DataFrame:
+    """Return how far the copies' masks agree in parts of the network, an autoencoder's encoder and decoder by default.
+
+    Parameters
+    ----------
+    rounds
+        A finder's, from the dense one on.
+    sides
+        For the name of a part a pattern of its parameters' names; a layer belongs to the first that fits.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns round, density, side, kept (the part's own density), jaccard, chance (within each layer), chance_theta0
+        (among weights of like initial magnitude); a row a part and round of several copies.
+    """
+    rows: list[dict[str, Any]] = []
+    before: Round | None = None
+    for found in rounds:
+        if before is not None and found.partition_masks:
+            within = before.own or before.ticket.mask
+            for side, names in _parts(within, sides).items():
+                alive, *own = ({name: mask[name] for name in names} for mask in (within, *found.partition_masks))
+                told = {"jaccard": jaccard(*own), "chance": chance(*own, within=alive)}
+                told |= {"chance_theta0": chance(*own, within=alive, given=found.ticket.theta0)}
+                kept = density({name: found.ticket.mask[name] for name in names})
+                rows.append({"round": found.number, "density": found.density, "side": side, "kept": kept} | told)
+        before = found
+    return pd.DataFrame(rows)
+
+
+def _parts(mask: Mask, sides: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the layers of each part that has some."""
+    found: dict[str, list[str]] = {}
+    for name in mask:
+        side = next((side for side, pattern in sides.items() if fnmatchcase(name, pattern)), None)
+        if side is not None:
+            found.setdefault(side, []).append(name)
+    return found

@@ -36,9 +36,11 @@ class Question(Settings):
     expect
         What was predicted of the sum: "above" or "below" `than`, or "equivalent" to 0 within the margin.
     than
-        What the sum is held against, of accuracy in [0, 1].
+        What the sum is held against, of accuracy in [0, 1], of another metric in its unit.
     sided
         Of the t test of "above" and "below": 2, or 1 where the plan says so.
+    metric
+        The column of scores that is asked: accuracy, or another measure of the objective's, psnr for example.
     """
 
     says: str
@@ -46,6 +48,7 @@ class Question(Settings):
     expect: Literal["above", "below", "equivalent"]
     than: float = 0.0
     sided: Literal[1, 2] = 2
+    metric: str = "accuracy"
 
 
 class Questions(Settings):
@@ -94,7 +97,7 @@ class Questions(Settings):
 def decided(study: Study, records: pd.DataFrame, asked: Questions) -> pd.DataFrame:
     """Return what a study's records say to the questions that were asked beforehand, a row each.
 
-    For each seed an arm counts with its mean test accuracy over the study's sparsities; a seed without one of a
+    For each seed an arm counts with its mean over the study's sparsities, on the test set; a seed without one of a
     question's arms is left out of it. All questions are one family: Holm at 5 %.
 
     Returns
@@ -111,9 +114,14 @@ def decided(study: Study, records: pd.DataFrame, asked: Questions) -> pd.DataFra
     """
     known = records if not len(records) else distinct(records)
     names = {*asked.margin, *(name for one in asked.questions.values() for name in one.of)}
-    values = pd.DataFrame({name: _by_seed(study, known, asked, name) for name in sorted(names)})
+    metrics = {one.metric for one in asked.questions.values()}
+    told = {
+        metric: pd.DataFrame({name: _by_seed(study, known, asked, name, metric) for name in sorted(names)})
+        for metric in sorted(metrics)
+    }
     rows = []
     for letter, one in asked.questions.items():
+        values = told[one.metric]
         used = {**dict.fromkeys(asked.margin if one.expect == "equivalent" else ()), **dict.fromkeys(one.of)}
         there = values[list(used)].dropna()
         sums, margins = (_sum(there, factors) for factors in (one.of, asked.margin))
@@ -129,37 +137,38 @@ def decided(study: Study, records: pd.DataFrame, asked: Questions) -> pd.DataFra
     return table[DECIDED]
 
 
-def _by_seed(study: Study, records: pd.DataFrame, asked: Questions, name: Arm) -> pd.Series:
-    """Return an arm's mean accuracy over the study's sparsities, by seed; seeds that lack a score are left out."""
+def _by_seed(study: Study, records: pd.DataFrame, asked: Questions, name: Arm, metric: str) -> pd.Series:
+    """Return an arm's mean of a metric over the study's sparsities, by seed; seeds that lack a score are left out."""
     if name not in asked.arms and name not in study.methods:
         raise ValueError(f"unknown arm {name!r}; there are: {', '.join({**asked.arms, **study.methods})}")
     fields = dict(asked.arms.get(name, {}))
     method = str(fields.pop("method", name))
     found = {}
     for seed in study.seeds:
-        value = _score(study.experiment(method, seed, **fields), records, study.levels)
+        value = _score(study.experiment(method, seed, **fields), records, study.levels, metric)
         if value is not None:
             found[seed] = value
     return pd.Series(found, dtype=float)
 
 
-def _score(experiment: Experiment, records: pd.DataFrame, levels: list[float]) -> float | None:
-    if not len(records):
+def _score(experiment: Experiment, records: pd.DataFrame, levels: list[float], metric: str) -> float | None:
+    if not len(records) or metric not in records:
         return None
     mine = records[records["experiment"] == experiment.hash]
     scores = mine[(mine["kind"] == "score") & (mine["scored_on"] == (experiment.score_on or experiment.dataset))]
     if "scored_by" in scores:
         way = scored_by(experiment).get("scored_by")
         scores = scores[scores["scored_by"].isna() if way is None else scores["scored_by"] == way]
+    scores = scores[scores[metric].notna()]
     if experiment.method == "dense":
-        return float(scores["accuracy"].iloc[0]) if len(scores) else None
+        return float(scores[metric].iloc[0]) if len(scores) else None
     values = []
     for at in levels:
         first = first_rounds(mine, at)
         there = scores[scores["round"].isin(first["round"])]
         if not len(there):
             return None
-        values.append(float(there["accuracy"].iloc[0]))
+        values.append(float(there[metric].iloc[0]))
     return float(np.mean(values))
 
 

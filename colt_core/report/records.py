@@ -167,6 +167,27 @@ def metrics(records: pd.DataFrame) -> pd.Series:
     return records["metric"].astype(object).where(records["metric"].notna(), ACCURACY)
 
 
+def measured_by(records: pd.DataFrame, measure: str, higher_is_better: bool = True) -> pd.DataFrame:
+    """Return records whose scores are told by another of their measures, `psnr` for example, in place of the metric.
+
+    Scores without it are left out; the metric's chance level is not the measure's, and goes.
+
+    Raises
+    ------
+    ValueError
+        If no score has it.
+    """
+    scores = records["kind"] == "score"
+    if measure not in records or not records.loc[scores, measure].notna().any():
+        raise ValueError(f"no score has a column {measure!r}")
+    kept = records[~scores | records[measure].notna()].copy()
+    scores = kept["kind"] == "score"
+    kept.loc[scores, ["metric", "chance"]] = [measure, math.nan]
+    return kept.assign(higher_is_better=kept.get("higher_is_better", True)).assign(
+        higher_is_better=lambda table: table["higher_is_better"].astype(object).where(~scores, higher_is_better)
+    )
+
+
 def marked(table: pd.DataFrame, metric: str, higher_is_better: bool) -> pd.DataFrame:
     """Return a table that says its metric and direction, where that is not accuracy."""
     return table if metric == ACCURACY else table.assign(metric=metric, higher_is_better=higher_is_better)

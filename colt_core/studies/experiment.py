@@ -14,10 +14,10 @@ from .. import data as datasets
 from ..files import sha256_of_file
 from ..foreign import check_trusted, fingerprint, named_by_a_file
 from ..methods import METHODS, Method, method_of
-from ..models import PREFIX, check_network, code_of
+from ..models import PREFIX, check_network, code_of, declared_objective
 from ..settings import FrozenDict, JsonDict, Number, Settings, check_fraction, check_rounds, shown
 from ..tickets.score import Head
-from ..training import EarlyBird, Recipe, described, objective_of
+from ..training import EarlyBird, Recipe, described, objective_for, objective_of
 
 FORMAT = 2  # part of every hash: raise it when the same description comes to mean another computation
 MEASURED = {"scores", "score_on", "scoring"}  # how much is measured, not what is found: no part of the hash
@@ -30,6 +30,7 @@ SETTINGS = (
 NESTED = ("network_args", "options", "recipe", "finding", "densities", "early_bird", "objective", "code")  # as JSON
 Choice = Literal["best-epoch", "statistics-kept", "all-counted", "test-selected", "cifar100-normalised"]
 NEAR = 0.01  # of a density
+PLAIN = {"name": "cross-entropy"}  # said of scores alone: of what is found None says it
 OF_BUILD = ("name", "classes", "seed")  # arguments of `build` that an experiment has in other places
 
 
@@ -53,6 +54,34 @@ def _objective(value: Any) -> dict[str, Any] | None:
     return described(objective_of(value))
 
 
+def _scored_by(value: Any) -> dict[str, Any] | None:
+    """Return how scores are made as a description: None is as in finding, which need not be cross-entropy."""
+    return PLAIN if value is not None and _objective(value) is None else _objective(value)
+
+
+def _declared(network: Any, objective: Any) -> Any:
+    """Return the objective of an experiment: the one given, else what its network declares.
+
+    Raises
+    ------
+    ValueError
+        For cross-entropy, where the network learns something else.
+    """
+    try:
+        own = declared_objective(network) if isinstance(network, str) else None
+    except ValueError:  # of the network, which is told with the other fields
+        own = None
+    if own is None or objective is None:
+        return objective if own is None else own
+    if isinstance(objective, str | Mapping) and _objective(objective) is None:
+        raise ValueError(_no_classifier(network, own))
+    return objective
+
+
+def _no_classifier(network: str, own: str) -> str:
+    return f"{network} declares that it learns {own}: it is no classifier, and knows no cross-entropy and no accuracy"
+
+
 def _as_it_comes(objective: str) -> dict[str, Any]:
     """Return an objective's description with nothing set; of one that must be told something its name alone."""
     try:
@@ -72,7 +101,7 @@ class Scoring(Settings):
         "fresh" or "own" (theta0's); None: fresh where the network has one.
     """
 
-    objective: Annotated[JsonDict | None, BeforeValidator(_objective)] = None
+    objective: Annotated[JsonDict | None, BeforeValidator(_scored_by)] = None
     head: Head | None = None
 
     def __str__(self) -> str:
@@ -117,7 +146,8 @@ class Experiment(Settings):
         What only the method knows, validated by it; each may also be given as a field of its own: `pooling` of
         consensus ("smallest", "geometric", where none is named, or "mean").
     objective
-        What is learnt while finding, and scored: see `training.objective_of`. None: cross-entropy.
+        What is learnt while finding, and scored: see `training.objective_of`. None: what the network declares, else
+        cross-entropy.
     official
         Choices of the COLT authors' code that are no part of the method, as switches (notebook 13 measures each):
         "best-epoch", the first round prunes the weights of the best validation epoch, not the last;
@@ -173,6 +203,7 @@ class Experiment(Settings):
         values["options"] = _options(method, values)
         if not _AS_STORED.get() and isinstance(values.get("code"), Mapping | None):
             values["code"] = versions(values)
+        values["objective"] = _declared(values.get("network"), values.get("objective"))
         recipe = values.get("recipe", "mini")
         values["recipe"] = Recipe.named(recipe) if isinstance(recipe, str) else recipe
         values["finding"] = _finding(values.get("finding"), values["recipe"])
@@ -254,6 +285,14 @@ class Experiment(Settings):
         check_rounds(self.rate, self.target)
         return self
 
+    @model_validator(mode="after")
+    def _scorable(self) -> Self:
+        own = declared_objective(self.network)
+        if own is not None and self.scoring is not None and self.scoring.objective == PLAIN:
+            raise ValueError(_no_classifier(self.network, own))
+        objective_of(self.objective).check_recipe(self.recipe)
+        return self
+
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits of the SHA-256 over the canonical JSON."""
@@ -305,8 +344,14 @@ class Experiment(Settings):
         return [] if one is None else [one, *one.references()]
 
     def changed(self, **update: Any) -> Self:
-        """Return a copy with some fields changed, validated again; the target goes with the densities."""
-        return super().changed(**(({"target": None} if "densities" in update else {}) | update))
+        """Return a copy with some fields changed, validated again.
+
+        The target goes with the densities, and what a network has declared to learn with the network.
+        """
+        along: dict[str, Any] = {"target": None} if "densities" in update else {}
+        if "network" in update and self.objective == described(objective_for(self.network)):
+            along["objective"] = None
+        return super().changed(**(along | update))
 
     @property
     def found_with(self) -> Recipe:

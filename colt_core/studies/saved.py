@@ -4,20 +4,21 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ..compute.store import Store, open_store
 from ..files import Damaged, open_tensors
-from ..foreign import Untrusted
+from ..foreign import Untrusted, check_trusted, named_by_a_file
 from ..masks import Mask
 from ..methods import recorded
-from ..models import in_words
+from ..models import NETWORKS, PREFIX, code_of, in_words, skeleton, transposed
 from ..settings import first_line
 from .experiment import Experiment, hash_of, method_in_words, settings_in
 from .records import Place, read_records, ticket_name
 
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OSError)
-NEEDED = {"round": ("density", "image_epochs", "curves", "accuracies", "overlap"), "score": ("density", "accuracy")}
+NEEDED = {"round": ("density", "image_epochs", "curves", "accuracies", "overlap"), "score": ("density",)}
 NEEDED["failed"] = ("problem",)
 
 
@@ -54,6 +55,20 @@ class Saved:
     def network(self) -> str:
         """The network and its settings: "conv3 width 16"."""
         return in_words(self.about["network"], self.about["network_args"])
+
+    @cached_property
+    def transposed(self) -> frozenset[str]:
+        """The layers whose input channels come first; none of another library's, whose classifiers have none."""
+        name = self.about["network"].removeprefix(PREFIX)
+        if name not in NETWORKS and code_of(name) is None:
+            return frozenset()
+        try:
+            if (own := code_of(name)) is not None:
+                check_trusted(own, "the network")
+            with named_by_a_file():
+                return transposed(skeleton(name, 10, self.about["network_args"]))
+        except ValueError:  # code that is not trusted is not imported: its layers are shown as they lie
+            return frozenset()
 
     def records(self) -> list[dict[str, Any]]:
         """Return all its records.
@@ -137,7 +152,8 @@ def checked_records(name: str, store: Place = None) -> list[dict[str, Any]]:
     try:
         records = read_records(name, store)
         for record in records:
-            needed = ("kind", "round", "experiment", "network_args", *NEEDED.get(record["kind"], ()))
+            needed = ["kind", "round", "experiment", "network_args", *NEEDED.get(record["kind"], ())]
+            needed += [record.get("metric") or "accuracy"] if record["kind"] == "score" else []
             if lacking := [key for key in needed if key not in record]:
                 raise ValueError(f"a record has no {lacking[0]!r}")
         return records

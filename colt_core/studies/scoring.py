@@ -14,7 +14,7 @@ from ..compute.store import Store
 from ..data import Dataset
 from ..tickets import Round, Score, Ticket, evaluate
 from ..training import doubt, objective_of
-from .experiment import FORMAT, Experiment
+from .experiment import FORMAT, PLAIN, Experiment
 from .inputs import as_seen, prints_of
 from .records import scored_by
 from .teachers import teacher
@@ -26,10 +26,13 @@ def score_record(found: Round, experiment: Experiment, store: Store, device: str
     score = _score(found.ticket, experiment, target, store, device, threads)
     spent = {"image_epochs": found.image_epochs, "seconds": found.seconds}
     own = {f"score_{name}": getattr(score, name) for name in spent}
-    values = found.record() | score.as_dict() | spent | own | {"device": device, "threads": threads}
+    told = score.as_dict()
+    others = told.pop("others", {})
+    values = found.record() | told | others | spent | own | {"device": device, "threads": threads}
     last = score.curve[-1] if score.curve else {}
-    if told := doubt(last, score.chance, score.train_images):
-        values["warnings"] = [*values.get("warnings", []), f"the score's training {told}"]
+    error = "" if score.higher_is_better else score.metric
+    if doubtful := doubt(last, score.chance, score.train_images, error):
+        values["warnings"] = [*values.get("warnings", []), f"the score's training {doubtful}"]
     return values | {"scored_on": target, "score_data": prints_of(target)} | scored_by(experiment)
 
 
@@ -82,6 +85,7 @@ def _score_name(
     """Return the name of a score in the store, which says all that fixes it, with the objective and the head."""
     scoring = experiment.scoring
     objective = scoring.objective if scoring and scoring.objective else experiment.objective
+    objective = None if objective == PLAIN else objective
     head = scoring.head if scoring else None
     prints = [part.fingerprint() for part in (data.train, data.validation, data.test)]
     where = {"device": device, "threads": threads}

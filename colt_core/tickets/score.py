@@ -10,7 +10,7 @@ from torch import nn
 
 from ..data import Dataset
 from ..seeding import choose_device, reproducible
-from ..training import CROSS_ENTROPY, Drive, Objective, Recipe, Training, epochs
+from ..training import Drive, Objective, Recipe, Training, epochs, objective_for
 from ..training.loop import plainly
 from .ticket import Ticket
 
@@ -50,6 +50,8 @@ class Score:
         The epochs of its `training.History`.
     metric, higher_is_better
         The metric's name and direction.
+    others
+        The objective's further measures of the test images, last epoch, by name.
     """
 
     value: float
@@ -65,6 +67,7 @@ class Score:
     curve: list[dict[str, float]] = field(repr=False, default_factory=list)
     metric: str = "accuracy"
     higher_is_better: bool = True
+    others: dict[str, float] = field(default_factory=dict)
 
     accuracy = _by_name("value")
     validation_accuracy = _by_name("validation_value")
@@ -74,11 +77,13 @@ class Score:
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain Python objects, its values by the metric's name: "accuracy", "validation_accuracy", ...
 
-        Metric and direction are said where they are not accuracy's.
+        Metric and direction are said where they are not accuracy's, others where there are any.
         """
         told = {name.replace("value", self.metric): value for name, value in vars(self).items()}
         if self.metric == "accuracy":
             del told["metric"], told["higher_is_better"]
+        if not self.others:
+            del told["others"]
         return told
 
     @classmethod
@@ -103,7 +108,7 @@ def evaluate(
     device: str | torch.device = "auto",
     threads: int = 1,
     *,
-    objective: Objective = CROSS_ENTROPY,
+    objective: Objective | None = None,
     head: Head | None = None,
     drive: Drive = plainly,
 ) -> Score:
@@ -123,7 +128,7 @@ def evaluate(
     device, threads
         Where; CPU threads.
     objective
-        What is learnt, and by which metric it is scored.
+        What is learnt, and by which metric it is scored; None: what the network declares, else cross-entropy.
     head
         "fresh": a new head, drawn from `seed`; "own": theta0's. By default fresh, where the network has a head.
     drive
@@ -144,12 +149,12 @@ def evaluate(
     fresh = head == "fresh" or (head is None and ticket.has_head)
     network = ticket.model(len(data.classes) if fresh else None, seed)
     mask = ticket.mask_for(network, fresh_head=fresh)
-    objective = objective.fitted(data.train)
+    objective = (objective or objective_for(network)).fitted(data.train)
     training = Training(data.train, recipe, mask, data.validation, seed, threads, objective=objective)
     *_, history = epochs(network, training, device, drive)
     where, start = choose_device(device), time.perf_counter()
     with reproducible(where, seed, threads):
-        last = objective.score(network, data.test)
+        last, others = objective.score(network, data.test), objective.others(network, data.test)
     assert history.best_state is not None and history.best_epoch is not None
     # The test set is looked at twice only where the best epoch is not the last; no choice rests on either.
     if (best := history.best_epoch) != len(history.epochs) - 1:
@@ -173,4 +178,5 @@ def evaluate(
         curve=history.epochs,
         metric=objective.metric,
         higher_is_better=objective.higher_is_better,
+        others=others,
     )

@@ -98,6 +98,14 @@ class Ticket:
         """Whether its network has a head that can be made anew."""
         return models.head_name(self._skeleton()) is not None
 
+    @property
+    def transposed(self) -> frozenset[str]:
+        """The layers whose input channels come first, see `masks.by_layer`; none of a network that it cannot build."""
+        try:
+            return models.transposed(self._skeleton())
+        except ValueError:
+            return frozenset()
+
     def _skeleton(self, network: nn.Module | None = None) -> nn.Module:
         """Return the network, whatever its weights: a copy of the one given, of the template, or built by name."""
         if (given := network if network is not None else self.template) is not None:

@@ -1,21 +1,34 @@
 """How one network is trained: `Recipe`, `Objective`, `train()`."""
 
+from .adversarial import Adversarial
 from .distillation import KD
 from .early_bird import EarlyBird, Settling
 from .history import History, doubt
 from .loop import Drive, Trainer, Training, epochs, train
 from .memory import keeping_memory
-from .objective import CROSS_ENTROPY, OBJECTIVES, CrossEntropy, Objective, accuracy, described, objective_of
+from .objective import (
+    CROSS_ENTROPY,
+    OBJECTIVES,
+    CrossEntropy,
+    Objective,
+    accuracy,
+    described,
+    objective_for,
+    objective_of,
+)
 from .optimizer import Optimizer
 from .recipe import RECIPES, Recipe
+from .reconstruction import ELBO, Reconstruction
 
-OBJECTIVES["kd"] = KD
+OBJECTIVES |= {"kd": KD, "reconstruction": Reconstruction, "vae": ELBO, "adversarial": Adversarial}
 
 __all__ = [
     "CROSS_ENTROPY",
+    "ELBO",
     "KD",
     "OBJECTIVES",
     "RECIPES",
+    "Adversarial",
     "CrossEntropy",
     "Drive",
     "EarlyBird",
@@ -23,6 +36,7 @@ __all__ = [
     "Objective",
     "Optimizer",
     "Recipe",
+    "Reconstruction",
     "Settling",
     "Trainer",
     "Training",
@@ -31,6 +45,7 @@ __all__ = [
     "doubt",
     "epochs",
     "keeping_memory",
+    "objective_for",
     "objective_of",
     "train",
 ]

@@ -174,7 +174,9 @@ class KD(CrossEntropy):
     def settings(self) -> dict[str, Any]:
         """Return temperature, weight and what the teachers are; without what stands at its default."""
         about: dict[str, Any] = {"temperature": self.temperature, "weight": self.weight}
-        about |= {"teacher": self.wanted} if self.wanted else {"teachers": [_described(one) for one in self.teachers]}
+        about |= (
+            {"teacher": self.wanted} if self.wanted else {"teachers": [described_network(one) for one in self.teachers]}
+        )
         about |= {"soft": self.soft} if self.soft != "teacher" else {}
         about |= {"tasks": self.tasks} if self.tasks is not None else {}
         return about | ({"names": list(self.names)} if self.names else {})
@@ -197,7 +199,7 @@ class KD(CrossEntropy):
         for number, one in enumerate(described := about.pop("teachers", [])):
             start = f"{number}/"
             state = {name.removeprefix(start): v for name, v in tensors.items() if name.startswith(start)}
-            described[number] = _again(one, state)
+            described[number] = again(one, state)
         if described:
             about["teacher"] = described if about.get("tasks") else described[0]
         return cls(**about)
@@ -214,18 +216,18 @@ class _Picked(nn.Module):
         return self.whole(pixels)[:, self.columns]  # type: ignore[no-any-return]
 
 
-def _described(teacher: nn.Module) -> dict[str, Any]:
-    """Return what a teacher is built from again."""
+def described_network(teacher: nn.Module) -> dict[str, Any]:
+    """Return what a teacher, or a judge, is built from again."""
     if isinstance(teacher, _Picked):
-        return _described(teacher.whole) | {"columns": teacher.columns}
+        return described_network(teacher.whole) | {"columns": teacher.columns}
     return dict(models.architecture(teacher))
 
 
-def _again(about: Mapping[str, Any], state: Tensors) -> nn.Module:
-    """Build a teacher from its description and its weights."""
+def again(about: Mapping[str, Any], state: Tensors) -> nn.Module:
+    """Build such a network from its description and its weights."""
     about = dict(about)
     if (columns := about.pop("columns", None)) is not None:
-        return _Picked(_again(about, {n.removeprefix("whole."): v for n, v in state.items()}), columns)
+        return _Picked(again(about, {n.removeprefix("whole."): v for n, v in state.items()}), columns)
     if not models.is_a_name(about["name"]):
         raise ValueError(f"the teacher, a {about['name']}, has no name that build() knows: train with workers=1")
     teacher = models.build(about["name"], about["classes"], **about["arguments"])

@@ -55,18 +55,23 @@ class History:
         return {name: value for name, value in vars(self).items() if name != "best_state"}
 
 
-def doubt(epoch: Mapping[str, float], chance: float | None, images: int) -> str:
+def doubt(epoch: Mapping[str, float], chance: float | None, images: int, error: str = "") -> str:
     """Say in words where a training has come to nothing; "" where there is no doubt.
 
     Parameters
     ----------
     epoch
-        Its last, of a `History`. What counts is the accuracy on the images that it was trained on.
+        Its last, of a `History`. What counts is the metric on the images that it was trained on.
     chance
-        The accuracy of guessing, 1 where there is one class alone; None: unknown.
+        The metric of a network that has learnt nothing: the accuracy of guessing, 1 where there is one class alone;
+        None: unknown.
     images
         How many it was trained on: by luck a guess rises up to three standard errors above chance.
+    error
+        The metric's name, where lower is better.
     """
+    if chance is not None and epoch.get(error, 0.0) >= chance > 0:
+        return f"ended at chance ({error} {epoch[error]:.3g} of its training images, {chance:.3g} by chance)"
     if chance is None or "accuracy" not in epoch:
         return ""
     if chance >= 1:

@@ -24,7 +24,7 @@ from ..models import check_output
 from ..seeding import choose_device, derive, drawing, reproducible
 from .history import History
 from .memory import keeping_memory
-from .objective import CROSS_ENTROPY, CrossEntropy, Objective, described
+from .objective import CROSS_ENTROPY, Objective, described, objective_for
 from .optimizer import Optimizer
 from .recipe import Recipe
 
@@ -51,7 +51,7 @@ class Training:
     first_step, steps
         Start at this step of the schedule (late rewinding), and take at most so many steps.
     objective
-        What is learnt and how it is scored.
+        What is learnt and how it is scored; it is fitted to the images.
     """
 
     images: Images
@@ -63,6 +63,9 @@ class Training:
     first_step: int = 0
     steps: int | None = None
     objective: Objective = CROSS_ENTROPY
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "objective", self.objective.fitted(self.images))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -78,14 +81,13 @@ class Training:
     def check(self, network: nn.Module) -> None:
         """Raise a `ValueError` in one line where it cannot be carried out with this network."""
         self.objective.check(network, self.images)
-        if type(self.objective).pull is not Objective.pull and self.recipe.optimizer != "sgd":
-            raise ValueError("weights are pulled with the optimizer sgd alone: adam divides a pull away")
+        self.objective.check_recipe(self.recipe)
         if not len(self.images):
             raise ValueError("there are no images to train on")
         if self.first_step >= (whole := self.recipe.total(len(self.images))):
             raise ValueError(f"step {self.first_step} is past the recipe's {whole} steps")
         check(self.mask or {}, dict(network.named_parameters()))
-        check_output(network, self.images.shape, any_form=not isinstance(self.objective, CrossEntropy))
+        check_output(network, self.images.shape, self.objective.gives)
         self.check_batches(network)
 
     def check_batches(self, network: nn.Module) -> None:
@@ -268,7 +270,7 @@ def train(
     drive
         What takes it through its epochs: `compute.checkpoints` has one that keeps its state between them.
     **how
-        See `Training`: mask, validation, seed, threads, first_step, steps, objective.
+        See `Training`: mask, validation, seed, threads, first_step, steps, objective (by default the network's own).
 
     Raises
     ------
@@ -278,7 +280,7 @@ def train(
         If the loss is no longer finite.
     """
     hidden = not sys.stderr.isatty() if progress is None else not progress
-    history = History()
+    history, how = History(), {"objective": objective_for(network)} | how
     with tqdm(disable=hidden, leave=False) as bar:
         for history in epochs(network, Training(images, recipe, **how), device, drive):
             bar.total = history.planned

@@ -7,11 +7,12 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from .. import models
 from ..data import Images
 from ..data.augmentation import normalise
 from ..files import Tensors
 from ..foreign import imported
-from ..models import architecture
+from .recipe import Recipe
 
 
 class Objective(ABC):
@@ -26,13 +27,19 @@ class Objective(ABC):
         The metric's name: it names the columns of records and tables.
     higher_is_better
         The metric's direction.
+    gives
+        What a network must give for it: "scores", one a class; "images", of the shape of those it takes; or "any".
     """
 
     metric: str = "accuracy"
     higher_is_better: bool = True
+    gives: models.Gives = "any"
 
     def check(self, network: nn.Module, images: Images) -> None:  # noqa: B027 (nothing to refuse, unless it says so)
         """Raise a `ValueError` in one line, before any training, where network and images do not fit."""
+
+    def check_recipe(self, recipe: Recipe) -> None:  # noqa: B027 (most take any)
+        """Raise a `ValueError` in one line for a recipe that makes no sense for it."""
 
     @abstractmethod
     def loss(self, network: nn.Module, pixels: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,7 +58,7 @@ class Objective(ABC):
         return self
 
     def fitted(self, images: Images) -> "Objective":
-        """Return it as some images need it: those of a partition have classes of their own."""
+        """Return it as some images need it: a partition's have classes of their own, and any are normalised somehow."""
         return self
 
     def pull(self, network: nn.Module, step: int) -> None:  # noqa: B027 (most do not pull)
@@ -60,6 +67,10 @@ class Objective(ABC):
     @abstractmethod
     def score(self, network: nn.Module, images: Images) -> float:
         """Return the metric's mean over some images, without augmentation, the network in evaluation mode."""
+
+    def others(self, network: nn.Module, images: Images) -> dict[str, float]:
+        """Return further measures of a trained network on some images, by name: columns beside the metric's."""
+        return {}
 
     def chance(self, images: Images) -> float | None:
         """Return the metric of a network that has learnt nothing; None where nobody can say."""
@@ -82,9 +93,13 @@ class Objective(ABC):
 class CrossEntropy(Objective):
     """Classify images: the mean cross-entropy of a batch; scored by accuracy."""
 
+    gives = "scores"
+
     def check(self, network: nn.Module, images: Images) -> None:
-        """Raise a `ValueError` unless the network has an output for each class."""
-        outputs = architecture(network)["classes"]
+        """Raise a `ValueError` unless the network has an output for each class, and the images are labelled."""
+        if not images.labelled:
+            raise ValueError("these images have no labels: classes can be learnt, and accuracy told, of labelled ones")
+        outputs = models.architecture(network)["classes"]
         if outputs is not None and outputs != len(images.classes):
             raise ValueError(f"the head has {outputs} outputs but the images have {len(images.classes)} classes")
 
@@ -154,3 +169,8 @@ def objective_of(about: str | Mapping[str, Any] | None, tensors: Tensors | None 
         return kind.rebuilt(settings, tensors or {})
     except TypeError:
         raise ValueError(f"the objective {name} does not take the settings {sorted(settings)}") from None
+
+
+def objective_for(network: nn.Module | str) -> Objective:
+    """Return what a network learns unless told otherwise: what it declares, else cross-entropy."""
+    return objective_of(models.declared_objective(network))

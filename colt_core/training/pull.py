@@ -9,6 +9,7 @@ from torch import nn
 from ..files import Tensors
 from ..masks import Mask
 from .objective import CrossEntropy
+from .recipe import Recipe
 
 ENOUGH = 7.0  # of `reach`: a weight that the loss leaves alone is then a thousandth of what it was
 STRONG = 10.0  # of `reach`, where the learning rate is ours to choose
@@ -36,6 +37,11 @@ class Pull(CrossEntropy):
         if isinstance(ramp, bool) or not isinstance(ramp, int) or ramp < 1:
             raise ValueError(f"ramp must be a whole number of steps from 1, not {ramp!r}")
         self.chosen, self.ramp = dict(chosen), ramp
+
+    def check_recipe(self, recipe: Recipe) -> None:
+        """Raise a `ValueError` for Adam, which divides a pull away."""
+        if recipe.optimizer != "sgd":
+            raise ValueError("weights are pulled with the optimizer sgd alone: adam divides a pull away")
 
     def strength(self, step: int) -> float:
         """Return lambda at a step."""

@@ -10,6 +10,7 @@ from ..data import Images
 from ..data.augmentation import normalise
 from ..files import Tensors
 from ..seeding import generator
+from .objective import CROSS_ENTROPY, Objective
 
 PER_CLASS = 10  # images of each class that SNIP and GraSP look at (GraSP's own choice)
 CHUNK = 100  # images at a time
@@ -24,12 +25,13 @@ def sample(images: Images, seed: int, per_class: int = PER_CLASS) -> Images:
     return images.take(torch.cat(index))
 
 
-def _losses(network: nn.Module, images: Images) -> Iterator[torch.Tensor]:
-    """Yield the mean cross-entropy of each chunk of some images, in float64, weighted so that the sum is the mean."""
+def _losses(network: nn.Module, images: Images, objective: Objective) -> Iterator[torch.Tensor]:
+    """Yield the mean loss of each chunk of some images, in float64, weighted so that the sum is the mean."""
+    fitted = objective.fitted(images)
     order = torch.randperm(len(images), generator=generator(0, "chunks", len(images)))
     for index in order.tensor_split(-(-len(images) // CHUNK)):
         pixels = normalise(images.batch(index), images.mean, images.std).double()
-        yield nn.functional.cross_entropy(network(pixels), images.labels[index]) * (len(index) / len(images))
+        yield fitted.loss(network, pixels, images.labels[index])[0] * (len(index) / len(images))
 
 
 def _double(network: nn.Module, names: list[str]) -> tuple[nn.Module, list[nn.Parameter]]:
@@ -37,22 +39,22 @@ def _double(network: nn.Module, names: list[str]) -> tuple[nn.Module, list[nn.Pa
     return copy, [copy.get_parameter(name) for name in names]
 
 
-def snip_scores(network: nn.Module, images: Images, names: list[str]) -> Tensors:
+def snip_scores(network: nn.Module, images: Images, names: list[str], objective: Objective = CROSS_ENTROPY) -> Tensors:
     """Return |g w| for the named parameters, float64; g is the gradient of the mean loss over `images`."""
     copy, weights = _double(network, names)
-    for loss in _losses(copy, images):
+    for loss in _losses(copy, images, objective):
         loss.backward()
     return {name: (w.grad * w).detach().abs() for name, w in zip(names, weights, strict=True) if w.grad is not None}
 
 
-def grasp_scores(network: nn.Module, images: Images, names: list[str]) -> Tensors:
+def grasp_scores(network: nn.Module, images: Images, names: list[str], objective: Objective = CROSS_ENTROPY) -> Tensors:
     """Return w (Hg) for the named parameters, float64: the lowest are removed first."""
     copy, weights = _double(network, names)
     gradient = [torch.zeros_like(w) for w in weights]
-    for loss in _losses(copy, images):
+    for loss in _losses(copy, images, objective):
         gradient = [g + new for g, new in zip(gradient, torch.autograd.grad(loss, weights), strict=True)]
     curved = [torch.zeros_like(w) for w in weights]
-    for loss in _losses(copy, images):
+    for loss in _losses(copy, images, objective):
         inner = torch.autograd.grad(loss, weights, create_graph=True)
         product = torch.stack([(i * g).sum() for i, g in zip(inner, gradient, strict=True)]).sum()
         curved = [h + new for h, new in zip(curved, torch.autograd.grad(product, weights), strict=True)]

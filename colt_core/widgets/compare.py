@@ -121,19 +121,24 @@ class Compare(View):
         shown = self.chosen(self.scores) if len(self.scores) else self.scores
         if not len(shown):
             raise ValueError("no scored ticket fits these filters: choose more, or score tickets (scores=...)")
+        named = report.metrics(shown)
+        metric = sorted(set(named), key=lambda name: (name != "accuracy", name))[0]
+        left, shown = sorted(set(named) - {metric}), shown[named == metric]
+        tell = "{:.1%}".format if metric == "accuracy" else "{:.4g}".format
         figure = plots.tickets(shown)
         texts = [
             f"{plots.arm_name(r.arm)}, seed {r.seed}, round {r.round}\n"
-            f"{r.accuracy:.1%} accuracy at {1 - r.density:.2%} sparsity\n"
+            f"{tell(getattr(r, metric))} {metric} at {1 - r.density:.2%} sparsity\n"
             f"{r.scored_on}, {r.net}, {r.train_images:,} training images"
             for r in shown.itertuples()
         ]
         self._spots = list(zip(shown["experiment"], shown["round"], strict=True))
-        alt = f"test accuracy against density of {len(shown)} tickets"
-        self.picture.show_points(figure, figure.axes[0], shown["density"], shown["accuracy"], texts, alt)
+        alt = f"test {metric} against density of {len(shown)} tickets"
+        self.picture.show_points(figure, figure.axes[0], shown["density"], shown[metric], texts, alt)
         runs = shown["experiment"].nunique()
         self._tell(
             f"{len(shown)} scored tickets of {runs} runs. Hover over a point for its numbers; click it for its file."
+            + (f" Scores by {', '.join(left)} are left out: choose their network." if left else "")
         )
 
     def _some(self, most: int) -> tuple[pd.DataFrame, str]:

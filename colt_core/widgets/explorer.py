@@ -160,7 +160,7 @@ class Explorer(View):
         return next((r for r in run.rounds() if r["round"] == number), {"density": float("nan")})
 
     def masks(self, layers: Iterable[str] | None = None, sides: Sides | None = None) -> tuple[Mask, Mask, Mask | None]:
-        """Return A, B and what both were pruned from (None: all weights), of some layers or of all.
+        """Return A, B and what both were pruned from (None: all weights), of some layers or of all, outputs first.
 
         Raises
         ------
@@ -173,8 +173,10 @@ class Explorer(View):
                 f"A is a mask of {run.network}, B of {other.network}: masks of different networks cannot be compared"
             )
         layers = list(layers) if layers is not None else None
+        a, b = run.mask(number, copy, layers), other.mask(at, second, layers)
         within = run.mask(before, None, layers) if before is not None else None
-        return run.mask(number, copy, layers), other.mask(at, second, layers), within
+        turn = lambda mask: masks.outputs_first(mask, run.transposed)  # noqa: E731
+        return turn(a), turn(b), turn(within) if within is not None else None
 
     # --- what is shown ---
 
@@ -264,8 +266,11 @@ class Explorer(View):
         place = grid["column"] * grid["span"] + self.picture.cell[1]
         try:
             (run, number, _), (other, _, _), _ = self.sides()
-            within = np.unravel_index(place, run.layers(number)[layer][1:])  # input channel, kernel row and column
-            index = (grid["row"] + self.picture.cell[0], *map(int, within))
+            turned, shape = layer in run.transposed, run.layers(number)[layer]
+            shown = (shape[0] if turned else shape[1], *shape[2:])  # input channel, kernel row and column
+            into, *within = map(int, np.unravel_index(place, shown))
+            out = grid["row"] + self.picture.cell[0]
+            index = (into, out, *within) if turned else (out, into, *within)
             table = weight_table(run, layer, index, other if other is not run else None)
             value = run.weight(number, layer, index)
         except DAMAGED as problem:

@@ -1,0 +1,55 @@
+"""Another network's tickets, laid over this one where their layers fit: transfer between tasks (see `cc.carried`)."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import Field
+
+from .. import masks
+from ..seeding import derive, generator
+from ..settings import FrozenDict, JsonDict, Settings
+from ..tickets import Round
+from ..tickets.carried import carried
+from .method import Look, Method, Setting
+
+
+class CarriedOptions(Settings):
+    """Whose tickets are carried over: another network's, found by which method for what it declares.
+
+    Controls: "random", a random mask with the same layers' densities over the carried weights; "redrawn", the mask over
+    the network's own initialisation; without a source the network's own tickets stay as they are.
+    """
+
+    source: str | None = Field(None, min_length=1)
+    source_args: JsonDict = FrozenDict()
+    of: Literal["colt", "imp", "matched"] = "colt"
+    control: Literal["random", "redrawn"] | None = None
+
+
+def _followed(experiment: Any) -> Any:
+    own = CarriedOptions(**experiment.options)
+    other = {"network": own.source, "network_args": own.source_args} if own.source else {}
+    return experiment.changed(method=own.of, options={}, scores=None, score_on=None, scoring=None, **other)
+
+
+def _find(setting: Setting) -> Iterator[Round]:
+    own, about = setting.own, {**setting.options["provenance"]}
+    for found in setting.remaining():
+        ticket = carried(found.ticket, setting.network).derived(**about, carried=own.source)
+        if own.control == "random":
+            rng = generator(setting.seed, "carried", found.number)
+            ticket = ticket.derived(mask=masks.random_like(ticket.mask, rng), **about, control="random")
+        elif own.control == "redrawn":
+            ticket = ticket.redraw(derive(setting.seed, "carried"), **about, control="redrawn")
+        yield Round(found.number, ticket, cost=found.cost)
+
+
+CARRIED = Method(
+    name="carried",
+    about="another network's tickets where its layers fit: an encoder as a classifier, an autoencoder as a VAE",
+    find=_find,
+    look=Look("carried over", "#CC6677", (5, 0, 180)),
+    follows=_followed,
+    options=CarriedOptions,
+    trains="never",
+)
