@@ -49,10 +49,13 @@ def main() -> int:
     assemble(out / "source")
     from sphinx.cmd.build import main as sphinx
 
-    how = ["-b", "html", "-W", "--keep-going", "-q", "-j", "auto", "-c", str(Path(__file__).parent)]
+    how = ["-b", "html", "-W", "--keep-going", "-q", "-j", "auto", "-c", str(ROOT / "site")]
     how += ["-D", f"html_extra_path={out / 'source' / 'extra'}", "-d", str(out / "doctrees")]
+    marks = out / "settings", out / "digest"  # of the settings alone, and of all; written when a site is whole
+    how += [] if marks[0].exists() and marks[0].read_text() == digest(ROOT / "site") else ["-E"]  # Sphinx cannot tell
     status = sphinx([*how, str(out / "source"), str(out / "html")])
-    (out / "digest").write_text(digest(out / "source") if status == 0 else "")
+    for mark, folders in zip(marks, ((ROOT / "site",), (out / "source", ROOT / "site")), strict=True):
+        mark.write_text(digest(*folders) if status == 0 else "")
     if status == 0:
         print(f"the site is {os.path.relpath(out / 'html' / 'index.html')}: open it in a browser")
     return status
@@ -83,10 +86,10 @@ def assemble(source: Path) -> None:
     (source / "extra").mkdir(exist_ok=True)
 
 
-def digest(source: Path) -> str:
-    """Return the SHA-256 of all that a site is made of: its pages, and what they look like."""
+def digest(*folders: Path) -> str:
+    """Return the SHA-256 of all files of some folders, and of their names."""
     found = hashlib.sha256()
-    for folder in (source, ROOT / "site"):
+    for folder in folders:
         for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
             found.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return found.hexdigest()
@@ -206,15 +209,17 @@ def table(method: cc.Method) -> str:
     rows += [("in tables", "a contender, held against the controls")] if method.contender else []
     rows += [("in tables", "one of the controls")] if method.control else []
     if method.options is not None:
-        rows += [(f"option `{n}`", option(field)) for n, field in method.options.model_fields.items()]
+        rows += options(method.options)
         rows.append(("options", inspect.getdoc(method.options).partition("\n\n")[0].replace("\n", " ")))
     return "| field | value |\n| --- | --- |\n" + "\n".join(f"| {name} | {value} |" for name, value in rows)
 
 
-def option(field: object) -> str:
-    """Return the type and the default of an option."""
-    kind = inspect.formatannotation(field.annotation).replace("typing.", "").replace("|", r"\|")
-    return f"`{kind}`, default `{field.get_default()!r}`"
+def options(model: type) -> Iterator[tuple[str, str]]:
+    """Yield the name of each option with its type, as it stands in the code, and its default."""
+    for node in ast.parse(inspect.getsource(model)).body[0].body:
+        if isinstance(node, ast.AnnAssign):
+            kind, default = ast.unparse(node.annotation).replace("|", r"\|"), model.model_fields[node.target.id].default
+            yield f"option `{node.target.id}`", f"`{kind}`, default `{default!r}`"
 
 
 def used(function: Callable[..., object], module: types.ModuleType) -> list[tuple[int, int]]:

@@ -1,12 +1,16 @@
 """Sphinx's settings for the workbook as a site; `build.py` brings its pages together and calls it."""
 
+import ast
+import inspect
 import re
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
 import latex2mathml.converter
 from docutils import nodes
+from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the API is read from this repository's package, wherever Sphinx is installed
@@ -37,7 +41,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True}
+autodoc_default_options = {"members": True, "exclude-members": "model_config, model_post_init"}
 autodoc_preserve_defaults = True
 napoleon_google_docstring = False
 napoleon_custom_sections = [("Attributes", "params_style")]  # several names may share a line
@@ -102,6 +106,21 @@ def plain(text):
     return _ARXIV.sub(r"`\1 <https://arxiv.org/abs/\1>`__", escaped)
 
 
+def as_written(app, what, name, obj, options, signature, returns):
+    """Give the fields of a settings class the types that stand in its code, without what they are checked by."""
+    if what != "class" or not issubclass(obj, BaseModel) or not signature:
+        return None
+    written = {}
+    for base in reversed([base for base in obj.__mro__ if base.__module__.startswith("colt_core")]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
+        written |= {node.target.id: ast.unparse(node.annotation) for node in body if isinstance(node, ast.AnnAssign)}
+    fields = [(key, written[key], field) for key, field in obj.model_fields.items() if key in written]
+    defaults = [
+        "" if field.is_required() else f" = {field.get_default(call_default_factory=True)!r}" for *_, field in fields
+    ]
+    return f"(*, {', '.join(f'{k}: {kind}{d}' for (k, kind, _), d in zip(fields, defaults, strict=True))})", None
+
+
 def show_formula(self, node):
     """Write a formula as MathML, in a box that scrolls where a phone is too narrow for it."""
     block = isinstance(node, nodes.math_block)
@@ -114,4 +133,5 @@ def setup(app):
     app.add_html_math_renderer("mathml", (show_formula, None), (show_formula, None))
     app.connect("autodoc-process-docstring", as_text, priority=100)  # before napoleon
     app.connect("autodoc-process-docstring", not_typed, priority=900)
+    app.connect("autodoc-process-signature", as_written)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
