@@ -9,7 +9,7 @@ export COLT_STORE ?= $(CURDIR)/runs
 export COLT_OUT ?= $(CURDIR)/runs/out
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab app texts figures bench chaos lint clean
+.PHONY: help run test lab app site texts figures bench chaos lint clean
 
 help: ## list the targets
 	@echo "make TARGET [PRESET=mini|small|paper] [SEEDS=0,1,2] [DATA=cifar100]"
@@ -26,6 +26,9 @@ lab: .venv/.run ## open JupyterLab on the notebooks
 
 app: .venv/.app ## serve all interactive views on one page (Voila)
 	@$(BIN)/voila notebooks/app.ipynb
+
+site: .venv/.site ## build the workbook as a site, build/site/html; nothing is run, no net is needed
+	@$(BIN)/python site/build.py
 
 texts: .venv/.run ## install the language model and the texts of notebook 10 (122 MB, hashes checked)
 	@sh tools/texts.sh
@@ -51,6 +54,9 @@ clean: ## remove the virtual environment and caches, not the results in runs/
 
 .venv/.app: pyproject.toml
 	@sh tools/setup.sh "$(PYTHON)" ".[app]" && touch $@ .venv/.run
+
+.venv/.site: pyproject.toml
+	@sh tools/setup.sh "$(PYTHON)" ".[site]" && touch $@ .venv/.run
 
 .venv/.test: pyproject.toml
 	@sh tools/setup.sh "$(PYTHON)" ".[test]" && touch $@ .venv/.run .venv/.app

@@ -92,7 +92,7 @@ def _some_of_mini():
 
 def _put_preset(cell, preset):
     """Set the parameter as papermill would, after the cell that has them, and what it changes in outputs that count."""
-    if "parameters" in cell.metadata.get("tags", ()) and "preset = " in cell.source:
+    if "parameters" in cell.metadata.get("tags", ()) and "preset: str = " in cell.source:
         cell.source += f"\npreset = {preset!r}"
     for output in (output for output in cell.get("outputs", ()) if "text" in output):
         output.text = (

@@ -23,9 +23,10 @@ from .studies.run import check, run
 from .studies.study import Study, study
 from .studies.typed import flag, number, typed, whole
 from .tickets import Ticket
-from .workbook import numbers
+from .workbook import numbers, write_out
 
 EXAMPLES = """examples:
+  colt notebooks workbook                         the notebooks, their figures and studies, into a new folder
   colt plan mini                                  what the study will cost, before anything is trained
   colt study mini                                 run it, a process a core; start it again and it goes on
   colt study grid.yaml --store s3://bucket/colt   many machines may work on one store
@@ -169,6 +170,8 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     for made in (one, many, how_far, cost, table):
         made.add_argument("--store", help="a folder or an fsspec URL; default: $COLT_STORE, else runs")
+    book = command("notebooks", "write the notebooks, their figures and the studies into a new folder", _notebooks)
+    book.add_argument("folder", type=Path, help="a folder that is not there yet, or empty")
     card = command("card", "write a ticket's card (Markdown) beside it", _card)
     push = command("push", "copy a ticket with its card to a folder, or to a Hugging Face repository", _push)
     for made in (card, push):
@@ -341,6 +344,11 @@ def _table(chosen: argparse.Namespace) -> None:
     }
     for name, table in tables.items():
         print(f"## {name}\n\n{writers[chosen.format](table)}\n")
+
+
+def _notebooks(chosen: argparse.Namespace) -> None:
+    folder = write_out(chosen.folder)
+    print(f"{folder}: open them with jupyter lab {folder / 'notebooks'}")
 
 
 def _card(chosen: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
 import time
 import warnings
@@ -14,7 +15,7 @@ from typing import Any
 
 from .compute.store import open_store
 from .data import check_name, is_built_in
-from .files import scratch, write_text
+from .files import NotWritten, part_of, scratch, write_text
 from .settings import one_line
 from .studies.plan import Plan, between, duration, plan
 from .studies.reading import STUDIES
@@ -26,6 +27,12 @@ START, AUDIT = "00_start_here", "13_paper_and_code"  # what the reference runs s
 RELATED = ("07_kd_ticket", "08_dual_ticket", "09_structured", "10_super_tickets", "11_elastic", "12_generative")
 BEYOND, OWN = "14_beyond_colt", "15_your_own"
 APP = "app"  # the page of all interactive views
+TAKEN = {
+    "notebooks": ("*.ipynb",),
+    "figures": ("*.png", "*.csv"),
+    "studies": ("*.yaml",),
+    "results": ("*.md", "*/*.md", "*/*.yaml"),
+}  # by `write_out`
 
 
 def check_parameters(*allowed: str) -> None:
@@ -47,6 +54,58 @@ def check_parameters(*allowed: str) -> None:
     names = {target.id for node in nodes for target in node.targets if isinstance(target, ast.Name)}
     if unknown := sorted(names - set(allowed)):
         raise ValueError(f"unknown parameter {', '.join(unknown)}; allowed: {', '.join(allowed)}")
+
+
+def home() -> Path:
+    """Return the folder of `notebooks`, `figures` and `results`: the repository, or what the package brought."""
+    package = Path(__file__).parent
+    return package / "book" if (package / "book" / "notebooks").is_dir() else package.parent
+
+
+def reference(given: str | Path = "") -> Path:
+    """Return the folder of the reference runs, `<folder>/<study>/store`: the one given, or the workbook's own.
+
+    Raises
+    ------
+    ValueError
+        If there is no such folder.
+    """
+    folder = Path(given) if str(given) else home() / "results"
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}: give the one that holds <study>/store")
+    return folder
+
+
+def write_out(folder: Path) -> Path:
+    """Write the notebooks, their figures, the studies and what is said of the results into a new folder.
+
+    The records that notebooks 00 and 13 read stay where they are: `reference` finds them.
+
+    Raises
+    ------
+    ValueError
+        If the folder is there and not empty: nothing that somebody has edited is written over.
+    NotWritten
+        If it cannot be written; nothing is left of it.
+    """
+    folder = Path(os.path.abspath(folder))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is there already and not empty: name a new folder")
+    part = part_of(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for name, patterns in TAKEN.items():
+            source = STUDIES if name == "studies" else home() / name
+            for path in sorted(path for pattern in patterns for path in source.glob(pattern)):
+                target = part / name / path.relative_to(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+        part.replace(folder)
+    except OSError as problem:
+        raise NotWritten(folder, problem) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
 
 
 def execute(source: Path, target: Path, parameters: dict[str, Any], timeout: int) -> str | None:
@@ -172,7 +231,8 @@ def clean(text: str) -> str:
     """
     notebook = json.loads(text)
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook["metadata"] = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    accelerator = {"accelerator": "GPU"}  # which Colab is asked for; elsewhere it says nothing
+    notebook["metadata"] = accelerator | {"kernelspec": kernel, "language_info": {"name": "python"}}
     for cell in notebook["cells"]:
         cell["metadata"] = {k: v for k, v in cell["metadata"].items() if k == "tags" and v}
         for output in cell.get("outputs", []):

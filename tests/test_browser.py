@@ -57,7 +57,7 @@ def place(tmp_path_factory):
         notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
         for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
             cell.outputs, cell.execution_count = [], None
-            cell.source = cell.source.replace('preset = "mini"', f"preset = {str(root / 'tiny.yaml')!r}")
+            cell.source = cell.source.replace('preset: str = "mini"', f"preset: str = {str(root / 'tiny.yaml')!r}")
         nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
     (root / "results").symlink_to(ROOT / "results")
     settings = root / "settings" / "@jupyterlab"

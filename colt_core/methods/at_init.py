@@ -152,6 +152,8 @@ def synflow_mask(network: nn.Module, mask: Mask, density: float, shape: Sequence
 INITIAL = Method(
     name="initial",
     about="cut theta0 by its own magnitude, without any training, at COLT's densities",
+    law=r"m_t = \operatorname{top}(|\theta_0|;\, 1) \text{ of density } d_t",
+    papers=("2009.08576",),
     find=lambda s: s.over_everything(initial, s.trajectory()),
     look=Look("theta0 by magnitude", "#AA4499", (4, 1, 0)),
     follows="colt",
@@ -161,6 +163,9 @@ INITIAL = Method(
 SNIP = Method(
     name="snip",
     about="cut theta0 by SNIP's scores |g w|, at COLT's densities",
+    law=r"m_t = \operatorname{top}\Big(\Big|\theta_0 \frac{\partial L}{\partial \theta_0}\Big|;\, 1\Big) "
+    r"\text{ of density } d_t",
+    papers=("1810.02340",),
     find=lambda s: s.over_everything(snip, s.trajectory()),
     look=Look("snip", "#8C6D31", "<"),
     follows="colt",
@@ -170,6 +175,9 @@ SNIP = Method(
 GRASP = Method(
     name="grasp",
     about="cut theta0 by GraSP's scores w (Hg), at COLT's densities",
+    law=r"m_t = \operatorname{top}(\theta_0 \, H g;\, 1) \text{ of density } d_t, \qquad g = \frac{\partial "
+    r"L}{\partial \theta_0}, \; H = \frac{\partial^2 L}{\partial \theta_0^2}",
+    papers=("2002.07376",),
     find=lambda s: s.over_everything(grasp, s.trajectory()),
     look=Look("grasp", "#44AA99", ">"),
     follows="colt",
@@ -179,6 +187,10 @@ GRASP = Method(
 SYNFLOW = Method(
     name="synflow",
     about="cut theta0 by SynFlow, without any image, at COLT's densities",
+    law=r"m^{(k+1)} = \operatorname{top}\Big(\Big|\theta_0 \frac{\partial R}{\partial \theta_0}\Big|;\, "
+    r"m^{(k)}\Big) \text{ of density } d_t^{(k+1)/100}, \qquad R = 1^T \prod_l |m^{(k)}_l \theta_{0,l}| \, "
+    r"1",
+    papers=("2006.05467",),
     find=lambda s: s.over_everything(synflow, s.trajectory()),
     look=Look("synflow", "#332288", "d"),
     follows="colt",

@@ -137,6 +137,9 @@ def average(networks: Networks, head: str | None = None) -> None:
 AVERAGED = Method(
     name="averaged",
     about="copies averaged after every epoch (local SGD), one cut of the average, at COLT's densities",
+    law=r"m_{t+1} = \operatorname{top}(|\bar w|;\, m_t) \text{ of density } d_{t+1}, \qquad w_i \leftarrow "
+    r"\bar w = \frac{1}{P}\sum_{j=1}^{P} w_j \text{ after every epoch}",
+    papers=("1805.09767", "2208.10842", "2305.14852"),
     find=lambda s: s.over_partitions(averaged, densities=s.trajectory()),
     look=Look("averaged copies", "#661100", "H"),
     follows="colt",

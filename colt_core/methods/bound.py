@@ -90,6 +90,8 @@ class BoundOptions(Settings):
 BOUND = Method(
     name="bound",
     about="the lower confidence bound over the copies of a weight's growth, at COLT's densities",
+    law=r"m_{t+1} = \operatorname{top}(\operatorname{mean}_i b_i - k \operatorname{sd}_i b_i;\, m_t) \text{ of "
+    r"density } d_{t+1}, \qquad b_i = |w_i| - |\theta_0|",
     find=lambda s: s.over_partitions(bound, of=s.own.of, spread=s.own.spread, densities=s.trajectory()),
     look=Look("bound", "#DDCC77", (6, 1, 0)),
     follows="colt",

@@ -66,6 +66,9 @@ def colt(
 COLT = Method(
     name="colt",
     about="train a copy on each partition, prune each, keep what every copy kept, rewind, repeat",
+    law=r"m_{t+1} = \bigwedge_{i=1}^{P} \operatorname{top}_{1-q}(|w_i|;\, m_t), \qquad w_i = "
+    r"\operatorname{train}(m_t \theta_0;\, D_i)",
+    papers=("2212.12770",),
     find=lambda s: s.over_partitions(colt),
     look=Look("COLT", "#D55E00", "o"),
     trains="copies",
@@ -75,6 +78,9 @@ COLT = Method(
 UNION = Method(
     name="union",
     about="as COLT, but keep what any copy kept, at COLT's densities",
+    law=r"m_{t+1} = \bigvee_{i=1}^{P} \operatorname{top}_{1-q'}(|w_i|;\, m_t), \qquad q' \text{ so that its "
+    r"density is } d_{t+1}",
+    papers=("2104.14753",),
     find=lambda s: s.over_partitions(colt, combine="or", densities=s.trajectory()),
     look=Look("union", "#009E73", "X"),
     follows="colt",
@@ -85,6 +91,8 @@ UNION = Method(
 VOTE = Method(
     name="vote",
     about="as COLT, but keep what more than half of the copies kept, at COLT's densities",
+    law=r"m_{t+1} = \Big[\sum_{i=1}^{P} \operatorname{top}_{1-q'}(|w_i|;\, m_t) > P/2\Big], \qquad q' \text{ "
+    r"so that its density is } d_{t+1}",
     find=lambda s: s.over_partitions(colt, combine=s.parts // 2 + 1, densities=s.trajectory()),
     look=Look("vote", "#E69F00", "^"),
     follows="colt",

@@ -86,6 +86,8 @@ class ConsensusOptions(Settings):
 CONSENSUS = Method(
     name="consensus",
     about="one score for every weight over the copies, and one cut, at COLT's densities",
+    law=r"m_{t+1} = \operatorname{top}(s;\, m_t) \text{ of density } d_{t+1}, \qquad s = \Big(\prod_{i=1}^{P} "
+    r"\frac{|w_i|}{\lVert w_i \rVert}\Big)^{1/P}",
     find=lambda s: s.over_partitions(consensus, pooling=s.own.pooling or "geometric", densities=s.trajectory()),
     look=Look("consensus", "#882255", "p"),
     follows="colt",

@@ -56,6 +56,8 @@ def _of(experiment: Any) -> Any:
 RANDOM = Method(
     name="random",
     about="a random mask with the layer densities of COLT's",
+    law=r"m_t \text{ uniform among masks with } |m_{t,l}| = |m^{\mathrm{COLT}}_{t,l}| \text{ in each layer } l",
+    papers=("1803.03635",),
     find=lambda s: random(s.remaining(), s.seed, s.options["provenance"]),
     look=Look("random, same layers", "#999999", "v"),
     follows=_layers_of,
@@ -66,6 +68,8 @@ RANDOM = Method(
 REINIT = Method(
     name="reinit",
     about="COLT's mask over another random initialisation",
+    law=r"(m^{\mathrm{COLT}}_t,\, \theta_0'), \qquad \theta_0' \text{ drawn anew}",
+    papers=("1803.03635",),
     find=lambda s: reinit(s.remaining(), s.seed, s.options["provenance"]),
     look=Look("reinit", "#CC79A7", "P"),
     follows=_of,

@@ -88,6 +88,9 @@ def _crossfit(setting: Setting) -> Iterator[Round]:
 CROSSFIT = Method(
     name="crossfit",
     about="each copy's weights by their saliency on the other partitions, at COLT's densities",
+    law=r"m_{t+1} = \operatorname{top}\Big(\sum_{i} \sum_{j \neq i} \Big|w_i \frac{\partial L_j}{\partial "
+    r"w_i}\Big|;\, m_t\Big) \text{ of density } d_{t+1}",
+    papers=("1810.02340", "1608.00060"),
     find=_crossfit,
     look=Look("crossfit", "#999933", (3, 1, 180)),
     follows="colt",

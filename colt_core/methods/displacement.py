@@ -72,6 +72,8 @@ class DisplacementOptions(Settings):
 DISPLACEMENT = Method(
     name="displacement",
     about="cut theta0 plus the sum of the copies' ways from it, at COLT's densities",
+    law=r"m_{t+1} = \operatorname{top}\Big(\Big|\theta_0 + \gamma \, \frac{1}{P}\sum_{i=1}^{P} (w_i - "
+    r"\theta_0)\Big|;\, m_t\Big) \text{ of density } d_{t+1}, \qquad \gamma = P",
     find=lambda s: s.over_partitions(displacement, gain=s.own.gain, densities=s.trajectory()),
     look=Look("displacement", "#6699CC", (4, 1, 45)),
     follows="colt",

@@ -190,6 +190,9 @@ def _follows(experiment: Any) -> Any:
 DUAL = Method(
     name="dual",
     about="choose a mask, any, and pull the other weights to zero before they are cut (RST, 2203.04248)",
+    law=r"w \leftarrow w - \eta \, (\nabla L(w) + \lambda_k (1 - m) \, w), \quad \lambda_k \uparrow 1; \qquad "
+    r"\text{ticket } (m,\, m w)",
+    papers=("2203.04248",),
     find=_find,
     look=Look("dual ticket", "#228833", (3, 1, 0)),
     follows=_follows,

@@ -69,6 +69,9 @@ def _control(ticket: Ticket, control: Control, seed: int, number: int) -> Mask:
 ELASTIC = Method(
     name="elastic",
     about="another depth's tickets, whole blocks repeated or left out (2103.16547); no search of its own",
+    law=r"m^{\mathrm{target}}_{b} = m^{\mathrm{source}}_{\sigma(b)}, \quad \theta^{\mathrm{target}}_{0,b} = "
+    r"\theta^{\mathrm{source}}_{0,\sigma(b)} \text{ for each block } b",
+    papers=("2103.16547",),
     find=_find,
     look=Look("elastic", "#AA3377", (3, 0, 90)),
     follows=_followed,

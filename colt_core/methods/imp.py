@@ -107,6 +107,7 @@ def _matched(setting: Setting) -> Iterator[Round]:
 DENSE = Method(
     name="dense",
     about="the unpruned network",
+    law=r"m_t = 1",
     find=_dense,
     look=Look("dense", "#000000", "h"),
     trains="never",
@@ -115,6 +116,8 @@ DENSE = Method(
 IMP = Method(
     name="imp",
     about="iterative magnitude pruning at its own rate",
+    law=r"m_{t+1} = \operatorname{top}_{1-q}(|w|;\, m_t), \qquad w = \operatorname{train}(m_t \theta_0;\, D)",
+    papers=("1803.03635", "1912.05671"),
     find=lambda s: s.over_everything(imp, s.rate, s.target, densities=list(s.densities) if s.densities else None),
     look=Look("IMP", "#0072B2", "s"),
     rate=0.2,
@@ -123,6 +126,8 @@ IMP = Method(
 MATCHED = Method(
     name="matched",
     about="iterative magnitude pruning to COLT's very densities",
+    law=r"m_{t+1} = \operatorname{top}(|w|;\, m_t) \text{ of density } d_{t+1}",
+    papers=("1803.03635", "1912.05671"),
     find=_matched,
     look=Look("IMP at COLT's rate", "#56B4E9", "D", hollow=True),
     follows="colt",
@@ -134,6 +139,9 @@ MATCHED = Method(
 ONESHOT = Method(
     name="oneshot",
     about="train once, and prune straight to each of COLT's densities",
+    law=r"m_t = \operatorname{top}(|w|;\, 1) \text{ of density } d_t, \qquad w = "
+    r"\operatorname{train}(\theta_0;\, D) \text{ once}",
+    papers=("1803.03635",),
     find=lambda s: s.over_everything(oneshot, s.trajectory()),
     look=Look("oneshot", "#F0E442", "*"),
     follows="colt",

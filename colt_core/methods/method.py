@@ -145,6 +145,11 @@ class Method:
         Whether tables hold it against the controls.
     control
         Whether it is one of them.
+    law
+        What it keeps, as a formula in LaTeX. top_k(s; m) are the share k of what m keeps with the largest scores s;
+        w is trained, D the training set, D_i a partition, q the rate, d_t the density of COLT's cycle t.
+    papers
+        What it goes back to, by number on arXiv (titles: `papers.PAPERS`); empty where it is ours.
     """
 
     name: str
@@ -159,6 +164,8 @@ class Method:
     options: type[Settings] | None = None
     contender: bool = False
     control: bool = False
+    law: str = ""
+    papers: tuple[str, ...] = ()
 
     @property
     def split(self) -> bool:

@@ -75,6 +75,8 @@ def _to_effective(setting: Setting) -> Iterator[Round]:
 CHANNELS = Method(
     name="channels",
     about="as many channels as refill keeps in each layer, drawn at random",
+    law=r"\text{of layer } l \text{ as many whole rows as refill keeps, drawn at random}",
+    papers=("2202.04736",),
     find=lambda s: random_channels(s.remaining(), s.seed, s.options["provenance"]),
     look=Look("random channels", "#777777", (7, 1, 0)),
     follows=_refilled,
@@ -84,6 +86,8 @@ CHANNELS = Method(
 NARROW = Method(
     name="narrow",
     about="a dense network of refill's widths, initialised anew",
+    law=r"m = 1 \text{ in a network of refill's widths}, \qquad \theta_0' \text{ drawn anew}",
+    papers=("1810.05270",),
     find=lambda s: narrow(s.remaining(), s.seed, s.options["provenance"]),
     look=Look("narrow dense", "#333333", (8, 1, 0)),
     follows=_refilled,
@@ -93,6 +97,8 @@ NARROW = Method(
 EFFECTIVE = Method(
     name="effective",
     about="iterative magnitude pruning to the densities that refill's tickets have once they are compact",
+    law=r"m_{t+1} = \operatorname{top}(|w|;\, m_t) \text{ of the density that refill's compact ticket has}",
+    papers=("2202.04736",),
     find=_to_effective,
     look=Look("IMP at the effective density", "#003F6B", (4, 0, 0), hollow=True),
     follows=_refilled,

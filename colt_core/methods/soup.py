@@ -133,6 +133,9 @@ def _passes(experiment: Any) -> float:
 SOUP = Method(
     name="soup",
     about="copies that share the first quarter of their steps; one cut of their mean, signed, at COLT's densities",
+    law=r"m_{t+1} = \operatorname{top}\Big(\Big|\frac{1}{P}\sum_{i=1}^{P} w_i\Big|;\, m_t\Big) \text{ of "
+    r"density } d_{t+1}",
+    papers=("2306.16788", "2305.14852", "2104.14753"),
     find=lambda s: s.over_partitions(soup, warm=s.own.warm, densities=s.trajectory()),
     look=Look("soup", "#117733", "8"),
     follows="colt",

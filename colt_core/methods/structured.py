@@ -158,6 +158,9 @@ def _regroup(setting: Setting) -> Iterator[Round]:
 REFILL = Method(
     name="refill",
     about="fill up the best channels of COLT's or IMP's masks, as many weights in whole channels (2202.04736)",
+    law=r"\text{of layer } l \text{ keep whole the } \Big\lfloor \frac{|m_{t,l}|}{n_l} \Big\rfloor \text{ rows "
+    r"of } n_l \text{ weights with the largest } \sum m_{t,l} |w_l|",
+    papers=("2202.04736",),
     find=_refill,
     look=Look("refill", "#0F5E2B", (5, 1, 180)),
     trains="copies",
@@ -167,6 +170,9 @@ REFILL = Method(
 REGROUP = Method(
     name="regroup",
     about="gather what COLT's or IMP's masks keep in dense blocks of rows and columns (2202.04736)",
+    law=r"m'_{t,l} = \bigcup_{B} R_B \times C_B, \qquad R_B \text{ similar rows of } m_{t,l}, \; C_B \text{ "
+    r"the columns that they keep most}",
+    papers=("2202.04736",),
     find=_regroup,
     look=Look("regroup", "#6A3D9A", (6, 0, 30)),
     trains="copies",

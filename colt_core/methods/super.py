@@ -121,6 +121,9 @@ def _find(setting: Setting) -> Iterator[Round]:
 SUPER = Method(
     name="super",
     about="train once, and cut the channels that matter least to the loss (gates), to COLT's densities (2105.12002)",
+    law=r"m_t = [\text{units } u \text{ with the largest } I_u], \qquad I_u = \operatorname{mean}_x "
+    r"\Big|\frac{\partial L(x)}{\partial g_u}\Big| \text{ at gates } g_u = 1",
+    papers=("2105.12002",),
     find=_find,
     look=Look("super ticket", "#DDAA33", (5, 1, 0)),
     follows="colt",
