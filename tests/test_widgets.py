@@ -268,10 +268,20 @@ def test_every_view_tells_what_the_records_warn_of(place, tmp_path):
     """Three copies of one class each: there was nothing to learn."""
     run = run_of(place, "colt")
     explorer, cockpit = cc.widgets.explorer([run.hash], place), cc.widgets.cockpit(run.experiment(), place)
-    for view in (explorer, cockpit):
-        assert "Warning, round 1: copy 0 has a single class to learn." in words(view)
-    assert "more warnings" in words(cockpit)
+    rounds = len(run.rounds()) - 1
+    named = {explorer: "round 1", cockpit: f"{rounds} rounds from 1 to {rounds}"}
+    for view, when in named.items():
+        assert f"Warning, {when}: each of 3 copies has a single class to learn." in words(view)
+        assert "means nothing" in words(view)
     assert "of 5 runs carry warnings: see cc.report.warnings(records)" in words(cc.widgets.compare(store=place))
+
+
+def test_the_cockpit_warns_of_nonsense_before_it_is_computed(tmp_path):
+    nonsense = cc.Experiment(dataset="cifar10-mini", parts=10, rate=0.6, target=0.9, recipe="mini")
+    said = words(cc.widgets.cockpit(nonsense, tmp_path))
+    assert "10 of 10 copies have a single class to learn" in said and "at most 5 partitions" in said
+    assert "leave 0.01 % of the weights" in said and "collapse" in said
+    assert "Warning" not in words(cc.widgets.cockpit(store=tmp_path))
 
 
 def test_the_comparison_shows_each_score_and_finds_its_ticket(place):
@@ -344,6 +354,8 @@ def test_what_if_says_what_arithmetic_gives():
     assert "less than 0.824 is impossible at this rate" in words(view)  # (1 - 2 x 0.15) / 0.85
     view.parts.value, view.rate.value, view.overlap.value = 10, 0.5, 0.0
     assert "may leave nothing" in words(view) and view.picture.png == b""
+    view.rate.value, view.overlap.value = 0.6, 0.4
+    assert "single round leaves 0.0105 % of the weights" in words(view) and "collapse" in words(view)
 
 
 # --- the cockpit ---

@@ -16,6 +16,7 @@ from ..methods.cycles import share_counted
 from ..seeding import choose_device
 from .arithmetic import kept_by_round
 from .experiment import Experiment
+from .foresight import doubts
 from .inputs import dataset_of
 from .records import Place, is_complete, is_over, is_scored, read_records, rounds_scored
 from .speed import check_line, finished, speed
@@ -49,6 +50,8 @@ class Plan:
         Where, and how many trainings side by side.
     checks
         What the store's finished trainings say of that speed, a sentence each.
+    warnings
+        What makes the numbers mean nothing, a sentence each, see `foresight.doubts`; of what is done already, too.
     """
 
     experiments: int
@@ -62,10 +65,11 @@ class Plan:
     device: str
     workers: int
     checks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if not self.experiments:
-            return "nothing left to do: every round and score is in the store"
+            return "\n".join(["nothing left to do: every round and score is in the store", *self._warned()])
         speeds = ", ".join(f"{name} {value:,.0f} images/s" for name, value in self.speed.items())
         beside = f"{self.workers} trainings side by side, each " if self.workers > 1 else ""
         lines = {
@@ -76,7 +80,10 @@ class Plan:
             "disk": f"at most {self.disk / 1e6:,.1f} MB",
         }
         lines |= {"check": "; ".join(self.checks)} if self.checks else {}
-        return "\n".join(f"{name + ':':16}{text}" for name, text in lines.items())
+        return "\n".join([*(f"{name + ':':16}{text}" for name, text in lines.items()), *self._warned()])
+
+    def _warned(self) -> list[str]:
+        return [f"{'warning:':16}{text}" for text in self.warnings]
 
     def against(self, seconds: float) -> str:
         """Say in a line what was planned and how long it took."""
@@ -135,6 +142,7 @@ def plan(
     return Plan(
         len(works), add("rounds"), add("scores"), add("image_epochs"), add("flops"), (seconds[0], seconds[1]),
         sum(work.disk for work in works), speeds, str(where), beside, tuple(filter(None, checks)),
+        tuple(dict.fromkeys(text for e in given for text in doubts(e))),
     )  # fmt: skip
 
 

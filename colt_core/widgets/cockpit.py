@@ -15,6 +15,7 @@ from ..compute.store import open_store
 from ..methods import METHODS, method_of
 from ..models import NETWORKS, check_arguments
 from ..studies.experiment import Experiment
+from ..studies.foresight import doubts
 from ..studies.live import BUSY, Live, attach
 from ..studies.plan import between, duration, plan
 from ..studies.records import Place
@@ -281,6 +282,8 @@ class Cockpit(View):
         rounds = [record for record in records if record["kind"] == "round"]
         lines = [STATES[live.state] + (f": {live.problem}" if live.problem else "")]
         self.bar.value = 0
+        if live.state != "done" and not any(record.get("warnings") for record in rounds):
+            lines += [f"Warning: {text}." for text in doubts(e, load=False)]
         if rounds:
             last, scored = rounds[-1], [r for r in records if r["kind"] == "score"]
             lines.append(

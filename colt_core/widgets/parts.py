@@ -1,6 +1,7 @@
 """What the interactive views are made of: a picture that can be pointed at, a table, and the frame around a view."""
 
 import gc
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -151,8 +152,22 @@ def collecting_young() -> Iterator[None]:
 
 def warned(records: Iterable[Mapping[str, Any]], most: int = 3) -> list[str]:
     """Return what records warn of, a sentence each, and how many more there are."""
-    told = [f"Warning, round {r['round']}: {text}." for r in records for text in told_by(r)]
+    found: dict[str, dict[int, int]] = {}  # the same of several copies, and of several rounds, is said once
+    for number, text in dict.fromkeys((r["round"], text) for r in records for text in told_by(r)):
+        counts = found.setdefault(re.sub(r"^copy \d+ ", "a copy ", text), {})
+        counts[number] = counts.get(number, 0) + 1
+    told = [f"Warning, {_rounds_named(counts)}: {_of_copies(text, counts)}." for text, counts in found.items()]
     return told[:most] + ([f"... and {len(told) - most} more warnings."] if len(told) > most else [])
+
+
+def _rounds_named(counts: Mapping[int, int]) -> str:
+    first, last = min(counts), max(counts)
+    return f"round {first}" if first == last else f"{len(counts)} rounds from {first} to {last}"
+
+
+def _of_copies(text: str, counts: Mapping[int, int]) -> str:
+    several = max(counts.values())
+    return text.replace("a copy ", f"each of {several} copies ", 1) if several > 1 else text
 
 
 def told_by(record: Mapping[str, Any]) -> list[str]:
