@@ -449,7 +449,8 @@ def test_the_cockpit_finds_an_unfinished_run(copy):
     view = cc.widgets.cockpit(run.experiment(), copy)
     assert "Not finished: Continue goes on" in words(view)
     assert view.start.disabled and not view.resume.disabled
-    assert any("unfinished" in text for text, _ in view.known.options)
+    told = {value: text for text, value in view.known.options}[run.hash]
+    assert "rate 0.2, target 70 %" in told and "(unfinished, just now)" in told
 
 
 @pytest.mark.parametrize(
@@ -462,6 +463,8 @@ def test_the_cockpit_finds_an_unfinished_run(copy):
         ("network", "torchvision:resnet", "torchvision has no classifier 'resnet'"),
         ("dataset", "nowhere/pictures", "unknown data set 'nowhere/pictures'"),
         ("parts", 5, "parts must be at most 3, the number of classes, not 5"),
+        ("rate", 1.5, "rate must lie strictly between 0 and 1, not 1.5"),
+        ("seed", -1, "seed: Input should be greater than or equal to 0"),
     ],
 )
 def test_settings_that_no_run_can_have_are_said_in_words(place, tmp_path, field, value, message, monkeypatch):
@@ -473,6 +476,33 @@ def test_settings_that_no_run_can_have_are_said_in_words(place, tmp_path, field,
         wait_for(view, "Failed")
     assert message in words(view)
     assert not list(tmp_path.glob("*/records.jsonl"))
+
+
+def test_a_run_of_another_process_is_said_to_be_one_and_followed(copy):
+    """This process holds the claim, as one that computes would."""
+    run = run_of(copy, "colt")
+    lines = (copy / run.hash / "records.jsonl").read_text().splitlines(keepends=True)
+    (copy / run.hash / "complete").unlink()
+    (copy / run.hash / "records.jsonl").write_text(lines[0])
+    view = cc.widgets.cockpit(run.experiment(), copy)
+    assert "Not finished" in words(view)
+    with cc.open_store(copy).claim(f"{run.hash}/experiment"):
+        view._look()
+        assert "Running in another process: process" in words(view) and "Round 0:" in words(view)
+        assert all(b.disabled for b in (view.start, view.pause, view.resume, view.stop))
+        (copy / run.hash / "records.jsonl").write_text("".join(lines[:2]))
+        view._look()
+        assert "Round 1:" in words(view)
+    view._look()
+    assert "Not finished" in words(view) and not view.resume.disabled
+
+
+def test_a_form_takes_any_number_and_says_what_is_wrong_with_it(tmp_path):
+    view = cc.widgets.cockpit(store=tmp_path)
+    view.fields["rate"].value = 0.9
+    assert view.experiment.rate == 0.9 and "Warning" in words(view)
+    view.fields["rate"].value, view.fields["parts"].value = 0.15, 11
+    assert "parts must be at most 10, the number of classes, not 11" in words(view) and view.start.disabled
 
 
 def test_the_cockpit_runs_and_scores_as_run_does(place, tmp_path, monkeypatch):

@@ -126,7 +126,7 @@ def plan(
     seconds = [0.0, 0.0]
     for work in works:
         e = work.experiment
-        apart = _together(e, beside) if single else beside
+        apart = together(e, beside) if single else beside
         for name, images in ((e.dataset, work.find), (e.score_on or e.dataset, work.judge)):
             if images[1]:
                 data = dataset_of(name)
@@ -159,15 +159,23 @@ def _open_works(given: list[Experiment], store: Store) -> list["_Work"]:
     return [work for work in works if work.find[1] or work.judge[1]]
 
 
-def remaining(experiment: Experiment, store: Place = None) -> Range:
+def remaining(experiment: Experiment, store: Place = None, beside: int = 1) -> Range:
     """Return the least and the most training images that are still to be seen: rounds, and scores asked for.
 
-    Those of a COLT run that this one follows count too, while it is not complete.
+    Those of a COLT run that this one follows count too, while it is not complete. Images that copies see at the same
+    time, `beside` of them, count as long as they take: two copies side by side as one.
     """
     place = open_store(store)
     works = [_work(experiment, place)]
     works += [_work(reference, place) for reference in experiment.references() if not is_complete(reference, place)]
-    return sum(work.image_epochs[0] for work in works), sum(work.image_epochs[1] for work in works)
+    low, high = (sum(_one_by_one(work, end, beside) for work in works) for end in (0, 1))
+    return low, high
+
+
+def _one_by_one(work: "_Work", end: int, beside: int) -> float:
+    """Return the images of a work as `remaining` counts them."""
+    find, judge, images = work.find[end], work.judge[end], work.image_epochs[end]
+    return images * (find / together(work.experiment, beside) + judge) / (find + judge) if images else 0.0
 
 
 def _copies(experiment: Experiment) -> int:
@@ -175,7 +183,7 @@ def _copies(experiment: Experiment) -> int:
     return experiment.parts if method_of(experiment.method).trains == "copies" else 1
 
 
-def _together(experiment: Experiment, beside: int) -> float:
+def together(experiment: Experiment, beside: int) -> float:
     """Return how many copies of one experiment train at a time, on average."""
     copies = _copies(experiment)
     return copies / math.ceil(copies / beside)
