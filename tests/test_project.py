@@ -127,6 +127,7 @@ ROOMS = [
     "settings",
     "seeding",
     "files",
+    "progress",
     "foreign",
     "data",
     "models",

@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from ..progress import SWITCH
 from .nursery import Forked, Nursery, possible
 
 
@@ -43,7 +44,8 @@ def check_workers(workers: int | None) -> None:
 def _place() -> dict[str, str]:
     """What a worker takes over from this process when it starts: one from another place is not used again."""
     ours = {name: value for name, value in os.environ.items() if name.startswith(("COLT_", "XDG_"))}
-    ours.pop("COLT_WORKERS", None)  # its own number is one
+    for name in ("COLT_WORKERS", SWITCH):  # of these it has its own
+        ours.pop(name, None)
     return ours | {"executable": sys.executable, "folder": os.getcwd(), "path": os.pathsep.join(sys.path)}
 
 
@@ -73,7 +75,7 @@ def interpreter(code: str, places: list[str] | None = None) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Return the environment of a worker: this process's, one thread, no workers of its own, large memory pages."""
-    own = {"OMP_NUM_THREADS": "1", "COLT_WORKERS": "1"}
+    own = {"OMP_NUM_THREADS": "1", "COLT_WORKERS": "1", SWITCH: "0"}  # the bar is the caller's alone
     return os.environ | own | {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}
 
 
