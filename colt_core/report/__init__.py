@@ -11,7 +11,7 @@ from .gains import gains, ladder, regimes, shares, shares_of, spent
 from .questions import Question, Questions, decided
 from .records import distinct, load, metric_of
 from .statistics import fieller, holm, interval, seeds_needed, summary
-from .tables import LEVELS, joined, save, tables
+from .tables import LEVELS, joined, readable, save, tables
 from .transfer import AGAINST, transfer_conclusion, transfer_gains, transfers
 from .trouble import failures, say_warnings, warnings
 from .verdicts import verdicts
@@ -53,6 +53,7 @@ __all__ = [
     "percent",
     "points",
     "reach",
+    "readable",
     "regimes",
     "rounds_table",
     "save",

@@ -196,8 +196,8 @@ def status(experiments: Iterable[Experiment], store: Place = None) -> "pd.DataFr
     -------
     pandas.DataFrame
         Columns dataset, network, method, parts, by, rate, seed, state ("done", "failed", "running", "begun" or
-        "waiting"), rounds and scores in the store, sparsity (of the last round), by_whom (host and process that are at
-        it), experiment (the hash).
+        "waiting"), rounds and scores in the store, sparsity (of the last round), scored_on (the data sets that scores
+        are asked for or there on), by_whom (host and process that are at it), experiment (the hash).
     """
     import pandas as pd
 
@@ -212,6 +212,9 @@ def status(experiments: Iterable[Experiment], store: Place = None) -> "pd.DataFr
         row = {name: getattr(e, name) for name in ("dataset", "network", "method", "parts", "by", "rate", "seed")}
         row |= {"state": state, "rounds": len(found), "scores": sum(r["kind"] == "score" for r in records)}
         row |= {"sparsity": 1 - found[-1]["density"] if found else None}
+        on = [r.get("scored_on") or e.dataset for r in records if r["kind"] == "score"]
+        on += [e.score_on or e.dataset] if e.scores is not None else []
+        row |= {"scored_on": ", ".join(dict.fromkeys(on))}
         row |= {"by_whom": f"{holder.get('host', '?')} {holder.get('pid', '?')}" if holder and not over else ""}
         rows.append(row | {"experiment": e.hash})
     return pd.DataFrame(rows)
