@@ -5,6 +5,7 @@ notebook that is run headless (papermill, nbval, nbconvert) has none, so that it
 """
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -65,15 +66,20 @@ class _Line(_Late):
         from tqdm import tqdm
 
         form = "{percentage:3.0f}% |{bar:12}| {desc}"
-        self._bar = tqdm(total=1.0, leave=False, bar_format=form, dynamic_ncols=True, file=sys.stderr)
+        self._bar = tqdm(total=1.0, leave=False, bar_format=form, ncols=_columns(), file=sys.stderr)
 
     def draw(self, text: str, share: float) -> None:
-        self._bar.n = share
+        self._bar.n, self._bar.ncols = share, _columns()
         self._bar.set_description_str(text, refresh=False)
         self._bar.refresh()
 
     def end(self) -> None:
         self._bar.close()
+
+
+def _columns() -> int:
+    """Return how wide a line may be; a terminal that does not say has 100 columns."""
+    return shutil.get_terminal_size((100, 24)).columns - 1
 
 
 class _Widget(_Late):
