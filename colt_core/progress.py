@@ -66,7 +66,7 @@ class _Line(_Late):
         from tqdm import tqdm
 
         form = "{percentage:3.0f}% |{bar:12}| {desc}"
-        self._bar = tqdm(total=1.0, leave=False, bar_format=form, ncols=_columns(), file=sys.stderr)
+        self._bar = tqdm(total=1.0, leave=False, bar_format=form, ncols=_columns(), nrows=20, file=sys.stderr)
 
     def draw(self, text: str, share: float) -> None:
         self._bar.n, self._bar.ncols = share, _columns()
@@ -156,9 +156,17 @@ def _is_watched() -> bool:
     return bool((asked or {}).get("metadata"))
 
 
-def left(seconds: float, share: float) -> str:
-    """Say how long the rest takes at the pace so far; "" before there is one."""
+def left(seconds: float, share: float, waited: float = 0.0) -> str:
+    """Say how long the rest takes at the pace so far; "" before there is one.
+
+    Parameters
+    ----------
+    seconds, share
+        What was done in how long.
+    waited
+        Seconds since then, in which nothing was told.
+    """
     if not 0.02 <= share < 1 or seconds < 2:
         return ""
-    rest = seconds * (1 - share) / share
-    return f"about {rest / 60:.0f} min left" if rest >= 90 else f"about {max(1, rest):.0f} s left"
+    rest = max(1.0, seconds * (1 - share) / share - waited)
+    return f"{rest / 60:.0f} min left" if rest >= 90 else f"{rest:.0f} s left"

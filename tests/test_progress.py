@@ -94,14 +94,15 @@ def test_a_study_says_which_experiments_run_how_far_they_are_and_how_many_are_do
     cc.run(jobs[0], tmp_path, "cpu", callback=look, progress=False)
     assert seen == sorted(seen) and 0 < seen[-2] < 1
     texts = [text for text, _ in told]
-    assert any(f"colt on {folder}, seed 0: round 1, " in text and "% dense" in text for text in texts)
+    assert any(f"colt {folder} seed 0, round 1, " in text and "% dense" in text for text in texts)
     board.tell()
-    assert told[-1][0].startswith("1 of 2 experiments done") and 0.3 < told[-1][1] < 0.9
+    assert told[-1][0].startswith("1 of 2 done") and 0.3 < told[-1][1] < 0.9
     cc.run(jobs[1], tmp_path, "cpu", progress=False)
     board.tell()
-    assert told[-1] == ("2 of 2 experiments done", 1.0)
+    assert told[-1] == ("2 of 2 done", 1.0)
 
 
 def test_what_is_left_is_told_at_the_pace_so_far():
-    assert progress.left(10, 0.5) == "about 10 s left" and progress.left(600, 0.25) == "about 30 min left"
+    assert progress.left(10, 0.5) == "10 s left" and progress.left(600, 0.25) == "30 min left"
+    assert progress.left(10, 0.5, waited=4) == "6 s left"
     assert progress.left(1, 0.5) == "" and progress.left(100, 0.001) == ""

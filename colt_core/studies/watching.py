@@ -48,6 +48,7 @@ class _Board:
         self.shares = [0.0] * len(jobs)
         self.over = [False] * len(jobs)
         self.begun, self.first = time.monotonic(), -1.0
+        self.last, self.since = 0.0, self.begun  # the share when it last grew, and when that was
 
     def follow(self, over: Event) -> None:
         """Look, and tell, until it is over; what cannot be read now is read at the next look."""
@@ -73,10 +74,13 @@ class _Board:
         share = sum(w * s for w, s in zip(weights, self.shares, strict=True)) / sum(weights)
         self.first = share if self.first < 0 else self.first
         fresh = (share - self.first) / (1 - self.first) if self.first < 1 else 1.0
-        told = [f"{sum(self.over)} of {len(self.jobs)} experiments done"] if len(self.jobs) > 1 else []
-        told += [left(time.monotonic() - self.begun, fresh)]
-        told += [running[0] + (f" (and {len(running) - 1} more)" if len(running) > 1 else "")] if running else []
-        self.shown.say("; ".join(text for text in told if text) or "starting", share)
+        now = time.monotonic()
+        if fresh > self.last:
+            self.last, self.since = fresh, now
+        told = [f"{sum(self.over)} of {len(self.jobs)} done"] if len(self.jobs) > 1 else []
+        told += [left(self.since - self.begun, fresh, now - self.since)]
+        told += [f"{len(running)} running: {running[0]}" if len(running) > 1 else running[0]] if running else []
+        self.shown.say(", ".join(text for text in told if text) or "starting", share)
 
 
 def _asked(e: Experiment) -> float:
@@ -99,7 +103,7 @@ def _share(e: Experiment, records: list[dict[str, Any]]) -> float:
 
 
 def _told(e: Experiment, records: list[dict[str, Any]], several: bool) -> str:
-    """Say which experiment it is, and where: "colt on cifar10, seed 0: round 3, 41% dense"."""
+    """Say which experiment it is, and where: "colt cifar10 seed 0, round 3, 41% dense"."""
     found = [record for record in records if record["kind"] == "round"]
-    where = f"round {found[-1]['round']}, {found[-1]['density']:.1%} dense" if found else "starting"
-    return f"{e.method} on {e.dataset}, seed {e.seed}: {where}" if several else where
+    where = f"round {found[-1]['round']}, {found[-1]['density']:.0%} dense" if found else "starting"
+    return f"{e.method} {e.dataset} seed {e.seed}, {where}" if several else where
