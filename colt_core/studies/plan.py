@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import torch
 from torch import nn
@@ -97,6 +98,7 @@ def plan(
     store: Place = None,
     device: str = "auto",
     workers: int | None = None,
+    anew: bool = False,
 ) -> Plan:
     """Tell what a run, or a study of many, will cost: image-epochs, FLOPs, time on this device, disk.
 
@@ -108,6 +110,8 @@ def plan(
         As for `run`.
     workers
         Trainings side by side; by default one a core on a CPU, else one.
+    anew
+        Count what the store holds, too, as if it were empty: what it would cost again, or elsewhere.
 
     Raises
     ------
@@ -119,7 +123,7 @@ def plan(
     given = [experiments] if isinstance(experiments, Experiment) else list(experiments)
     where, place = choose_device(device), open_store(store)
     beside = workers or (cores() if where.type == "cpu" else 1)
-    works = _open_works(given, place)
+    works = _open_works(given, open_store(f"memory://{uuid4().hex}") if anew else place)
     known = finished(given, place, str(where))
     speeds: dict[str, float] = {}
     checks: dict[str, None] = {}
