@@ -1,5 +1,6 @@
 """The interactive views without a browser: what they show, held against the masks themselves, and every bad input."""
 
+import base64
 import json
 import re
 import shutil
@@ -287,6 +288,8 @@ def test_the_cockpit_warns_of_nonsense_before_it_is_computed(tmp_path):
 def test_the_comparison_shows_each_score_and_finds_its_ticket(place):
     view = cc.widgets.compare(store=place)
     scores = [r for run in runs_in(place)[0] for r in run.records() if r["kind"] == "score"]
+    scores.sort(key=lambda r: ("colt", "imp", "matched", "random").index(r["method"]))  # COLT first, then its controls
+    view.singles.value = True
     assert f"{len(scores)} scored tickets of 4 runs" in words(view) and len(view.picture.spots) == len(scores)
     for number, record in enumerate(scores):
         text = view.picture.spots[number][2]
@@ -327,8 +330,115 @@ def test_similarities_are_those_of_the_masks(place):
 def test_tickets_of_other_networks_are_left_out_in_words(place):
     view = cc.widgets.compare(store=place)
     view.view.value, view.which.value = "layers", -1.0
+    view.filters["net"].value = ("conv3 width 4", "conv3 width 6")
     view.filters["arm"].value = ("imp",)
     assert "tickets of other networks than conv3 width" in words(view)
+
+
+def scored(store, **fields):
+    """Write a finished run with made-up scores: a description, and records of three rounds, two of them scored."""
+    gain = fields.pop("gain", 0.0)
+    e = cc.Experiment(**{"dataset": "cifar10-mini", "network_args": {"width": 4}, "scores": None} | fields)
+    (store / e.hash).mkdir(parents=True)
+    about = e.model_dump(mode="json", exclude={"scores", "score_on", "scoring"}) | {"format": 1, "data": []}
+    (store / e.hash / "experiment.json").write_text(json.dumps(about))
+    usual = {"image_epochs": 0, "curves": [], "accuracies": [], "overlap": None, "flops": 0.0, "seconds": 0.0}
+    last = 1 if e.method == "dense" else 2 if e.target < 0.6 else 3
+    with open(store / e.hash / "records.jsonl", "w") as file:
+        for number in range(last):
+            one = e.labels() | {"round": number, "density": 0.5**number}
+            file.write(json.dumps(one | usual | {"kind": "round"}) + "\n")
+            if number or e.method == "dense":
+                value = 0.5 + gain - 0.05 * number + 0.001 * ((7 * e.seed) % 5)
+                score = {"accuracy": value, "chance": 0.1, "train_images": 2700, "scored_on": e.dataset}
+                file.write(json.dumps(one | score | {"kind": "score"}) + "\n")
+    return e
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    """COLT with two rates, one of them with its target raised later, and controls, three seeds; halves beside them."""
+    root = tmp_path_factory.mktemp("grid")
+    for seed in range(3):
+        for method, gain in (("colt", 0.0), ("imp", 0.1), ("matched", 0.001), ("random", -0.1), ("dense", 0.15)):
+            scored(root, method=method, seed=seed, gain=gain, rate=0.3, target=0.7)
+        scored(root, method="colt", seed=seed, rate=0.3, target=0.5)
+        scored(root, method="colt", seed=seed, rate=0.2, target=0.7, gain=0.02)
+        scored(root, method="snip", seed=seed, rate=0.3, target=0.7)
+        scored(root, method="colt", seed=seed, dataset="cifar10-mini:0-4", rate=0.3, target=0.7, gain=0.2)
+    return root
+
+
+def test_the_comparison_opens_on_one_data_set_and_colts_controls_with_seeds_collapsed(grid):
+    view = cc.widgets.compare(store=grid)
+    assert view.filters["scored_on"].value == ("cifar10-mini",)
+    assert view.filters["arm"].value == ("colt", "imp", "matched", "random", "dense")
+    table = view.table()
+    assert set(table["seeds"]) == {3} and len(table) == 4 * 2 + 1
+    colt = table[(table["arm"] == "colt") & (table["step"] == 1)].iloc[0]
+    mean, half = cc.report.interval([0.45, 0.452, 0.454])
+    assert (colt["accuracy"], colt["half_width"], colt["density"]) == pytest.approx((mean, half, 0.5))
+    assert len(view.picture.spots) == len(table) and "mean of 3 seeds" in view.picture.spots[0][2]
+    assert "27 scored tickets of 15 runs" in words(view)  # the raised target is there once
+    data = re.search(r"base64,([^\"]+)", view.csv.value)[1]
+    assert base64.b64decode(data).decode() == table.to_csv(index=False)
+    view.singles.value = True
+    assert len(view.picture.spots) == 27
+
+
+def test_only_what_differs_is_named_and_the_plain_arm_keeps_its_name(grid):
+    view = cc.widgets.compare(store=grid)
+    assert [label for label, _ in view.filters["arm"].options][:2] == ["COLT", "COLT (rate 0.2)"]
+    view.filters["arm"].value = ("colt",)
+    assert "6 scored tickets of 3 runs" in words(view)
+    view.filters["scored_on"].value = ("cifar10-mini", "cifar10-mini:0-4")
+    titles = [axis.get_title() for axis in cc.plots.curves(view.table()).axes]
+    assert titles == ["cifar10-mini, conv3 width 4", "cifar10-mini:0-4, conv3 width 4"]  # no two share an axis
+    view.filters["scored_on"].value = ("cifar10-mini:0-4",)
+    assert [value for _, value in view.filters["arm"].options] == ["colt"]  # each filter narrows those after it
+
+
+def test_the_verdicts_beside_the_curves_are_the_reports(grid):
+    view = cc.widgets.compare(store=grid)
+    records = cc.report.load(grid).query("dataset == 'cifar10-mini' and rate == 0.3 and target == 0.7")
+    expected = cc.report.against(records, "colt", ["imp", "matched", "random"], [0.5, 0.75])
+    for mark, other, name in (("▼", "imp", "IMP"), ("▲", "random", "random"), ("▼=", "matched", "IMP at COLT")):
+        line = next(one for one in view.verdicts.value.split("<tr>") if f"minus {name}" in one)
+        said = expected[expected["other"] == other]
+        assert set(said["verdict"]) == {{"▼": "worse", "▲": "better", "▼=": "worse, yet equivalent"}[mark]}
+        for row in said.itertuples():
+            assert f"{mark} {cc.report.spread(row.difference, row.half_width)}" in line
+    view.against.value = "imp"
+    assert "▲ +10.0" in view.verdicts.value
+
+
+def test_a_query_filters_and_runs_no_code(grid):
+    view = cc.widgets.compare(store=grid)
+    view.query.value = "sparsity > 0.6 and method in ['colt', 'imp']"
+    assert "6 scored tickets of 6 runs" in words(view)
+    for text, why in {
+        "@pd": "it is no condition",
+        "__import__('os')": "call is not allowed",
+        "method.str.len() > 1": "is not allowed",
+        "seed.__class__ == 1": "attribute is not allowed",
+        "seed == open": "there is no column 'open'",
+        "seed ** 9 ** 9 > 1": "pow is not allowed",
+        "'a' * 10 == method": "arithmetic is of columns and numbers",
+        "seed <": "it is no condition",
+        "seed > 'a'": "query",
+        "1" * 400: "longer than 300",
+    }.items():
+        view.query.value = text
+        assert why in words(view) and "columns: method, arm" in words(view), text
+    view.query.value = ""
+    assert "27 scored tickets" in words(view)
+
+
+def test_a_grid_is_drawn_over_the_settings_that_differ(grid):
+    view = cc.widgets.compare(store=grid)
+    view.filters["arm"].value = ("colt", "colt (rate 0.2)")
+    view.view.value = "settings"
+    assert "6 runs" in words(view) and view.picture.alt == "6 runs over rate, seed"
 
 
 def test_records_alone_can_be_compared(place, tmp_path):

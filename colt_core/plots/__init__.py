@@ -17,6 +17,7 @@ from .cycles import (
 from .filters import against_chance, filters, weight_history
 from .frame import COLOURS, KEPT, MARKERS, STYLE, arm_name, canvas, places, png, save
 from .gains import accuracy_cost, recovered, waterfall
+from .overview import curves, panels_of, parallel
 from .similarity import layer_densities, order_of, similarity
 from .structure import importance, pareto, structure
 from .transfer import transfer
@@ -37,6 +38,7 @@ __all__ = [
     "costs",
     "countings",
     "counts_table",
+    "curves",
     "epochs_table",
     "filters",
     "importance",
@@ -46,6 +48,8 @@ __all__ = [
     "overlap_by_layer",
     "overlap_over_cycles",
     "overlaps",
+    "panels_of",
+    "parallel",
     "pareto",
     "pictures",
     "places",

@@ -8,6 +8,7 @@ from .choice import best_of
 from .compare import against, compare, conclusion, over_sparsities, verdict
 from .cost import at_costs, reach, rounds_table
 from .gains import gains, ladder, regimes, shares, shares_of, spent
+from .overview import beside, collapsed, overview
 from .questions import Question, Questions, decided
 from .records import distinct, load, metric_of
 from .statistics import fieller, holm, interval, seeds_needed, summary
@@ -30,8 +31,10 @@ __all__ = [
     "arms",
     "at_costs",
     "at_sparsities",
+    "beside",
     "best_of",
     "called",
+    "collapsed",
     "compare",
     "conclusion",
     "count_seeds",
@@ -49,6 +52,7 @@ __all__ = [
     "metric_of",
     "over_sparsities",
     "overlaps",
+    "overview",
     "paper_table",
     "percent",
     "points",

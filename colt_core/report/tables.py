@@ -73,8 +73,8 @@ def joined(several: Iterable[dict[str, pd.DataFrame]], out: str | Path | None = 
     return whole
 
 
-DETAILS = ("experiments", "low", "high", "p", "p_equivalence", "half_pooled", "detectable_low", "detectable_high")
-DETAILS += ("other_sparsity", "equivalent")  # of a table, what only a second look asks for
+DETAILS = {"experiments", "low", "high", "p", "p_equivalence", "half_pooled", "detectable_low", "detectable_high"}
+DETAILS |= {"other_sparsity", "equivalent"}  # of a table, what only a second look asks for
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -113,13 +113,14 @@ def _headed(name: str) -> str:
 
 def _three(value: Any) -> Any:
     """Write a number with three digits; whole ones whole, with thousands set apart."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
         return value
-    if pd.isna(value):
+    value = float(value)
+    if np.isnan(value):
         return "-"
     if abs(value) >= 1e9:
         return f"{value:.3g}"
-    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if value.is_integer() or abs(value) >= 1000 else f"{value:.3g}"
 
 
 @lru_cache(maxsize=256)

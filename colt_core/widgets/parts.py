@@ -57,8 +57,18 @@ class Picture(anywidget.AnyWidget):
         self, figure: Figure, axis: Axes, x: Iterable[float], y: Iterable[float], texts: Iterable[str], alt: str
     ) -> None:
         """Show a figure whose points say what they are."""
+        self.show_panels(figure, [(axis, x, y)], texts, alt)
+
+    def show_panels(
+        self,
+        figure: Figure,
+        panels: Iterable[tuple[Axes, Iterable[float], Iterable[float]]],
+        texts: Iterable[str],
+        alt: str,
+    ) -> None:
+        """Show a figure of several axes whose points, one panel's after the other's, say what they are."""
         png = plots.png(figure)  # first: drawing settles where things are
-        where = plots.places(figure, axis, x, y).round(4).tolist()
+        where = [place for axis, x, y in panels for place in plots.places(figure, axis, x, y).round(4).tolist()]
         with self.hold_sync():
             self.png, self.alt, self.grid, self.spot = png, alt, {}, -1
             self.spots = [[*place, text] for place, text in zip(where, texts, strict=True)]
