@@ -8,6 +8,9 @@ BIN := .venv/bin
 export COLT_STORE ?= $(CURDIR)/runs
 export COLT_OUT ?= $(CURDIR)/runs/out
 
+# The kernel of a page that was closed ends after five minutes, and with it a run that it had started: its rounds are kept.
+CULL := --MappingKernelManager.cull_idle_timeout=300 --MappingKernelManager.cull_interval=60
+
 .DEFAULT_GOAL := help
 .PHONY: help run test lab app site texts figures bench chaos lint clean
 
@@ -25,7 +28,7 @@ lab: .venv/.run ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
 app: .venv/.app ## serve all interactive views on one page (Voila)
-	@$(BIN)/voila notebooks/app.ipynb
+	@$(BIN)/voila notebooks/app.ipynb $(CULL)
 
 site: .venv/.site ## build the workbook as a site, build/site/html; nothing is run, no net is needed
 	@$(BIN)/python site/build.py

@@ -5,6 +5,7 @@ import argparse
 import os
 import signal
 import sys
+import textwrap
 import threading
 import time
 import warnings
@@ -20,8 +21,9 @@ from .studies.experiment import Experiment
 from .studies.plan import plan, status
 from .studies.reading import STUDIES
 from .studies.run import check, run
+from .studies.saved import runs_in
 from .studies.study import Study, study
-from .studies.typed import flag, number, typed, whole
+from .studies.typed import ABOUT, flag, number, typed, whole
 from .tickets import Ticket
 from .workbook import numbers, write_out
 
@@ -32,7 +34,7 @@ EXAMPLES = """examples:
   colt study grid.yaml --store s3://bucket/colt   many machines may work on one store
   colt study small --cluster tcp://head:8786      on a dask cluster (--cluster local: on this machine)
   colt study paper --minutes 9                    what nine minutes allow; the same command goes on from there
-  colt status small                               done, running, waiting
+  colt status small                               done, running, waiting; without a study: what the store holds
   colt table small --out results                  tables as Markdown, LaTeX and CSV
   colt run --method imp --network-args '{width: 16}' --target 0.9
   colt run --network torchvision:mobilenet_v3_small --dataset ./pictures@64 --target 0.9
@@ -142,20 +144,24 @@ def _parser() -> argparse.ArgumentParser:
     for name, field in Experiment.model_fields.items():
         if name == "code":  # filled in, never given
             continue
-        default = field.default if name != "recipe" else "mini"
-        text = f"default: {default}" if default is not None else "default: the method's own" if name == "rate" else ""
-        one.add_argument(flag(name), dest=f"field_{name}", metavar="VALUE", help=text or None)
+        usual = {"rate": "the method's own", "recipe": "mini", "scores": "every round"}.get(name, field.default)
+        given = "" if usual is None or usual in ({}, ()) else f" (default: {usual})"
+        one.add_argument(flag(name), dest=f"field_{name}", metavar="VALUE", help=_percents(ABOUT[name] + given))
     one.add_argument("--threads", type=count, default=1, help="CPU threads of each training (1)")
     one.add_argument("--track", metavar="HOW", help="tensorboard:FOLDER, wandb:PROJECT or trackio:PROJECT")
     many = command("study", "run a study: every experiment of a grid, on this machine or on a cluster", _study)
-    how_far = command("status", "tell how far the experiments of a study are; computes nothing", _status)
+    how_far = command(
+        "status", "tell how far the experiments of a study, or of the store, are; computes nothing", _status
+    )
     cost = command("plan", "tell what is left of a study and what it will cost", _plan)
     table = command("table", "print and save the tables of a study, or of everything in the store", _table)
-    for made in (many, how_far, cost):
+    how_far.add_argument("study", nargs="?", help="a study; without one, everything in the store")
+    for made in (many, cost):
         made.add_argument("study", help=f"{', '.join(sorted(p.stem for p in STUDIES.glob('*.yaml')))}, or a YAML file")
     table.add_argument("study", nargs="?", help="a study; without one, everything in the store")
     table.add_argument("--out", type=Path, help="also save them here, as Markdown, LaTeX and CSV")
-    table.add_argument("--format", choices=("markdown", "latex", "csv"), default="markdown")
+    table.add_argument("--format", choices=("markdown", "latex", "csv"), default="markdown", help="of what is printed")
+    table.add_argument("--full", action="store_true", help="every column, all digits, and the experiments' hashes")
     for made in (many, how_far, cost, table):
         made.add_argument("--data", default="", help="another data set than the study's")
         made.add_argument("--seeds", default="", help="for example 0,1,2; default: the study's own")
@@ -310,11 +316,55 @@ def _at_most(minutes: float | None) -> Iterator[None]:
 STATES = ("done", "failed", "running", "begun", "waiting")
 
 
+ABOVE = ("dataset", "network", "parts", "by", "rate", "scored on", "at it")  # said once where all rows share it
+WIDE = 99  # columns of a terminal that a table may take
+
+
 def _status(chosen: argparse.Namespace) -> None:
-    table = status(_experiments(chosen), chosen.store)
-    print(table.assign(sparsity=table["sparsity"].astype(float).round(4)).to_string(index=False, na_rep="-"))
+    problems: list[str] = []
+    if chosen.study:
+        experiments = _experiments(chosen)
+    else:
+        found, problems = runs_in(chosen.store)
+        experiments = [run.experiment() for run in found]
+    if not experiments:
+        raise ValueError("\n".join(problems) or f"there are no experiments in {open_store(chosen.store).url}")
+    table = status(experiments, chosen.store)
+    if not chosen.study:
+        table = table.sort_values(["dataset", "network", "method", "seed", "experiment"])
+    for line in _narrow(table):
+        print(line)
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
     counts = table["state"].value_counts()
     print(", ".join(f"{counts.get(name, 0)} {name}" for name in STATES if name in counts or name != "failed"))
+
+
+def _narrow(table: Any) -> Iterator[str]:
+    """Yield a status as lines of a terminal's width: what all rows share stands above, long names are cut."""
+    if table["sparsity"].notna().any():
+        table = table.assign(
+            sparse=[f"{100 * one:.1f} %" if one == one else "-" for one in table["sparsity"].astype(float)]
+        )
+    shown = table.drop(columns="sparsity").rename(columns={"by_whom": "at it", "scored_on": "scored on"})
+    shown = shown.astype(str).replace("", "-")
+    same = [name for name in ABOVE if len(shown) > 1 and shown[name].nunique() == 1]
+    if told := [f"{name} {shown[name].iloc[0]}" for name in same if shown[name].iloc[0] != "-"]:
+        yield from textwrap.wrap(f"All: {', '.join(told)}.", WIDE)
+    shown = shown.drop(columns=same)
+    widths = {name: max(len(name), int(shown[name].str.len().max())) for name in shown}
+    while sum(widths.values()) + len(widths) > WIDE:
+        longest = max(widths, key=lambda name: widths[name])
+        widths[longest] -= 1
+    cut = lambda text, most: text if len(text) <= most else f"{text[: most - 1]}…"  # noqa: E731
+    yield " ".join(cut(name, most).ljust(most) for name, most in widths.items()).rstrip()
+    for row in shown.to_dict("records"):
+        yield " ".join(cut(row[name], most).ljust(most) for name, most in widths.items()).rstrip()
+
+
+def _percents(text: str) -> str:
+    """Return a help text for argparse, which would read its percent signs."""
+    return text.replace("%", "%%")
 
 
 def _plan(chosen: argparse.Namespace) -> None:
@@ -343,7 +393,7 @@ def _table(chosen: argparse.Namespace) -> None:
         "csv": lambda t: t.to_csv(index=False),
     }
     for name, table in tables.items():
-        print(f"## {name}\n\n{writers[chosen.format](table)}\n")
+        print(f"## {name}\n\n{writers[chosen.format](table if chosen.full else report.readable(table))}\n")
 
 
 def _notebooks(chosen: argparse.Namespace) -> None:

@@ -38,7 +38,8 @@ TAKEN = {
 def check_parameters(*allowed: str) -> None:
     """Refuse parameters that papermill injected and the notebook does not know (papermill itself only warns).
 
-    Call it in the cell after the parameters.
+    Call it in the cell after the parameters. Of other seeds than the usual ones it lets figures go to a folder of their
+    own, `$COLT_OUT/seed-1`: they would overwrite those of the usual ones.
 
     Raises
     ------
@@ -54,6 +55,20 @@ def check_parameters(*allowed: str) -> None:
     names = {target.id for node in nodes for target in node.targets if isinstance(target, ast.Name)}
     if unknown := sorted(names - set(allowed)):
         raise ValueError(f"unknown parameter {', '.join(unknown)}; allowed: {', '.join(allowed)}")
+    if shell and not os.environ.get(PLACED):
+        os.environ["COLT_OUT"] = str(Path(_OUT) / _seeds_named({n: shell.user_ns.get(n) for n in allowed}))
+
+
+PLACED = "COLT_OUT_PLACED"  # whoever runs several notebooks has chosen their folder with the seeds in mind
+_OUT = os.environ.get("COLT_OUT") or "runs/out"
+
+
+def _seeds_named(parameters: dict[str, Any]) -> str:
+    """Return a folder's name for other seeds than a notebook's usual ones; "" for those."""
+    if parameters.get("seed"):
+        return f"seed-{parameters['seed']}"
+    several = parameters.get("seeds")
+    return f"seeds-{'-'.join(map(str, several))}" if several else ""
 
 
 def home() -> Path:
@@ -136,7 +151,8 @@ def run(preset: str, seeds: list[int], data: list[str], notebooks: Path, out: Pa
         check_name(name)
     studies = {name: Study.named(_absolute(preset), _absolute(name)) for name in data or [""]}
     first = next(iter(studies.values()))
-    seeds, out = seeds or list(first.seeds), out / first.name
+    given = [] if seeds == list(first.seeds) else seeds
+    seeds, out = seeds or list(first.seeds), out / first.name / _seeds_named({"seeds": given})
     for study in studies.values():
         for experiment in study.experiments(seeds[:1]):
             check(experiment)
@@ -148,7 +164,7 @@ def run(preset: str, seeds: list[int], data: list[str], notebooks: Path, out: Pa
     started = time.perf_counter()
     for name, study in studies.items():
         folder = out / re.sub(r"[^\w,.-]+", "_", name) if name else out
-        os.environ["COLT_OUT"] = str(folder.resolve())
+        os.environ |= {"COLT_OUT": str(folder.resolve()), PLACED: "1"}
         os.environ["COLT_STORE"] = open_store().url
         parameters = {"preset": _absolute(preset), "data": _absolute(name), "seed": seeds[0], "seeds": seeds}
         for number, notebook in enumerate(SPINE, 1):

@@ -388,7 +388,7 @@ def test_the_app_shows_all_four_views_that_answer(page, voila, place):
     scores = [r for run in runs for r in run.records() if r["kind"] == "score"]
     says(seen, f"{len(scores)} scored tickets of")
     # One method alone, by its menu; the point by keys; its numbers are the record's.
-    seen.locator("select").nth(2).select_option("imp")
+    seen.locator("select").nth(2).select_option("IMP")
     mine = [r for r in scores if r["method"] == "imp"]
     says(seen, f"{len(mine)} scored tickets of")
     seen.locator(".colt-picture").focus()
@@ -396,7 +396,7 @@ def test_the_app_shows_all_four_views_that_answer(page, voila, place):
     seen.locator(".colt-details code", has_text=mine[0]["experiment"]).wait_for()
     assert f"{mine[0]['accuracy']:.1%} accuracy" in seen.locator(".colt-details").inner_text()
     names = [name.replace("\xa0", " ") for name in seen.locator("select").nth(2).locator("option").all_inner_texts()]
-    wanted = [i for i, name in enumerate(names) if name.split(" ")[0] in ("imp", "matched", "random")]
+    wanted = [i for i, name in enumerate(names) if name.split(" ")[0] in ("IMP", "random,")]
     seen.locator("select").nth(2).select_option(index=wanted)
     seen.get_by_role("button", name="similarity").click()
     says(seen, "the most alike side by side")

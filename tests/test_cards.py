@@ -218,3 +218,15 @@ def test_without_its_library_hugging_face_is_one_clear_line(found, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ValueError, match="pip install huggingface_hub"):
         cards.push(found, "hf://me/x")
+
+
+def test_a_card_warns_of_a_ticket_that_means_nothing(folder, tmp_path):
+    recipe = cc.Recipe.named("mini").changed(epochs=1, batch_size=8)
+    about = {"dataset": str(folder), "network_args": {"width": 4}, "recipe": recipe, "parts": 3, "target": 0.3}
+    experiment = cc.Experiment(**about)
+    planned = str(cc.plan(experiment, tmp_path, device="cpu"))
+    assert "warning:" in planned and "3 of 3 copies have a single class to learn" in planned
+    cc.run(experiment, tmp_path, device="cpu")
+    text = cc.publish.card.card(tmp_path / experiment.hash / "round-01.safetensors")
+    assert "## Warnings" in text and "Copy 0 has a single class to learn." in text and "means nothing" in text
+    assert "3 of 3" in str(cc.plan(experiment, tmp_path, device="cpu"))  # of what is done, too

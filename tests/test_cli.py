@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -54,6 +55,17 @@ def test_a_study_from_plan_to_tables(study_file, tmp_path, capsys):
     assert main(["table", str(study_file), "--store", str(tmp_path / "store"), "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
     assert "colt (parts 3)" in shown and "| dense" in shown
+    hashes = [e.hash for e in cc.Study.named(str(study_file)).experiments()]
+    assert not any(name in shown for name in hashes)
+    assert "80% sparse" not in shown and "50% sparse" in shown  # the study's own level, and no other
+    numbers = re.findall(r"(?<![\w.])\d+\.\d+(?![\w.])", shown)
+    assert numbers and all(len(one.replace(".", "").lstrip("0")) <= 3 for one in numbers)
+    assert main(["table", str(study_file), "--store", str(tmp_path / "store"), "--full"]) == 0
+    assert any(name in capsys.readouterr().out for name in hashes)
+    assert main(["status", "--store", str(tmp_path / "store")]) == 0  # no study: what the store holds
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in hashes) and max(map(len, listed.splitlines())) < 100
+    assert "scored on" in listed and "7 done" in listed
     assert {p.suffix for p in (tmp_path / "out").iterdir()} == {".csv", ".md", ".tex"}
     assert main(["table", "--store", str(tmp_path / "store"), "--format", "latex"]) == 0
     assert r"\begin{tabular}" in capsys.readouterr().out
@@ -319,3 +331,11 @@ def test_help_shows_every_command_with_examples(capsys):
         main(["run", "--help"])
     one = capsys.readouterr().out
     assert all(f"--{name.replace('_', '-')} " in one for name in cc.Experiment.model_fields if name != "code")
+
+
+def test_help_says_what_every_option_does(capsys):
+    for command in ("run", "study", "status", "plan", "table", "push", "speed", "export"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        options = re.findall(r"^  (--[\w-]+)(?: [\w{},]+)?(.*)\n( {10,}\S)?", capsys.readouterr().out, re.MULTILINE)
+        assert options and not [name for name, text, more in options if not text.strip() and not more]

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -178,3 +179,16 @@ def test_what_lies_in_the_current_folder_runs_in_no_worker_and_a_users_network_t
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True,
                           timeout=PATIENCE)  # fmt: skip
     assert done.returncode == 0 and int(done.stdout) >= 4, done.stderr
+
+
+def test_workers_that_nothing_uses_end_and_the_next_call_starts_new_ones(monkeypatch):
+    pool.stop_idle()
+    monkeypatch.setattr(pool, "IDLE", 0.2)
+    monkeypatch.setattr(pool, "_ending", threading.Lock())  # a timer of before waits for its minute
+    with pool.lend(2) as workers:
+        processes = [worker.process for worker in workers]
+    nurseries = [nursery.process for nursery in pool._nurseries.values()]
+    wait_for(lambda: all(one.poll() is not None for one in [*processes, *nurseries]))
+    assert not pool._idle and not pool._nurseries
+    with pool.lend(1) as [again]:
+        assert list(again.call("os:getpid")) == []

@@ -1,3 +1,5 @@
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -38,6 +40,8 @@ def test_a_plan_is_what_the_run_then_does(make, tmp_path, slow):
         assert size < plan.disk + 8000 * plan.rounds[1]
         done = cc.plan(experiment, tmp_path, "cpu")
         assert done.experiments == 0 and "nothing left to do" in str(done)
+        anew = cc.plan(experiment, tmp_path, "cpu", anew=True)
+        assert (anew.rounds, anew.image_epochs) == (plan.rounds, plan.image_epochs)
 
 
 def test_what_follows_colt_counts_colt_once_and_knows_its_rounds_afterwards(make, tmp_path, slow):
@@ -105,3 +109,10 @@ def test_a_plan_tells_what_the_finished_trainings_say_of_its_speed(make, tmp_pat
     assert cc.plan([open_], tmp_path, "cpu").against(50).endswith("took 50 s") and not cc.plan(done, tmp_path).against(
         1
     )
+
+
+def test_notebook_02_plans_every_arm_that_it_then_runs():
+    """It promised two of five."""
+    source = (Path(cc.__file__).parent.parent / "notebooks" / "02_cycles.ipynb").read_text()
+    planned, run = re.search(r"cc\.plan\((.*?), anew", source)[1], re.search(r"cc\.study\((.*?)\)\\n", source)[1]
+    assert planned == run == "study.experiments([seed])"

@@ -128,6 +128,7 @@ ROOMS = [
     "settings",
     "seeding",
     "files",
+    "progress",
     "foreign",
     "data",
     "models",

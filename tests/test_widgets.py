@@ -1,5 +1,6 @@
 """The interactive views without a browser: what they show, held against the masks themselves, and every bad input."""
 
+import base64
 import json
 import re
 import shutil
@@ -268,15 +269,27 @@ def test_every_view_tells_what_the_records_warn_of(place, tmp_path):
     """Three copies of one class each: there was nothing to learn."""
     run = run_of(place, "colt")
     explorer, cockpit = cc.widgets.explorer([run.hash], place), cc.widgets.cockpit(run.experiment(), place)
-    for view in (explorer, cockpit):
-        assert "Warning, round 1: copy 0 has a single class to learn." in words(view)
-    assert "more warnings" in words(cockpit)
+    rounds = len(run.rounds()) - 1
+    named = {explorer: "round 1", cockpit: f"{rounds} rounds from 1 to {rounds}"}
+    for view, when in named.items():
+        assert f"Warning, {when}: each of 3 copies has a single class to learn." in words(view)
+        assert "means nothing" in words(view)
     assert "of 5 runs carry warnings: see cc.report.warnings(records)" in words(cc.widgets.compare(store=place))
+
+
+def test_the_cockpit_warns_of_nonsense_before_it_is_computed(tmp_path):
+    nonsense = cc.Experiment(dataset="cifar10-mini", parts=10, rate=0.6, target=0.9, recipe="mini")
+    said = words(cc.widgets.cockpit(nonsense, tmp_path))
+    assert "10 of 10 copies have a single class to learn" in said and "at most 5 partitions" in said
+    assert "leave 0.01 % of the weights" in said and "collapse" in said
+    assert "Warning" not in words(cc.widgets.cockpit(store=tmp_path))
 
 
 def test_the_comparison_shows_each_score_and_finds_its_ticket(place):
     view = cc.widgets.compare(store=place)
     scores = [r for run in runs_in(place)[0] for r in run.records() if r["kind"] == "score"]
+    scores.sort(key=lambda r: ("colt", "imp", "matched", "random").index(r["method"]))  # COLT first, then its controls
+    view.singles.value = True
     assert f"{len(scores)} scored tickets of 4 runs" in words(view) and len(view.picture.spots) == len(scores)
     for number, record in enumerate(scores):
         text = view.picture.spots[number][2]
@@ -317,8 +330,115 @@ def test_similarities_are_those_of_the_masks(place):
 def test_tickets_of_other_networks_are_left_out_in_words(place):
     view = cc.widgets.compare(store=place)
     view.view.value, view.which.value = "layers", -1.0
+    view.filters["net"].value = ("conv3 width 4", "conv3 width 6")
     view.filters["arm"].value = ("imp",)
     assert "tickets of other networks than conv3 width" in words(view)
+
+
+def scored(store, **fields):
+    """Write a finished run with made-up scores: a description, and records of three rounds, two of them scored."""
+    gain = fields.pop("gain", 0.0)
+    e = cc.Experiment(**{"dataset": "cifar10-mini", "network_args": {"width": 4}, "scores": None} | fields)
+    (store / e.hash).mkdir(parents=True)
+    about = e.model_dump(mode="json", exclude={"scores", "score_on", "scoring"}) | {"format": 1, "data": []}
+    (store / e.hash / "experiment.json").write_text(json.dumps(about))
+    usual = {"image_epochs": 0, "curves": [], "accuracies": [], "overlap": None, "flops": 0.0, "seconds": 0.0}
+    last = 1 if e.method == "dense" else 2 if e.target < 0.6 else 3
+    with open(store / e.hash / "records.jsonl", "w") as file:
+        for number in range(last):
+            one = e.labels() | {"round": number, "density": 0.5**number}
+            file.write(json.dumps(one | usual | {"kind": "round"}) + "\n")
+            if number or e.method == "dense":
+                value = 0.5 + gain - 0.05 * number + 0.001 * ((7 * e.seed) % 5)
+                score = {"accuracy": value, "chance": 0.1, "train_images": 2700, "scored_on": e.dataset}
+                file.write(json.dumps(one | score | {"kind": "score"}) + "\n")
+    return e
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    """COLT with two rates, one of them with its target raised later, and controls, three seeds; halves beside them."""
+    root = tmp_path_factory.mktemp("grid")
+    for seed in range(3):
+        for method, gain in (("colt", 0.0), ("imp", 0.1), ("matched", 0.001), ("random", -0.1), ("dense", 0.15)):
+            scored(root, method=method, seed=seed, gain=gain, rate=0.3, target=0.7)
+        scored(root, method="colt", seed=seed, rate=0.3, target=0.5)
+        scored(root, method="colt", seed=seed, rate=0.2, target=0.7, gain=0.02)
+        scored(root, method="snip", seed=seed, rate=0.3, target=0.7)
+        scored(root, method="colt", seed=seed, dataset="cifar10-mini:0-4", rate=0.3, target=0.7, gain=0.2)
+    return root
+
+
+def test_the_comparison_opens_on_one_data_set_and_colts_controls_with_seeds_collapsed(grid):
+    view = cc.widgets.compare(store=grid)
+    assert view.filters["scored_on"].value == ("cifar10-mini",)
+    assert view.filters["arm"].value == ("colt", "imp", "matched", "random", "dense")
+    table = view.table()
+    assert set(table["seeds"]) == {3} and len(table) == 4 * 2 + 1
+    colt = table[(table["arm"] == "colt") & (table["step"] == 1)].iloc[0]
+    mean, half = cc.report.interval([0.45, 0.452, 0.454])
+    assert (colt["accuracy"], colt["half_width"], colt["density"]) == pytest.approx((mean, half, 0.5))
+    assert len(view.picture.spots) == len(table) and "mean of 3 seeds" in view.picture.spots[0][2]
+    assert "27 scored tickets of 15 runs" in words(view)  # the raised target is there once
+    data = re.search(r"base64,([^\"]+)", view.csv.value)[1]
+    assert base64.b64decode(data).decode() == table.to_csv(index=False)
+    view.singles.value = True
+    assert len(view.picture.spots) == 27
+
+
+def test_only_what_differs_is_named_and_the_plain_arm_keeps_its_name(grid):
+    view = cc.widgets.compare(store=grid)
+    assert [label for label, _ in view.filters["arm"].options][:2] == ["COLT", "COLT (rate 0.2)"]
+    view.filters["arm"].value = ("colt",)
+    assert "6 scored tickets of 3 runs" in words(view)
+    view.filters["scored_on"].value = ("cifar10-mini", "cifar10-mini:0-4")
+    titles = [axis.get_title() for axis in cc.plots.curves(view.table()).axes]
+    assert titles == ["cifar10-mini, conv3 width 4", "cifar10-mini:0-4, conv3 width 4"]  # no two share an axis
+    view.filters["scored_on"].value = ("cifar10-mini:0-4",)
+    assert [value for _, value in view.filters["arm"].options] == ["colt"]  # each filter narrows those after it
+
+
+def test_the_verdicts_beside_the_curves_are_the_reports(grid):
+    view = cc.widgets.compare(store=grid)
+    records = cc.report.load(grid).query("dataset == 'cifar10-mini' and rate == 0.3 and target == 0.7")
+    expected = cc.report.against(records, "colt", ["imp", "matched", "random"], [0.5, 0.75])
+    for mark, other, name in (("▼", "imp", "IMP"), ("▲", "random", "random"), ("▼=", "matched", "IMP at COLT")):
+        line = next(one for one in view.verdicts.value.split("<tr>") if f"minus {name}" in one)
+        said = expected[expected["other"] == other]
+        assert set(said["verdict"]) == {{"▼": "worse", "▲": "better", "▼=": "worse, yet equivalent"}[mark]}
+        for row in said.itertuples():
+            assert f"{mark} {cc.report.spread(row.difference, row.half_width)}" in line
+    view.against.value = "imp"
+    assert "▲ +10.0" in view.verdicts.value
+
+
+def test_a_query_filters_and_runs_no_code(grid):
+    view = cc.widgets.compare(store=grid)
+    view.query.value = "sparsity > 0.6 and method in ['colt', 'imp']"
+    assert "6 scored tickets of 6 runs" in words(view)
+    for text, why in {
+        "@pd": "it is no condition",
+        "__import__('os')": "call is not allowed",
+        "method.str.len() > 1": "is not allowed",
+        "seed.__class__ == 1": "attribute is not allowed",
+        "seed == open": "there is no column 'open'",
+        "seed ** 9 ** 9 > 1": "pow is not allowed",
+        "'a' * 10 == method": "arithmetic is of columns and numbers",
+        "seed <": "it is no condition",
+        "seed > 'a'": "query",
+        "1" * 400: "longer than 300",
+    }.items():
+        view.query.value = text
+        assert why in words(view) and "columns: method, arm" in words(view), text
+    view.query.value = ""
+    assert "27 scored tickets" in words(view)
+
+
+def test_a_grid_is_drawn_over_the_settings_that_differ(grid):
+    view = cc.widgets.compare(store=grid)
+    view.filters["arm"].value = ("colt", "colt (rate 0.2)")
+    view.view.value = "settings"
+    assert "6 runs" in words(view) and view.picture.alt == "6 runs over rate, seed"
 
 
 def test_records_alone_can_be_compared(place, tmp_path):
@@ -344,6 +464,8 @@ def test_what_if_says_what_arithmetic_gives():
     assert "less than 0.824 is impossible at this rate" in words(view)  # (1 - 2 x 0.15) / 0.85
     view.parts.value, view.rate.value, view.overlap.value = 10, 0.5, 0.0
     assert "may leave nothing" in words(view) and view.picture.png == b""
+    view.rate.value, view.overlap.value = 0.6, 0.4
+    assert "single round leaves 0.0105 % of the weights" in words(view) and "collapse" in words(view)
 
 
 # --- the cockpit ---
@@ -437,7 +559,8 @@ def test_the_cockpit_finds_an_unfinished_run(copy):
     view = cc.widgets.cockpit(run.experiment(), copy)
     assert "Not finished: Continue goes on" in words(view)
     assert view.start.disabled and not view.resume.disabled
-    assert any("unfinished" in text for text, _ in view.known.options)
+    told = {value: text for text, value in view.known.options}[run.hash]
+    assert "rate 0.2, target 70 %" in told and "(unfinished, just now)" in told
 
 
 @pytest.mark.parametrize(
@@ -450,6 +573,8 @@ def test_the_cockpit_finds_an_unfinished_run(copy):
         ("network", "torchvision:resnet", "torchvision has no classifier 'resnet'"),
         ("dataset", "nowhere/pictures", "unknown data set 'nowhere/pictures'"),
         ("parts", 5, "parts must be at most 3, the number of classes, not 5"),
+        ("rate", 1.5, "rate must lie strictly between 0 and 1, not 1.5"),
+        ("seed", -1, "seed: Input should be greater than or equal to 0"),
     ],
 )
 def test_settings_that_no_run_can_have_are_said_in_words(place, tmp_path, field, value, message, monkeypatch):
@@ -461,6 +586,33 @@ def test_settings_that_no_run_can_have_are_said_in_words(place, tmp_path, field,
         wait_for(view, "Failed")
     assert message in words(view)
     assert not list(tmp_path.glob("*/records.jsonl"))
+
+
+def test_a_run_of_another_process_is_said_to_be_one_and_followed(copy):
+    """This process holds the claim, as one that computes would."""
+    run = run_of(copy, "colt")
+    lines = (copy / run.hash / "records.jsonl").read_text().splitlines(keepends=True)
+    (copy / run.hash / "complete").unlink()
+    (copy / run.hash / "records.jsonl").write_text(lines[0])
+    view = cc.widgets.cockpit(run.experiment(), copy)
+    assert "Not finished" in words(view)
+    with cc.open_store(copy).claim(f"{run.hash}/experiment"):
+        view._look()
+        assert "Running in another process: process" in words(view) and "Round 0:" in words(view)
+        assert all(b.disabled for b in (view.start, view.pause, view.resume, view.stop))
+        (copy / run.hash / "records.jsonl").write_text("".join(lines[:2]))
+        view._look()
+        assert "Round 1:" in words(view)
+    view._look()
+    assert "Not finished" in words(view) and not view.resume.disabled
+
+
+def test_a_form_takes_any_number_and_says_what_is_wrong_with_it(tmp_path):
+    view = cc.widgets.cockpit(store=tmp_path)
+    view.fields["rate"].value = 0.9
+    assert view.experiment.rate == 0.9 and "Warning" in words(view)
+    view.fields["rate"].value, view.fields["parts"].value = 0.15, 11
+    assert "parts must be at most 10, the number of classes, not 11" in words(view) and view.start.disabled
 
 
 def test_the_cockpit_runs_and_scores_as_run_does(place, tmp_path, monkeypatch):

@@ -1,8 +1,10 @@
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -117,7 +119,7 @@ def test_a_batch_of_data_sets_and_seeds_is_run_headless_and_brought_together(tmp
     monkeypatch.setattr(workbook, "SPINE", ("05_tables",))
     names = ["cifar10-mini:0-3", "tinyimagenet"]
     assert workbook.run(str(study), [0], names, NOTEBOOKS, tmp_path / "out") == 0
-    printed, out = capsys.readouterr().out, tmp_path / "out" / "tiny"
+    printed, out = capsys.readouterr().out, tmp_path / "out" / "tiny" / "seeds-0"  # the study has others
     table = (out / "main_table.md").read_text()
     assert all(name in table for name in names) and table.count("| conv3") == 10
     told = (out / "tinyimagenet" / "05_tables.ipynb").read_text()
@@ -132,3 +134,25 @@ def test_cleaned_notebooks_hold_nothing_of_the_run():
     text = json.dumps({"cells": [cell], "metadata": {"papermill": {"input_path": "/secret"}}, "nbformat": 4})
     cleaned = workbook.clean(text)
     assert "papermill" not in cleaned and "secret" not in cleaned and "parameters" in cleaned
+
+
+def test_another_seed_has_a_folder_of_its_own_for_its_figures(monkeypatch, tmp_path):
+    """They overwrote those of the usual seed."""
+    shell = SimpleNamespace(user_ns={"In": [], "preset": "mini", "seed": 0, "seeds": []})
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    monkeypatch.setattr(workbook, "_OUT", str(tmp_path))
+    monkeypatch.setenv("COLT_OUT", "")
+    monkeypatch.delenv(workbook.PLACED, raising=False)
+    for name, value, folder in (
+        ("seed", 0, ""),
+        ("seed", 3, "seed-3"),
+        ("seed", 0, ""),
+        ("seeds", [1, 2], "seeds-1-2"),
+    ):
+        shell.user_ns[name] = value
+        workbook.check_parameters("preset", name)
+        assert Path(os.environ["COLT_OUT"]) == tmp_path / folder
+    monkeypatch.setenv(workbook.PLACED, "1")
+    monkeypatch.setenv("COLT_OUT", "elsewhere")
+    workbook.check_parameters("preset", "seeds")
+    assert os.environ["COLT_OUT"] == "elsewhere"

@@ -1,6 +1,6 @@
 """Copies trained side by side: `train_copies()`. On a CPU each has a process and a fixed thread count."""
 
-import sys
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +13,12 @@ from uuid import uuid4
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from .. import models
 from ..data import Images
 from ..files import open_tensors, read_tensors, save_tensors, scratch, under
 from ..masks import Mask
+from ..progress import Bar, bar, left
 from ..seeding import choose_device
 from ..training import History, Recipe, Training, described, objective_of
 from .checkpoints import Checkpoint, kept
@@ -135,7 +135,7 @@ def train_side_by_side(
     store
         Where trainings are looked up, and kept between epochs (see `checkpoints`); None: nowhere.
     progress
-        A bar over the epochs of all copies; by default only on a terminal.
+        A bar over the epochs of all copies; see `progress.bar`.
     watch
         Called after every epoch with the number of the copy and its history, from whichever thread drives it.
     keep_best
@@ -157,8 +157,8 @@ def train_side_by_side(
     beside = min(len(copies), workers or max(1, cores() // threads))
     if store is not None and store.private:  # memory://: no other process can see it
         beside = 1
-    with tqdm(disable=not sys.stderr.isatty() if progress is None else not progress, leave=False) as bar:
-        tell = [_teller(i, bar, watch) for i in range(len(copies))]
+    with bar(progress) as shown:
+        tell = [_teller(i, copies, shown, watch) for i in range(len(copies))]
         here = where.type != "cpu" or beside == 1 or not all(_can_be_rebuilt(copy.network) for copy in copies)
         if not here:
             _in_workers(copies, settled, len(copies) if settled else beside, tell)
@@ -183,15 +183,25 @@ def _say_once(name: str) -> None:
     warnings.warn(f"copies of this {name} train one after the other in this process: {about}", stacklevel=4)
 
 
-def _teller(number: int, bar: Any, watch: Watch | None) -> Tell:
+def _teller(number: int, copies: list[Copy], shown: Bar, watch: Watch | None) -> Tell:
     """Return what is called after each epoch of one copy."""
+    begun = time.monotonic()
 
     def tell(history: History) -> None:
-        bar.update()
+        if shown.shows:
+            done, most = (sum(counts) for counts in zip(*map(_epochs, copies), strict=True))
+            rest = left(time.monotonic() - begun, done / most)
+            what = "1 network" if len(copies) == 1 else f"{len(copies)} networks"
+            shown.say(f"training {what}: {done} of {most} epochs{'; ' if rest else ''}{rest}", done / most)
         if watch:
             watch(number, history)
 
     return tell
+
+
+def _epochs(copy: Copy) -> tuple[int, float]:
+    """Return a copy's epochs so far, and those that are planned."""
+    return len(copy.history.epochs), copy.history.planned or copy.training.recipe.epochs
 
 
 def _here(copy: Copy, device: torch.device, tell: Tell) -> Run:

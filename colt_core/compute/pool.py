@@ -1,4 +1,4 @@
-"""Worker processes of this one: started when first needed, lent out, and kept for the next call.
+"""Worker processes of this one: started when first needed, lent out, and kept a minute for the next call.
 
 A worker never imports the caller's `__main__`, so it serves a notebook, `python -` and a script without a main guard
 alike.
@@ -10,12 +10,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Timer
 from typing import Any
 
+from ..progress import SWITCH
 from .nursery import Forked, Nursery, possible
 
 
@@ -43,7 +45,8 @@ def check_workers(workers: int | None) -> None:
 def _place() -> dict[str, str]:
     """What a worker takes over from this process when it starts: one from another place is not used again."""
     ours = {name: value for name, value in os.environ.items() if name.startswith(("COLT_", "XDG_"))}
-    ours.pop("COLT_WORKERS", None)  # its own number is one
+    for name in ("COLT_WORKERS", SWITCH):  # of these it has its own
+        ours.pop(name, None)
     return ours | {"executable": sys.executable, "folder": os.getcwd(), "path": os.pathsep.join(sys.path)}
 
 
@@ -73,10 +76,11 @@ def interpreter(code: str, places: list[str] | None = None) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Return the environment of a worker: this process's, one thread, no workers of its own, large memory pages."""
-    own = {"OMP_NUM_THREADS": "1", "COLT_WORKERS": "1"}
+    own = {"OMP_NUM_THREADS": "1", "COLT_WORKERS": "1", SWITCH: "0"}  # the bar is the caller's alone
     return os.environ | own | {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}
 
 
+IDLE = 60.0  # seconds after which what nothing uses is ended
 _lock = Lock()
 Process = subprocess.Popen[str] | Forked
 
@@ -90,6 +94,7 @@ def _fresh() -> Process:
 # What libraries read but once, when they are loaded: a nursery that was started with other values is not used.
 _READ_ONCE = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "GLIBC_", "LD_", "CUDA_", "CUBLAS_", "TORCH", "PYTORCH_", "PYTHON")
 _nurseries: dict[str, Nursery] = {}
+_used: dict[str, float] = {}  # when each was last asked for a worker
 
 
 def _forked() -> Process | None:
@@ -105,6 +110,7 @@ def _forked() -> Process | None:
                 command = interpreter("from colt_core.compute.nursery import serve; serve()", places=[])
                 _nurseries[key] = Nursery(command, environment())
             nursery = _nurseries[key]
+            _used[key] = time.monotonic()
         try:
             return nursery.fork(about)
         except OSError:
@@ -118,7 +124,7 @@ class Worker:
     """A process that carries out one call at a time."""
 
     def __init__(self) -> None:
-        self.place = _place()
+        self.place, self.since = _place(), time.monotonic()
         self.process = _forked() or _fresh()
 
     def call(self, function: str, **arguments: Any) -> Generator[Any, Any, Any]:
@@ -174,6 +180,35 @@ def lend(count: int) -> Iterator[list[Worker]]:
         raise
     with _lock:
         _idle.extend(mine)
+        for worker in mine:
+            worker.since = time.monotonic()
+    _end_idle_later()
+
+
+_ending = Lock()  # held while a timer waits
+
+
+def _end_idle_later() -> None:
+    """End what has been idle for `IDLE` seconds, when that is so: a notebook left open must not hold its memory."""
+    if _ending.acquire(blocking=False):
+        timer = Timer(IDLE / 2, _end_idle)
+        timer.daemon = True
+        timer.start()
+
+
+def _end_idle() -> None:
+    old = time.monotonic() - IDLE
+    with _lock:
+        ended: list[Worker | Nursery] = [worker for worker in _idle if worker.since <= old]
+        _idle[:] = [worker for worker in _idle if worker.since > old]
+        gone = [key for key in _nurseries if _used.get(key, 0.0) <= old]
+        ended += [_nurseries.pop(key) for key in gone]
+        left = bool(_idle or _nurseries)
+    for one in ended:
+        one.stop()
+    _ending.release()
+    if left:
+        _end_idle_later()
 
 
 def stop_idle() -> None:

@@ -63,6 +63,15 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def changed(self, name: str) -> float | None:
+        """Return when a file was last written, in seconds since 1970; None where nobody can say."""
+        try:
+            if self.local:
+                return (self.local / name).stat().st_mtime
+            return float(self.fs.modified(self.at(name)).timestamp())
+        except (OSError, NotImplementedError, KeyError):
+            return None
+
     def names(self, pattern: str) -> list[str]:
         """Return the names of the files that fit a glob pattern, sorted."""
         if self.local:

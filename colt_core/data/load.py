@@ -185,6 +185,14 @@ def is_built_in(name: Name) -> bool:
     return kind_of(split_name(name)[0]) in ("built in", "own")
 
 
+def count_classes(name: Name) -> int | None:
+    """Return how many classes a data set has where its name tells; None where it would have to be read."""
+    base, chosen, _ = split_name(name)
+    if base not in COUNTS:
+        return None
+    return len(parse_classes(chosen, COUNTS[base], str(name))) if chosen else COUNTS[base]
+
+
 def is_code(name: Name) -> bool:
     """Tell whether a data set is made by code of a user's, "package.module:name"."""
     return kind_of(split_name(name)[0]) == "function"

@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from ..files import TensorWriter, hash_into, sha256_of
+from ..progress import bar
 from ..settings import first_line, shown
 from .pictures import NotGrey, Unreadable, check_shape, fitted, pixels_of, read_picture, reading
 
@@ -111,7 +111,7 @@ def image_hashes(images: torch.Tensor) -> torch.Tensor:
 
 
 def write_raw(path: Path, raw: Raw, name: str, size: int | None) -> None:
-    """Decode a data set into a prepared file, with a progress bar on a terminal.
+    """Decode a data set into a prepared file, with a progress bar where somebody looks.
 
     Parameters
     ----------
@@ -156,11 +156,13 @@ class _Writing:
         self.shape = self._first_shape()
         writer = SetWriter(path, counts, self.shape, bool(held_out), room)
         try:
-            with tqdm(total=sum(counts.values()), desc=self.name, unit="image", disable=None, leave=False) as bar:
+            total, done = sum(counts.values()), 0
+            with bar() as shown:
                 for name, part in (("train", raw.train), ("train", raw.validation), ("test", raw.test)):
                     for chunk in _chunks(part):
                         self._add(writer, name, chunk)
-                        bar.update(len(chunk))
+                        done += len(chunk)
+                        shown.say(f"preparing {self.name}: {done:,} of {total:,} images", done / max(1, total))
             self._check(writer, sum(counts.values()))
             mask = torch.arange(counts["train"]) >= raw.train.count if held_out else None
             about = {"classes": json.dumps(self.classes), "name": self.name}

@@ -17,6 +17,7 @@ from .cycles import (
 from .filters import against_chance, filters, weight_history
 from .frame import COLOURS, KEPT, MARKERS, STYLE, arm_name, canvas, places, png, save
 from .gains import accuracy_cost, recovered, waterfall
+from .overview import curves, panels_of, parallel
 from .reconstruction import overlap_sides, picture_rows
 from .retrained import sizes, sizes_table, soft_targets
 from .similarity import layer_densities, order_of, similarity
@@ -39,6 +40,7 @@ __all__ = [
     "costs",
     "countings",
     "counts_table",
+    "curves",
     "epochs_table",
     "filters",
     "importance",
@@ -49,6 +51,8 @@ __all__ = [
     "overlap_over_cycles",
     "overlap_sides",
     "overlaps",
+    "panels_of",
+    "parallel",
     "pareto",
     "picture_rows",
     "pictures",

@@ -203,10 +203,11 @@ def progress(epochs: pd.DataFrame, rounds: pd.DataFrame, rate: float, parts: int
         found = rounds[rounds["jaccard"].notna()]
         overlap.plot(found["round"], found["jaccard"], label="Jaccard index", **line_look("colt"))
         overlap.plot(found["round"], found["chance"], "--", color="#444444", label="chance within each layer")
-        overlap.set(title="Do the copies agree?", xlabel="rounds", ylim=(0, 1))
+        overlap.set(title="Do the copies agree?", xlabel="rounds", ylim=(-0.04, 1.06))  # no marker is cut
         overlap.legend(fontsize=8, loc="lower left")
         for axis in (losses, accuracies, density, overlap):
-            axis.set_xlim(0, max(1, steps[-1] + (len(epochs) > 0 and epochs["round"].max() > steps[-1])))
+            end = max(1, steps[-1] + (len(epochs) > 0 and epochs["round"].max() > steps[-1]))
+            axis.set_xlim(-0.03 * end, 1.03 * end)
             whole_numbers(axis)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure

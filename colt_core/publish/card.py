@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from .. import masks
 from ..files import write_text, write_whole
 from ..settings import one_line
-from ..studies.experiment import method_in_words, settings_in
+from ..studies.experiment import Experiment, method_in_words, settings_in
+from ..studies.foresight import doubts
 from ..studies.records import read_records
 from ..tickets import Ticket
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 FILE = "ticket.safetensors"  # its name where it is published
 PAPER = "https://arxiv.org/abs/2212.12770"
 Records = Iterable[dict[str, Any]]
+DOUBTED = ("dataset", "method", "parts", "by", "rate", "target", "densities")  # what can make nonsense of a run
 _COUNTS = ("train_images", "test_images", "image_epochs", "threads")
 
 
@@ -57,7 +60,7 @@ def card(
     found = ticket if isinstance(ticket, Ticket) else Ticket.load(ticket)
     own = _own(found, _listed(records) if records is not None else _beside(path))
     settings, data = _settings(path, own)
-    parts = [_head(found, settings), _found(settings), _scores(own)]
+    parts = [_head(found, settings), *_warnings(found, own, settings), _found(settings), _scores(own)]
     parts += [_layers(found)] if layers else []
     parts += [_provenance(found, own, data), _loading(file or (path.name if path else FILE)), _citation()]
     return "\n\n".join(parts) + "\n"
@@ -186,6 +189,16 @@ def _head(ticket: Ticket, settings: dict[str, Any]) -> str:
     where = f"found on {_text(data)} by {_text(method)}"
     lead = f"Initial weights (theta0) and a mask over them, {where}. It is not trained: train it."
     return f"{title}\n\n{lead}\n\n{_table(('', ''), rows)}"
+
+
+def _warnings(ticket: Ticket, own: list[dict[str, Any]], settings: dict[str, Any]) -> list[str]:
+    """Return a section on what makes it no ticket worth having, where there is such a thing."""
+    told = [str(text) for record in own for text in record.get("warnings") or ()]
+    told += [f"{name} has no weight left" for name, kept in ticket.mask.items() if not kept.any()]
+    with suppress(ValueError):  # settings of a stranger, or of code that is not here
+        told += doubts(Experiment.from_description({n: settings[n] for n in DOUBTED if n in settings}), load=False)
+    lines = [f"- {_text(text[:1].upper() + text[1:])}." for text in dict.fromkeys(told)]
+    return ["## Warnings\n\n" + "\n".join(lines)] if lines else []
 
 
 def _found(settings: dict[str, Any]) -> str:

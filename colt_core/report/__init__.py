@@ -8,10 +8,11 @@ from .choice import best_of
 from .compare import against, compare, conclusion, over_sparsities, verdict
 from .cost import at_costs, reach, rounds_table
 from .gains import gains, ladder, regimes, shares, shares_of, spent
+from .overview import beside, collapsed, overview
 from .questions import Question, Questions, answers, decided, predictions
 from .records import distinct, load, measured_by, metric_of, metrics
 from .statistics import fieller, holm, interval, seeds_needed, summary
-from .tables import LEVELS, joined, save, tables
+from .tables import LEVELS, joined, readable, save, tables
 from .transfer import AGAINST, transfer_conclusion, transfer_gains, transfers
 from .trouble import failures, say_warnings, warnings
 from .verdicts import verdicts
@@ -31,9 +32,11 @@ __all__ = [
     "arms",
     "at_costs",
     "at_sparsities",
+    "beside",
     "best_of",
     "by_side",
     "called",
+    "collapsed",
     "compare",
     "conclusion",
     "count_seeds",
@@ -53,11 +56,13 @@ __all__ = [
     "metrics",
     "over_sparsities",
     "overlaps",
+    "overview",
     "paper_table",
     "percent",
     "points",
     "predictions",
     "reach",
+    "readable",
     "regimes",
     "rounds_table",
     "save",

@@ -1,6 +1,7 @@
 """Which experiments are one arm: they differ in nothing but the seed."""
 
 import json
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -31,16 +32,19 @@ def called(arm: str) -> str:
 # --- arms --------------------------------------------------------------------------------------------------------
 
 
-def arms(records: pd.DataFrame) -> pd.DataFrame:
+def arms(records: pd.DataFrame, short: bool = False) -> pd.DataFrame:
     """Return the records with a column `arm`: the method, in brackets the settings in which its experiments differ.
 
     Settings count that differ, the seed apart, between experiments of one data set, network and method within these
     records: "colt (parts 3)". Of recipes, network arguments and early-bird stopping the fields that differ are named.
     Where scores were made in several ways, the way is told, "colt scored by own head"; and a score on another data set,
     "colt from cifar100", where the same arm of another source stands there. Each record is there once, see `distinct`.
+
+    With `short`, of a method's variants the usual one, whose settings most experiments here share, goes by the method's
+    name alone, and the others by what sets them apart from it: "colt", "colt (parts 3)".
     """
     records = distinct(records)
-    named = records.assign(arm=_names(records))
+    named = records.assign(arm=_names(records, short))
     if "scored_on" not in named:
         return named.assign(scored_on=None)
     scores = named["kind"] == "score"
@@ -54,7 +58,7 @@ def arms(records: pd.DataFrame) -> pd.DataFrame:
     return named
 
 
-def _names(records: pd.DataFrame) -> list[str]:
+def _names(records: pd.DataFrame, short: bool = False) -> list[str]:
     """Return each record's arm by its experiment's settings alone."""
     known = [name for name in dict.fromkeys((*IDENTITY, *SETTINGS)) if name in records and name != "seed"]
     groups: dict[tuple[str, ...], dict[str, Settings]] = {}
@@ -62,8 +66,9 @@ def _names(records: pd.DataFrame) -> list[str]:
         group = groups.setdefault(tuple(row[name] for name in IDENTITY[1:]), {})
         group[row["experiment"]] = _settings(row)
     names = {}
+    common = _common(groups) if short else None
     for key, group in groups.items():
-        for experiment, name in _apart(key[-1], group).items():
+        for experiment, name in _apart(key[-1], group, common).items():
             names[(experiment, *key)] = name
     return [names[key] for key in records[IDENTITY].itertuples(index=False, name=None)]
 
@@ -90,8 +95,30 @@ def _settings(row: dict[str, Any]) -> Settings:
     return told, fields
 
 
-def _apart(method: str, group: dict[str, Settings]) -> dict[str, str]:
-    """Name the experiments of a group by what sets them apart."""
+def _common(groups: dict[tuple[str, ...], dict[str, Settings]]) -> Counter[tuple[str, str]]:
+    """Count how many experiments have each setting."""
+    several = (one for group in groups.values() for one in group.values())
+    return Counter((name, _text(value)) for told, own in several for name, value in (told | own).items())
+
+
+def _usual(group: dict[str, Settings], common: Counter[tuple[str, str]]) -> Settings:
+    """Return the settings of a group that most experiments, of whatever method, have too."""
+    own = _common({("",): group})
+
+    def shared(one: Settings) -> tuple[int, int, str]:
+        told = [(name, _text(value)) for name, value in (one[0] | one[1]).items()]
+        return sum(common[pair] for pair in told), sum(own[pair] for pair in told), str(told)
+
+    return max(group.values(), key=shared)
+
+
+def _apart(method: str, group: dict[str, Settings], common: Counter[tuple[str, str]] | None = None) -> dict[str, str]:
+    """Name the experiments of a group by what sets them apart, with `common` from the usual one alone."""
+    if common is not None:
+        usual, names = _usual(group, common), {}
+        for experiment, one in group.items():
+            names[experiment] = _apart(method, {"": usual, experiment: one})[experiment] if one != usual else method
+        return names
     settings = _varied([told for told, _ in group.values()])
     fields = _varied([own for _, own in group.values()])
     names = {}

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..files import write_text
@@ -70,6 +71,56 @@ def joined(several: Iterable[dict[str, pd.DataFrame]], out: str | Path | None = 
         for name, table in whole.items():
             save(table, str(out), name)
     return whole
+
+
+DETAILS = {"experiments", "low", "high", "p", "p_equivalence", "half_pooled", "detectable_low", "detectable_high"}
+DETAILS |= {"other_sparsity", "equivalent"}  # of a table, what only a second look asks for
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table for a screen: three digits, without hashes, and without columns of which all rows say the same.
+
+    Shares of accuracy (accuracies, differences, half-widths) become percent, or points, and their columns say so.
+    """
+    shown = table.drop(columns=[name for name in DETAILS if name in table and name not in ("low", "high")])
+    shown = shown.drop(columns=["low", "high"], errors="ignore") if "difference" in table else shown
+    plain = metrics(table).eq(ACCURACY).all() if "metric" in table else True
+    units = {"difference": "points", "half_width": "± points", "detectable": "detectable, points"}
+    units |= {
+        "accuracy": "accuracy, %",
+        "at": "at, % sparse",
+        "sparsity": "% sparse",
+        "low": "from, %",
+        "high": "to, %",
+    }
+    for name in [name for name in shown if name in units and plain and pd.api.types.is_float_dtype(shown[name])]:
+        shown = shown.assign(**{name: 100 * shown[name]}).rename(columns={name: units[name]})
+    if len(shown) > 1:
+        same = [name for name in ("recipe", "network_args", "metric", "higher_is_better") if name in shown]
+        shown = shown.drop(columns=[name for name in same if shown[name].astype(str).nunique() == 1])
+    zero = [name for name in shown if str(name).endswith("_half_width") and not shown[name].fillna(0).any()]
+    shown = shown.drop(columns=zero).apply(lambda column: [_three(value) for value in column])
+    return shown.rename(columns=_headed)
+
+
+def _headed(name: str) -> str:
+    """Return a column's name as a heading: words, "± rounds" of a half-width."""
+    known = {"image_epochs": "training images seen", "p_holm": "p (Holm)", "scored_on": "scored on"}
+    if name.endswith("_half_width"):
+        return f"± {_headed(name.removesuffix('_half_width'))}"
+    return known.get(name, name.replace("_", " "))
+
+
+def _three(value: Any) -> Any:
+    """Write a number with three digits; whole ones whole, with thousands set apart."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
+        return value
+    value = float(value)
+    if np.isnan(value):
+        return "-"
+    if abs(value) >= 1e9:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if value.is_integer() or abs(value) >= 1000 else f"{value:.3g}"
 
 
 @lru_cache(maxsize=256)

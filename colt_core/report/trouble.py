@@ -5,10 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from ..tickets.round import NOTHING_LEARNT
 from .arms import arms
 from .records import NUMBERS, distinct, metrics, score_values, warned, warnings_column
-
-NOTHING_LEARNT = ("ended at chance", "has a single class")  # how a record's warning says so of a copy
 
 
 def warnings(records: pd.DataFrame) -> pd.DataFrame:

@@ -11,19 +11,19 @@ from uuid import uuid4
 
 from ..compute.pool import Worker, cores
 from ..compute.store import open_store
-from ..files import scratch
+from ..files import host, scratch
 from ..seeding import choose_device
 from ..settings import first_line
 from ..tickets import Round
 from ..training import History
 from ..training.loop import PAUSE
 from .experiment import Experiment
-from .plan import remaining
+from .plan import remaining, together
 from .records import Place, is_complete, is_scored, saved_rounds
 from .run import carry_out
 from .saved import checked_records
 
-State = Literal["ready", "running", "paused", "stopped", "done", "failed"]
+State = Literal["ready", "running", "paused", "stopped", "done", "failed", "elsewhere"]
 Curves = dict[tuple[int, int], tuple[int, list[dict[str, float]]]]
 BUSY = ("running", "paused")
 
@@ -38,7 +38,7 @@ class Live:
     ----------
     state
         "ready"; "running"; "paused" (between two optimiser steps, nothing is lost); "stopped" (the epoch under way is
-        lost); "done"; "failed" (`problem` says why, in one line).
+        lost); "done"; "failed" (`problem` says why, in one line); "elsewhere" (another process is at it, see `look`).
     running
         The curves of the trainings under way, by round and copy: (epochs planned, one dict an epoch).
     reference
@@ -59,8 +59,27 @@ class Live:
         self._lock = RLock()
         self._flag = scratch() / f"pause-{uuid4().hex}"
         self._clock, self._pace = _Clock(), _Pace()
-        over = is_complete(experiment, self.store) and is_scored(experiment, self.store)
-        self.state: State = "done" if over else "stopped" if self.records else "ready"
+        self.state: State = self._found()
+
+    def _found(self) -> State:
+        """Return how far the store says it is."""
+        if is_complete(self.experiment, self.store) and is_scored(self.experiment, self.store):
+            return "done"
+        return "elsewhere" if self.elsewhere else "stopped" if self.records else "ready"
+
+    @property
+    def elsewhere(self) -> str:
+        """Which other process is at this run, in words; "" where none is."""
+        holder = self.store.holder(f"{self.experiment.hash}/experiment")
+        if holder is None or (holder.get("host"), holder.get("pid")) in _ENDED:
+            return ""
+        return f"process {holder.get('pid', '?')} on {str(holder.get('host', '?')).split(' ')[0]}"
+
+    def look(self) -> None:
+        """Ask the store anew how far it is: another process may have begun it, gone on, or ended."""
+        with self._lock:
+            if self.state not in (*BUSY, "done") and (self.state != "failed" or self.elsewhere):
+                self.state = self._found()
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -88,7 +107,7 @@ class Live:
 
     def seconds_left(self) -> tuple[float, float] | None:
         """Return the least and the most seconds still to go, at the pace so far; None before there is one."""
-        return self._pace.left(self.seconds) if self.state in BUSY else None
+        return self._pace.left() if self.state in BUSY else None
 
     def start(self) -> None:
         """Begin, or go on from what the store has; nothing happens while it runs or when it is done.
@@ -144,6 +163,7 @@ class Live:
                 return
             self.state = "stopped"
             self._clock.halt()
+            _ENDED.add((host(), worker.process.pid))
             worker.process.kill()
             worker.process.wait()
             self._flag.unlink(missing_ok=True)
@@ -162,6 +182,7 @@ class Live:
                 self._tell()
         except Exception as error:
             problem, ending = first_line(error), "failed"
+        _ENDED.add((host(), worker.process.pid))
         worker.stop()
         with self._lock:
             if self._worker is not worker:
@@ -192,6 +213,7 @@ class Live:
 
 
 _RUNNING: dict[tuple[str, str], Live] = {}
+_ENDED: set[tuple[str | None, int | None]] = set()  # our own processes: their claims say nothing, once they have ended
 
 
 def attach(experiment: Experiment, store: Place = None, device: str = "auto") -> Live:
@@ -221,30 +243,37 @@ class _Clock:
 
 
 class _Pace:
-    """How many images were trained on since the run went on here, and how many are left."""
+    """How many images were trained on since the run went on here, how long that took, and how many are left.
+
+    The seconds are those of the trainings themselves, as in a plan: what starting up takes is no pace.
+    """
 
     def __init__(self) -> None:
         self.trained = 0  # here: what was looked up, or trained before a stop, says nothing about the pace
+        self.seconds = 0.0
         self._left: tuple[float, float] | None = None
-        self._since = 0  # images of trainings since `_left` was told
-        self._seen: dict[tuple[str, int, int], int] = {}
+        self._since = 0.0  # images of trainings since `_left` was told, counted as there
+        self._seen: dict[tuple[str, int, int], tuple[int, float]] = {}
 
     def take(self, event: dict[str, Any]) -> None:
         if "left" in event:
             self._left, self._since = (event["left"][0], event["left"][1]), 0
         if "curve" in event:
             key = event["experiment"], event["round"], event["copy"]
-            fresh = event["images"] - self._seen.get(key, 0)
-            self._since += fresh
-            self.trained += fresh if key in self._seen or len(event["curve"]) == 1 else 0
-            self._seen[key] = event["images"]
-        self.trained += event.get("scored", 0)
+            before = self._seen.get(key, (0, 0.0))
+            images, seconds = event["images"] - before[0], event["seconds"] - before[1]
+            self._since += images / event["together"]
+            if key in self._seen or len(event["curve"]) == 1:
+                self.trained, self.seconds = self.trained + images, self.seconds + seconds
+            self._seen[key] = event["images"], event["seconds"]
+        if event.get("scored"):
+            self.trained, self.seconds = self.trained + event["scored"], self.seconds + event["score_seconds"]
 
-    def left(self, seconds: float) -> tuple[float, float] | None:
+    def left(self) -> tuple[float, float] | None:
         """Return the least and the most seconds that are left."""
         if not self.trained or self._left is None:
             return None
-        low, high = (max(0.0, images - self._since) * seconds / self.trained for images in self._left)
+        low, high = (max(0.0, images - self._since) * self.seconds / self.trained for images in self._left)
         return low, high
 
 
@@ -254,18 +283,23 @@ def serve(
     """What the process does: carry the experiment out, and yield every epoch's curve and every record as they come."""
     os.environ |= {PAUSE: flag, "COLT_WORKERS": str(workers)}  # it may start workers of its own, which can pause too
     events, described = SimpleQueue[Any](), Experiment.as_sent(experiment)
+    beside = workers if device == "cpu" else 1
+    at_once = {e.hash: together(e, beside) for e in [described, *described.references()]}
 
     def watch(name: str, number: int, copy: int, history: History) -> None:
         about = {"experiment": name, "round": number, "copy": copy, "images": history.images}
+        about |= {"seconds": history.seconds, "together": at_once.get(name, 1)}
         events.put(about | {"planned": history.planned, "curve": [dict(epoch) for epoch in history.epochs]})
 
     def tell(record: dict[str, Any]) -> None:
-        about = {"kind": record["kind"], "round": record["round"], "left": remaining(described, store)}
-        events.put(about | {"scored": record.get("score_image_epochs") or 0})
+        about = {"kind": record["kind"], "round": record["round"]}
+        about |= {"left": remaining(described, store, beside)}
+        spent = {"scored": record.get("score_image_epochs") or 0, "score_seconds": record.get("score_seconds") or 0.0}
+        events.put(about | spent)
 
     def work() -> None:
         try:
-            events.put({"left": remaining(described, store)})
+            events.put({"left": remaining(described, store, beside)})
             carry_out(described, open_store(store), device, 1, tell, watch)
             events.put(None)
         except Exception as problem:

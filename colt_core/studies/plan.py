@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from ..methods.cycles import share_counted
 from ..seeding import choose_device
 from .arithmetic import kept_by_round
 from .experiment import Experiment
+from .foresight import doubts
 from .inputs import dataset_of
 from .records import Place, is_complete, is_over, is_scored, read_records, rounds_scored
 from .speed import check_line, finished, speed
@@ -49,6 +51,8 @@ class Plan:
         Where, and how many trainings side by side.
     checks
         What the store's finished trainings say of that speed, a sentence each.
+    warnings
+        What makes the numbers mean nothing, a sentence each, see `foresight.doubts`; of what is done already, too.
     """
 
     experiments: int
@@ -62,10 +66,11 @@ class Plan:
     device: str
     workers: int
     checks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if not self.experiments:
-            return "nothing left to do: every round and score is in the store"
+            return "\n".join(["nothing left to do: every round and score is in the store", *self._warned()])
         speeds = ", ".join(f"{name} {value:,.0f} images/s" for name, value in self.speed.items())
         beside = f"{self.workers} trainings side by side, each " if self.workers > 1 else ""
         lines = {
@@ -76,7 +81,10 @@ class Plan:
             "disk": f"at most {self.disk / 1e6:,.1f} MB",
         }
         lines |= {"check": "; ".join(self.checks)} if self.checks else {}
-        return "\n".join(f"{name + ':':16}{text}" for name, text in lines.items())
+        return "\n".join([*(f"{name + ':':16}{text}" for name, text in lines.items()), *self._warned()])
+
+    def _warned(self) -> list[str]:
+        return [f"{'warning:':16}{text}" for text in self.warnings]
 
     def against(self, seconds: float) -> str:
         """Say in a line what was planned and how long it took."""
@@ -90,6 +98,7 @@ def plan(
     store: Place = None,
     device: str = "auto",
     workers: int | None = None,
+    anew: bool = False,
 ) -> Plan:
     """Tell what a run, or a study of many, will cost: image-epochs, FLOPs, time on this device, disk.
 
@@ -101,6 +110,8 @@ def plan(
         As for `run`.
     workers
         Trainings side by side; by default one a core on a CPU, else one.
+    anew
+        Count what the store holds, too, as if it were empty: what it would cost again, or elsewhere.
 
     Raises
     ------
@@ -112,14 +123,14 @@ def plan(
     given = [experiments] if isinstance(experiments, Experiment) else list(experiments)
     where, place = choose_device(device), open_store(store)
     beside = workers or (cores() if where.type == "cpu" else 1)
-    works = _open_works(given, place)
+    works = _open_works(given, open_store(f"memory://{uuid4().hex}") if anew else place)
     known = finished(given, place, str(where))
     speeds: dict[str, float] = {}
     checks: dict[str, None] = {}
     seconds = [0.0, 0.0]
     for work in works:
         e = work.experiment
-        apart = _together(e, beside) if single else beside
+        apart = together(e, beside) if single else beside
         for name, images in ((e.dataset, work.find), (e.score_on or e.dataset, work.judge)):
             if images[1]:
                 data = dataset_of(name)
@@ -135,6 +146,7 @@ def plan(
     return Plan(
         len(works), add("rounds"), add("scores"), add("image_epochs"), add("flops"), (seconds[0], seconds[1]),
         sum(work.disk for work in works), speeds, str(where), beside, tuple(filter(None, checks)),
+        tuple(dict.fromkeys(text for e in given for text in doubts(e))),
     )  # fmt: skip
 
 
@@ -151,15 +163,23 @@ def _open_works(given: list[Experiment], store: Store) -> list["_Work"]:
     return [work for work in works if work.find[1] or work.judge[1]]
 
 
-def remaining(experiment: Experiment, store: Place = None) -> Range:
+def remaining(experiment: Experiment, store: Place = None, beside: int = 1) -> Range:
     """Return the least and the most training images that are still to be seen: rounds, and scores asked for.
 
-    Those of a COLT run that this one follows count too, while it is not complete.
+    Those of a COLT run that this one follows count too, while it is not complete. Images that copies see at the same
+    time, `beside` of them, count as long as they take: two copies side by side as one.
     """
     place = open_store(store)
     works = [_work(experiment, place)]
     works += [_work(reference, place) for reference in experiment.references() if not is_complete(reference, place)]
-    return sum(work.image_epochs[0] for work in works), sum(work.image_epochs[1] for work in works)
+    low, high = (sum(_one_by_one(work, end, beside) for work in works) for end in (0, 1))
+    return low, high
+
+
+def _one_by_one(work: "_Work", end: int, beside: int) -> float:
+    """Return the images of a work as `remaining` counts them."""
+    find, judge, images = work.find[end], work.judge[end], work.image_epochs[end]
+    return images * (find / together(work.experiment, beside) + judge) / (find + judge) if images else 0.0
 
 
 def _copies(experiment: Experiment) -> int:
@@ -167,7 +187,7 @@ def _copies(experiment: Experiment) -> int:
     return experiment.parts if method_of(experiment.method).trains == "copies" else 1
 
 
-def _together(experiment: Experiment, beside: int) -> float:
+def together(experiment: Experiment, beside: int) -> float:
     """Return how many copies of one experiment train at a time, on average."""
     copies = _copies(experiment)
     return copies / math.ceil(copies / beside)
@@ -180,8 +200,8 @@ def status(experiments: Iterable[Experiment], store: Place = None) -> "pd.DataFr
     -------
     pandas.DataFrame
         Columns dataset, network, method, parts, by, rate, seed, state ("done", "failed", "running", "begun" or
-        "waiting"), rounds and scores in the store, sparsity (of the last round), by_whom (host and process that are at
-        it), experiment (the hash).
+        "waiting"), rounds and scores in the store, sparsity (of the last round), scored_on (the data sets that scores
+        are asked for or there on), by_whom (host and process that are at it), experiment (the hash).
     """
     import pandas as pd
 
@@ -196,6 +216,9 @@ def status(experiments: Iterable[Experiment], store: Place = None) -> "pd.DataFr
         row = {name: getattr(e, name) for name in ("dataset", "network", "method", "parts", "by", "rate", "seed")}
         row |= {"state": state, "rounds": len(found), "scores": sum(r["kind"] == "score" for r in records)}
         row |= {"sparsity": 1 - found[-1]["density"] if found else None}
+        on = [r.get("scored_on") or e.dataset for r in records if r["kind"] == "score"]
+        on += [e.score_on or e.dataset] if e.scores is not None else []
+        row |= {"scored_on": ", ".join(dict.fromkeys(on))}
         row |= {"by_whom": f"{holder.get('host', '?')} {holder.get('pid', '?')}" if holder and not over else ""}
         rows.append(row | {"experiment": e.hash})
     return pd.DataFrame(rows)

@@ -32,6 +32,7 @@ from .records import (
 )
 from .scoring import finite, score_record
 from .teachers import teacher
+from .watching import watched
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +47,7 @@ def run(
     device: str = "auto",
     threads: int = 1,
     callback: Report | None = None,
+    progress: bool | None = None,
 ) -> "pd.DataFrame":
     """Carry an experiment out, or what is missing of it, and return its records.
 
@@ -59,6 +61,8 @@ def run(
         Where to compute; written into each record.
     callback
         Called with every new record, a dict (see `trackers`).
+    progress
+        A bar that says the round, the density, and what is left; see `progress.bar`.
 
     Returns
     -------
@@ -73,7 +77,8 @@ def run(
     import pandas as pd
 
     place = open_store(store)
-    carry_out(experiment, place, str(choose_device(device)), threads, callback)
+    with watched([experiment], place, progress):
+        carry_out(experiment, place, str(choose_device(device)), threads, callback)
     return pd.DataFrame(read_records(experiment, place))
 
 

@@ -52,6 +52,20 @@ class Saved:
         return ", ".join(told)
 
     @property
+    def details(self) -> str:
+        """The label with the rate and the target, or the densities, that it goes by."""
+        if self.about["method"] == "dense":
+            return self.label
+        if densities := self.about.get("densities"):
+            return f"{self.label}, to {densities[-1]:.3g} dense in {len(densities)} rounds"
+        return f"{self.label}, rate {self.about['rate']:g}, target {100 * self.about['target']:.4g} %"
+
+    @property
+    def changed(self) -> float | None:
+        """When its records were last written to, in seconds since 1970; None where nobody can say."""
+        return self.store.changed(f"{self.hash}/records.jsonl")
+
+    @property
     def network(self) -> str:
         """The network and its settings: "conv3 width 16"."""
         return in_words(self.about["network"], self.about["network_args"])

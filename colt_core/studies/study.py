@@ -7,7 +7,6 @@ from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
-from tqdm import tqdm
 
 from .. import data as datasets
 from ..compute.pool import check_workers, cores
@@ -21,6 +20,7 @@ from .queue import work_off
 from .reading import check_name, file_of, on_other_data, parsed, read_text
 from .records import Place, check_stored, is_over, read_records
 from .run import check
+from .watching import size_of, watched
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -326,7 +326,7 @@ def study(
     workers
         Processes side by side; by default one a CPU core, or a single one on a GPU. Results do not depend on it.
     progress
-        A bar; by default only on a terminal.
+        A bar that says which experiments run, how far they are, and what is left; see `progress.bar`.
     cluster
         None: worker processes of this machine. "local": a dask LocalCluster. An address, "tcp://host:8786": that
         scheduler (see `cluster`).
@@ -347,7 +347,6 @@ def study(
     for experiment in experiments:
         check_stored(experiment, place)
     jobs = to_do(experiments, place)
-    hidden = None if progress is None else not progress
     alike = {(same.hash, same.score_on): job for job in jobs for same in [job.changed(seed=0)]}
     for job in alike.values():  # all mistakes before any training; and a data set is prepared once, not by every worker
         check(job, "cpu" if cluster else where)
@@ -356,14 +355,9 @@ def study(
     else:
         beside = 1 if place.private else workers or (cores() if where == "cpu" else 1)
         done = work_off(jobs, place, where, beside)
-    with tqdm(total=len(jobs), disable=hidden, unit="experiment", leave=False) as bar:
-        left = {(job.hash, job.score_on, job.scores): job.hash for job in jobs}
-        for job in done:
-            bar.update()
-            left.pop((job.hash, job.score_on, job.scores), None)
-            if not bar.disable:
-                running = sum(place.holder(f"{name}/experiment") is not None for name in left.values())
-                bar.set_postfix_str(f"{bar.n} done, {running} running, {len(left) - running} waiting")
+    with watched(jobs, place, progress):
+        for _ in done:
+            pass
     names = dict.fromkeys(e.hash for e in experiments)
     records = [record for name in names for record in read_records(name, place)]
     return pd.DataFrame(records) if records else pd.DataFrame(columns=list(COLUMNS))
@@ -384,13 +378,4 @@ def to_do(experiments: list[Experiment], store: Store) -> list[Experiment]:
     known = {e.hash for e in experiments}
     jobs = [*experiments, *{r.hash: r for r in references if r.hash not in known}.values()]
     jobs = [job for job in jobs if not is_over(job, store)]
-    return sorted(jobs, key=_size, reverse=True)
-
-
-def _size(experiment: Experiment) -> float:
-    """Guess the work of finding, to start the longest first: rounds, or next to nothing where none is trained."""
-    method = method_of(experiment.method)
-    keep = (1 - experiment.rate) ** (experiment.parts if method.split else 1)
-    share = {"never": 0.1 if method.split else 0.0, "once": 0.2}.get(method.trains, 1.0)
-    rounds = math.log(1 - experiment.target) / math.log(keep)
-    return share * (rounds if experiment.densities is None else len(experiment.densities))
+    return sorted(jobs, key=size_of, reverse=True)

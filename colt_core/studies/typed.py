@@ -95,3 +95,28 @@ READERS: dict[str, Callable[[str], Any]] = {
     "score_on": str,
     "scoring": _mapping,
 }
+
+
+ABOUT = {  # what each field is, for the command line's help
+    "dataset": "what tickets are found on: a built-in name, a folder of class folders, torchvision:NAME, ...",
+    "parts": "partitions of a COLT cycle, a copy trained on each",
+    "by": "how images are split among them: class, random, stratified or order",
+    "network": "conv3, resnet18, ..., torchvision:NAME, timm:NAME or package.module:function",
+    "network_args": "its own settings, for example '{width: 16}'",
+    "method": "how tickets are found: colt, imp, matched (IMP at COLT's densities), random, dense, ...",
+    "recipe": "how networks are trained: mini, small or paper, or {epochs: 5, batch_size: 32, ...}",
+    "finding": "what of the recipe is another while tickets are found, for example '{epochs: 6}'",
+    "rate": "the share of its weights that a copy loses in a round, between 0 and 1",
+    "target": "the sparsity of the prunable weights at which it ends, between 0 and 1",
+    "densities": "in place of rate and target: the density after each round, for example 0.5,0.2,0.1",
+    "scope": "whether weights compete over the whole network or in each layer: global or layer",
+    "rewind": "the training step to whose weights tickets are rewound; 0 is initialisation",
+    "early_bird": "ends trainings once their masks have settled, for example '{}'; see EarlyBird",
+    "options": "what only the method knows, for example '{pooling: smallest}' of consensus",
+    "official": "choices of the COLT authors' code: best-epoch, statistics-kept, all-counted, ...",
+    "objective": "what is learnt, for example '{name: distillation, ...}'; cross-entropy where none is given",
+    "seed": "of everything: initialisation, splits, training",
+    "scores": "sparsities at which tickets are scored, for example 0.5,0.9; [] every round, none: no ticket",
+    "score_on": "another data set to score on (transfer)",
+    "scoring": "another objective or head for scores, for example '{head: own}'",
+}

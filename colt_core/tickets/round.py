@@ -9,6 +9,8 @@ from .. import masks
 from ..masks import Mask, Overlap
 from .ticket import Ticket, read_ticket
 
+NOTHING_LEARNT = ("ended at chance", "has a single class")  # how a doubt says so of a copy
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -78,9 +80,15 @@ class Round:
 
     @property
     def warnings(self) -> list[str]:
-        """Its doubts, and the layers that its mask has emptied."""
+        """Its doubts, what they make of the copies' agreement, and the layers that its mask has emptied."""
         empty = [f"{name} has no weight left" for name, kept in self.ticket.mask.items() if not kept.any()]
-        return list(dict.fromkeys([*self.doubts, *empty]))
+        found = list(dict.fromkeys([*self.doubts, *empty]))
+        if len(empty) == len(self.ticket.mask):
+            found.append("nothing is left of the network (collapse)")
+        if self.overlap and any(sign in told for told in self.doubts for sign in NOTHING_LEARNT):
+            agreed = f"the copies' agreement (Jaccard index {self.overlap.jaccard:.2f}) means nothing"
+            found.append(f"{agreed}: not all of them had something to learn, and learnt it")
+        return list(dict.fromkeys(found))
 
     @property
     def density(self) -> float:

@@ -11,7 +11,7 @@ from torch import nn
 from ..data import Dataset
 from ..seeding import choose_device, reproducible
 from ..training import Drive, Objective, Recipe, Training, epochs, objective_for
-from ..training.loop import plainly
+from ..training.loop import followed, plainly
 from .ticket import Ticket
 
 Head = Literal["fresh", "own"]
@@ -151,7 +151,7 @@ def evaluate(
     mask = ticket.mask_for(network, fresh_head=fresh)
     objective = (objective or objective_for(network)).fitted(data.train)
     training = Training(data.train, recipe, mask, data.validation, seed, threads, objective=objective)
-    *_, history = epochs(network, training, device, drive)
+    history = followed(epochs(network, training, device, drive))
     where, start = choose_device(device), time.perf_counter()
     with reproducible(where, seed, threads):
         last, others = objective.score(network, data.test), objective.others(network, data.test)

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from ..data import Images
 from ..data.augmentation import augment, draw, epoch_order, normalise
 from ..files import hash_into
 from ..masks import Mask, check
 from ..models import check_output
+from ..progress import bar, left
 from ..seeding import choose_device, derive, drawing, reproducible
 from .history import History
 from .memory import keeping_memory
@@ -266,7 +266,7 @@ def train(
     device
         Where.
     progress
-        A bar; by default only on a terminal.
+        A bar; see `progress.bar`.
     drive
         What takes it through its epochs: `compute.checkpoints` has one that keeps its state between them.
     **how
@@ -279,12 +279,20 @@ def train(
     FloatingPointError
         If the loss is no longer finite.
     """
-    hidden = not sys.stderr.isatty() if progress is None else not progress
-    history, how = History(), {"objective": objective_for(network)} | how
-    with tqdm(disable=hidden, leave=False) as bar:
-        for history in epochs(network, Training(images, recipe, **how), device, drive):
-            bar.total = history.planned
-            bar.update()
+    how = {"objective": objective_for(network)} | how
+    return followed(epochs(network, Training(images, recipe, **how), device, drive), progress)
+
+
+def followed(histories: Iterable[History], progress: bool | None = None) -> History:
+    """Take a training to its end, and show on a bar how far it is; return its history."""
+    history, begun = History(), time.monotonic()
+    with bar(progress) as shown:
+        for history in histories:
+            if shown.shows:
+                share = len(history.epochs) / max(1, history.planned)
+                rest = left(time.monotonic() - begun, share)
+                text = f"training: {len(history.epochs)} of {history.planned} epochs{'; ' if rest else ''}{rest}"
+                shown.say(text, share)
     return history
 
 

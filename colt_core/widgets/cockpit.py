@@ -4,6 +4,7 @@ import asyncio
 import math
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..compute.store import open_store
 from ..methods import METHODS, method_of
 from ..models import NETWORKS, check_arguments
 from ..studies.experiment import Experiment
+from ..studies.foresight import doubts
 from ..studies.live import BUSY, Live, attach
 from ..studies.plan import between, duration, plan
 from ..studies.records import Place
@@ -35,7 +37,16 @@ STATES = {
     "stopped": "Not finished: Continue goes on from what is in the store.",
     "done": "Done: every round is in the store.",
     "failed": "Failed",
+    "elsewhere": "Running in another process",
 }
+HINTS = {  # why buttons are grey
+    "running": "Its settings are fixed while it runs: Stop lets you change them, and keeps what was found.",
+    "done": "Nothing is left to start: change a setting, or choose another run above.",
+    "elsewhere": "What it finds is shown here as it comes. Pause and Stop are where it was started; when it ends "
+    "unfinished, Continue goes on here.",
+}
+OPEN = ("ready", "stopped", "failed", "elsewhere")  # here nothing goes on; another process may begin, or be at it
+LOOK = 2.0  # seconds between two looks into the store
 
 
 class Cockpit(View):
@@ -47,6 +58,7 @@ class Cockpit(View):
         self._loop = _running_loop()
         self.live: Live | None = None
         self._drawn, self._due, self._ticking, self._was_busy = 0.0, False, False, False
+        self._looking, self._shown = False, 0
         self._build(experiment)
         self._find_runs()
         self._described()
@@ -55,19 +67,19 @@ class Cockpit(View):
         wide = {"layout": {"width": "auto"}}
         pick = lambda options, text: ipywidgets.Dropdown(options=options, description=text, **wide)  # noqa: E731
         self.known = ipywidgets.Dropdown(description="Runs here", **wide)
+        self.known.add_class("colt-all")
+        share = lambda text, hint: ipywidgets.FloatText(step=0.005, description=text, tooltip=hint, **wide)  # noqa: E731
         self.fields: dict[str, Any] = {
             "dataset": Named(list(datasets.BUILT_IN), "Data set", "./pictures@64, torchvision:Flowers102@64"),
             "network": Named(list(NETWORKS), "Network", "torchvision:resnet18, timm:resnet26, mynets:tiny"),
             "network_args": Arguments(),
             "method": pick(list(METHODS), "Method"),
-            "parts": ipywidgets.IntSlider(min=1, max=10, description="Partitions"),
+            "parts": ipywidgets.IntText(description="Partitions", **wide),
             "by": pick(list(datasets.PARTITIONINGS), "Split by"),
-            "rate": ipywidgets.FloatSlider(min=0.01, max=0.6, step=0.005, readout_format=".3f", description="Rate"),
-            "target": ipywidgets.FloatSlider(
-                min=0.5, max=0.999, step=0.001, readout_format=".1%", description="Target"
-            ),
+            "rate": share("Rate", "the share of its weights that a copy loses in a round"),
+            "target": share("Target", "the sparsity at which it ends, below 1"),
             "recipe": pick(list(RECIPES), "Recipe"),
-            "seed": ipywidgets.BoundedIntText(min=0, max=2**31, description="Seed", **wide),
+            "seed": ipywidgets.IntText(description="Seed", **wide),
             "scores": pick(SCORES, "Score"),
         }
         button = lambda text, icon, hint: ipywidgets.Button(description=text, icon=icon, tooltip=hint)  # noqa: E731
@@ -80,7 +92,7 @@ class Cockpit(View):
         self.cost.layout.width = "170px"
         self.bar = ipywidgets.FloatProgress(min=0, max=1, description="To target", layout={"width": "420px"})
         buttons = row(self.start, self.pause, self.resume, self.stop, self.cost, self.bar)
-        self.lay_out(panels([form(self.known, *self.fields.values()), buttons, self.words], self.picture))
+        self.lay_out(self.known, panels([form(*self.fields.values()), buttons, self.words], self.picture))
         others = [control for name, control in self.fields.items() if name != "network"]
         self.listen(*others, to=self._described)
         self.listen(self.fields["network"], to=self._network_chosen)
@@ -94,7 +106,7 @@ class Cockpit(View):
     # --- the run ---
 
     def _fill(self, e: Experiment) -> None:
-        """Set the form to an experiment; a slider too short for it grows."""
+        """Set the form to an experiment."""
         self.base = e
         recipe = next((name for name, ready in RECIPES.items() if ready == e.recipe), GIVEN)
         given = {"recipe": recipe, "scores": _scoring(e)}
@@ -106,8 +118,6 @@ class Cockpit(View):
             if name in ("recipe", "scores"):
                 choose(control, list(dict.fromkeys([*control.options, value])), value)
                 continue
-            if name in ("parts", "rate", "target"):
-                control.min, control.max = min(control.min, value), max(control.max, value)
             control.value = value
 
     @property
@@ -126,10 +136,14 @@ class Cockpit(View):
         """
         values = {name: control.value for name, control in self.fields.items()}
         values["network_args"] = self.fields["network_args"].read()
-        for name in ("rate", "target"):  # a slider in a browser gives 0.30000000000000004
+        for name in ("rate", "target"):  # a field in a browser steps to 0.30000000000000004
             given = getattr(self.base, name)
             values[name] = given if abs(values[name] - given) < TINY else round(values[name], 6)
         check_arguments(values["network"], values["network_args"])
+        datasets.check_name(values["dataset"])
+        classes = datasets.count_classes(values["dataset"])
+        if values["by"] == "class" and classes and values["parts"] > classes and method_of(values["method"]).split:
+            raise ValueError(f"parts must be at most {classes}, the number of classes, not {values['parts']}")
         values["recipe"] = self.base.recipe if values["recipe"] == GIVEN else values["recipe"]
         scores = {SCORES[0]: None, SCORES[1]: (values["target"],), SCORES[2]: (), GIVEN: self.base.scores}
         values["scores"] = scores[values["scores"]]
@@ -149,6 +163,7 @@ class Cockpit(View):
             self.live.listeners.remove(self._heard)
         self.live = live
         live.listeners.append(self._heard)
+        self._keep_looking()
         with self.quiet():
             values = [value for _, value in self.known.options]
             self.known.value = live.experiment.hash if live.experiment.hash in values else ""
@@ -161,15 +176,19 @@ class Cockpit(View):
         self._described()
 
     def _find_runs(self) -> None:
-        """List the runs of the store; unfinished ones first."""
+        """List the runs of the store: unfinished ones first, the latest first."""
         found, self.problems = runs_in(self.store)
+        now, alike = time.time(), Counter(run.details for run in found)
         options = []
         for run in found:
-            over = run.store.exists(f"{run.hash}/complete")
-            options.append((over, f"{run.label} ({'done' if over else 'unfinished'})", run.hash))
+            over, age = run.store.exists(f"{run.hash}/complete"), now - (run.changed or now)
+            words = [run.details] + ([run.hash[:6]] if alike[run.details] > 1 else [])
+            state = f"{'done' if over else 'unfinished'}, {_ago(age)}"
+            options.append((over, age, f"{', '.join(words)} ({state})", run))
+        options.sort(key=lambda option: option[:3])
         self.saved = {run.hash: run for run in found}
         with self.quiet():
-            choose(self.known, [("as described below", ""), *((text, name) for _, text, name in sorted(options))])
+            choose(self.known, [("as described below", ""), *((text, run.hash) for _, _, text, run in options)])
 
     def _known_chosen(self) -> None:
         """Fill the form with a run of the store."""
@@ -202,7 +221,7 @@ class Cockpit(View):
 
     def _refuse(self, why: str) -> None:
         """Say why there is nothing to start; what goes on can still be paused and stopped."""
-        self.say(why, bad=True)
+        self.say(f"{why}\nStart is off until this is mended.", bad=True)
         self._set_buttons()
         self.start.disabled = True
 
@@ -213,6 +232,7 @@ class Cockpit(View):
         self.start.disabled = state != "ready"
         self.pause.disabled = state != "running"
         self.resume.disabled = state not in ("paused", "stopped", "failed")
+        self.known.disabled = state in BUSY
         self.stop.disabled = state not in BUSY
         self.cost.disabled = state in BUSY
 
@@ -241,6 +261,33 @@ class Cockpit(View):
             self._ticking = True
             self._loop.call_soon_threadsafe(self._loop.call_later, 1.0, self._tick)
 
+    def _look(self) -> None:
+        """See whether another process has begun this run, goes on with it, or has ended."""
+        self._looking = False
+        live = self.live
+        if live is None or self.comm is None or live.state not in OPEN:
+            return
+        before = live.state, self._shown
+        live.look()
+        if (live.state, self._count()) != before:
+            if live.state != before[0]:
+                self._find_runs()
+            self.draw()
+        self._keep_looking()
+
+    def _count(self) -> int:
+        """Return how many records the run has; of damaged ones none."""
+        try:
+            return len(self.live.records) if self.live and self.live.state == "elsewhere" else self._shown
+        except DAMAGED:
+            return self._shown
+
+    def _keep_looking(self) -> None:
+        if self._loop is not None and not self._loop.is_closed() and not self._looking:
+            self._looking = True
+            wait = LOOK if self.store.local else 5 * LOOK
+            self._loop.call_soon_threadsafe(self._loop.call_later, wait, self._look)
+
     def draw(self) -> None:
         """Show the run as it stands."""
         self._due = False
@@ -254,6 +301,7 @@ class Cockpit(View):
         self._set_buttons()
         if (records := self._records()) is None:
             return
+        self._shown = len(records)
         found = [record for record in records if record["kind"] == "round"]
         epochs = plots.epochs_table(found, live.running)
         rounds = plots.rounds_table({e.method: found or [_EMPTY]}).head(len(found))
@@ -265,6 +313,7 @@ class Cockpit(View):
         self._drawn = time.monotonic()
         if live.state == "running":
             self._keep_ticking()
+        self._keep_looking()
 
     def _records(self) -> list[dict[str, Any]] | None:
         """Return the run's records; None, and in words why, where they are damaged."""
@@ -279,8 +328,11 @@ class Cockpit(View):
         assert self.live is not None
         live, e = self.live, self.live.experiment
         rounds = [record for record in records if record["kind"] == "round"]
-        lines = [STATES[live.state] + (f": {live.problem}" if live.problem else "")]
+        told = live.elsewhere if live.state == "elsewhere" else live.problem
+        lines = [STATES[live.state] + (f": {told}" if told else "")]
         self.bar.value = 0
+        if live.state != "done" and not any(record.get("warnings") for record in rounds):
+            lines += [f"Warning: {text}." for text in doubts(e, load=False)]
         if rounds:
             last, scored = rounds[-1], [r for r in records if r["kind"] == "score"]
             lines.append(
@@ -300,7 +352,13 @@ class Cockpit(View):
             left = live.seconds_left()
             ends = f"; about {between(left, duration)} left" if left else ""
             lines.append(f"Training {at}, {duration(live.seconds)} so far{ends}.")
+        lines += [HINTS[live.state]] if live.state in HINTS else []
         self.say("\n".join([*lines, *self.problems]), bad=live.state == "failed")
+
+
+def _ago(seconds: float) -> str:
+    """Say how long ago something was."""
+    return "just now" if seconds < 60 else f"{duration(seconds)} ago"
 
 
 _EMPTY = {"round": 0, "density": 1.0, "image_epochs": 0, "accuracies": [], "overlap": None}

@@ -1,6 +1,7 @@
 """Tickets compared: accuracy against sparsity, how alike their masks are, which layers keep their weights."""
 
-import json
+from base64 import b64encode
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -8,16 +9,20 @@ import ipywidgets
 import pandas as pd
 
 from .. import masks, plots, report
-from ..models import in_words
 from ..studies.records import Place, ticket_name
 from ..studies.saved import DAMAGED, Saved, runs_in
 from ..tickets import Ticket
-from .parts import View, choose, panels, row, told_by
+from .parts import View, choose, form, panels, row, told_by
+from .query import queried
 
 MOST = 40  # tickets in a similarity matrix; 16 in a profile
-FILTERS = {"scored_on": "Data set", "net": "Network", "arm": "Method", "seed": "Seed"}
-VIEWS = [("accuracy", "accuracy"), ("similarity", "similarity"), ("layers", "layers")]
+FILTERS = {"scored_on": "Data set", "net": "Network", "arm": "Method", "seed": "Seed"}  # each narrows those after it
+OPENS_WITH = ("colt", "imp", "matched", "random", "dense")
+VIEWS = [("accuracy", "accuracy"), ("settings", "settings"), ("similarity", "similarity"), ("layers", "layers")]
 MEASURES = [("Jaccard index", False), ("Jaccard index minus chance", True)]
+MARKS = {"better": "▲", "worse": "▼", "equivalent": "=", "undecided": "?", "too few seeds": "…"}
+ASKED = ["method", "arm", "dataset", "scored_on", "network", "net", "seed", "round", "density", "sparsity", "accuracy"]
+ASKED += ["rate", "target", "parts", "by", "scope", "rewind", "train_images", "image_epochs", "experiment"]
 
 
 class Compare(View):
@@ -28,17 +33,29 @@ class Compare(View):
         self.store, self.given = store, records
         self.runs = dict[str, Saved]()
         self.scores = self.tickets = pd.DataFrame()
-        self.filters = {name: ipywidgets.SelectMultiple(layout={"width": "auto"}) for name in FILTERS}
-        self.view = ipywidgets.ToggleButtons(options=VIEWS, style={"button_width": "100px"})
-        self.which = ipywidgets.Dropdown(description="Tickets", layout={"width": "auto"})
-        self.measure = ipywidgets.Dropdown(options=MEASURES, description="Measure", layout={"width": "auto"})
+        self.wanted: dict[str, tuple[Any, ...]] = {}  # what the reader has chosen, by filter
+        wide = {"layout": {"width": "auto"}}
+        self.filters = {name: ipywidgets.SelectMultiple(**wide) for name in FILTERS}
+        self.view = ipywidgets.ToggleButtons(options=VIEWS, style={"button_width": "92px"})
+        self.query = ipywidgets.Text(
+            description="Query", continuous_update=False, placeholder='rate < 0.2 and method == "colt"', **wide
+        )
+        self.singles = ipywidgets.Checkbox(description="Single runs", indent=False, **wide)
+        self.against = ipywidgets.Dropdown(description="Verdicts on", **wide)
+        self.which = ipywidgets.Dropdown(description="Tickets", **wide)
+        self.measure = ipywidgets.Dropdown(options=MEASURES, description="Measure", **wide)
         self.reload = ipywidgets.Button(description="Reload", icon="refresh", tooltip="read the store again")
-        self.details = ipywidgets.HTML()
+        self.csv, self.verdicts, self.details = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
         self.details.add_class("colt-details")
+        self.verdicts.add_class("colt-verdicts")
         boxes = [ipywidgets.VBox([ipywidgets.Label(title), self.filters[name]]) for name, title in FILTERS.items()]
-        tools = row(self.view, self.which, self.measure, self.reload)
-        self.lay_out(panels([row(*boxes), tools, self.words, self.details], self.picture))
-        self.listen(*self.filters.values(), self.view, self.which, self.measure, to=self._draw)
+        tools = row(self.view, self.singles, self.reload, self.csv)
+        choices = form(self.query, self.against, self.which, self.measure)
+        left = [row(*boxes), tools, choices, self.words, self.verdicts, self.details]
+        self.lay_out(panels(left, self.picture))
+        for name, box in self.filters.items():
+            self.listen(box, to=partial(self._chosen_in, name))
+        self.listen(self.view, self.which, self.measure, self.singles, self.query, self.against, to=self._draw)
         self.listen(self.picture, to=self._spot_chosen, trait="spot")
         self.reload.on_click(lambda _: self.read())
         self.read()
@@ -48,24 +65,50 @@ class Compare(View):
         found, self.problems = runs_in(self.store)
         self.runs = {run.hash: run for run in found}
         records = self.given if self.given is not None else pd.DataFrame(self._records())
-        self.scores, self.tickets = _shape(records)
+        self.scores, self.tickets = report.overview(records)
         doubtful = {row["experiment"] for row in records.to_dict("records") if told_by(row)}
         if doubtful:
             every = records["experiment"].nunique()
             self.problems.append(f"{len(doubtful)} of {every} runs carry warnings: see cc.report.warnings(records).")
         with self.quiet():
-            for name, box in self.filters.items():
-                tables = [table[name].dropna() for table in (self.scores, self.tickets) if len(table)]
-                options = sorted(set(pd.concat(tables)), key=str) if tables else []
-                everything = set(box.value) == set(box.options)
-                chosen = () if everything else tuple(v for v in box.value if v in options)
-                box.options = options
-                box.value = chosen or tuple(options)
-                box.rows = max(2, len(options))  # a single row would be drawn as a menu
+            self._narrow()
             levels = sorted({round(1 - d, 2) for d in self.scores["density"] if d < 1}) if len(self.scores) else []
             named = [(f"one a run, nearest to {report.level(s)}", s) for s in levels]
             first = None if self.which.options else levels[-1] if levels else -1.0
             choose(self.which, [*named, ("every round", -1.0)], first)
+        self._draw()
+
+    def _narrow(self) -> None:
+        """Give each filter the options that those before it leave, and what was chosen of them; else the usual ones."""
+        table = pd.concat([t[list(FILTERS)] for t in (self.scores, self.tickets) if len(t)] or [pd.DataFrame()])
+        table = table.drop_duplicates()
+        for name, box in self.filters.items():
+            options = sorted(set(table[name].dropna()), key=_usual_first) if len(table) else []
+            wanted = self.wanted.get(name)
+            kept = [one for one in options if one in wanted] if wanted is not None else self._usual(name, options)
+            value = tuple(kept if kept or wanted == () else options)
+            box.options = [(plots.arm_name(one) if name == "arm" else str(one), one) for one in options]
+            box.value, box.rows = value, max(2, len(options))  # a single row would be drawn as a menu
+            if len(table):
+                table = table[table[name].isin(value)]
+
+    def _usual(self, name: str, options: list[Any]) -> list[Any]:
+        """Return what a filter opens with: one data set, one network, COLT and its controls, every seed."""
+        if name == "arm":
+            return [arm for arm in options if arm in OPENS_WITH]
+        if name == "seed" or not len(self.scores):
+            return options
+        known = self.scores[self.scores["arm"].isin(OPENS_WITH)]
+        if name == "net":
+            known = known[known["scored_on"].isin(self.filters["scored_on"].value)]
+        counts = known.groupby(name)["arm"].nunique()
+        return [max(counts.index, key=lambda one: (counts[one], (known[name] == one).sum()))] if len(counts) else []
+
+    def _chosen_in(self, name: str) -> None:
+        """The reader has chosen in a filter: those after it follow."""
+        self.wanted[name] = tuple(self.filters[name].value)
+        with self.quiet():
+            self._narrow()
         self._draw()
 
     def _records(self) -> list[dict[str, Any]]:
@@ -79,11 +122,32 @@ class Compare(View):
         return records
 
     def chosen(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows that the four filters let through."""
+        """Return the rows that the filters and the query let through.
+
+        Raises
+        ------
+        ValueError
+            In one line, for a query that is none.
+        """
         for name, box in self.filters.items():
             keep = table[name].isin(box.value)
             table = table[keep | table[name].isna()] if name == "scored_on" else table[keep]
-        return table
+        table = table.sort_values("arm", key=lambda arms: arms.map(_usual_first), kind="stable")
+        asked = queried(table[[name for name in ASKED if name in table]].reset_index(drop=True), self.query.value)
+        return table.iloc[asked.index]
+
+    def table(self) -> pd.DataFrame:
+        """Return the numbers of the picture of accuracies: `report.collapsed` of what is chosen.
+
+        Raises
+        ------
+        ValueError
+            In one line, where nothing is chosen, or the query is none.
+        """
+        shown = self._scored()
+        if not len(shown):
+            raise ValueError("no scored ticket fits these filters: choose more, or score tickets (scores=...)")
+        return report.collapsed(shown)
 
     @property
     def ticket(self) -> Ticket | None:
@@ -94,14 +158,27 @@ class Compare(View):
         with self.runs[name].store.fetched(ticket_name(name, number)) as path:
             return Ticket.load(path)
 
+    def _scored(self) -> pd.DataFrame:
+        """Return the chosen scores of one metric, accuracy where there is any: another would need another axis."""
+        shown = self.chosen(self.scores) if len(self.scores) else self.scores
+        if not len(shown):
+            return shown
+        named = report.metrics(shown)
+        metric, *self._left_out = sorted(set(named), key=lambda name: (name != "accuracy", name))
+        return shown[named == metric]
+
+    _left_out: list[str] = []  # metrics
     _clicked: tuple[str, int] | None = None
     _spots: list[tuple[str, int]] = []
 
     # --- what is shown ---
 
     def _draw(self) -> None:
-        self.details.value = ""
-        self.which.disabled = self.view.value == "accuracy"
+        self.details.value = self.verdicts.value = self.csv.value = ""
+        plain = self.view.value in ("accuracy", "settings")
+        for control, off in ((self.which, plain), (self.singles, self.view.value != "accuracy")):
+            control.disabled = off
+        self.against.disabled = self.view.value != "accuracy"
         self.measure.disabled = self.view.value != "similarity"
         try:
             if not len(self.tickets):
@@ -118,28 +195,72 @@ class Compare(View):
         self.say("\n".join([text, *self.problems]))
 
     def _draw_accuracy(self) -> None:
-        shown = self.chosen(self.scores) if len(self.scores) else self.scores
+        table = self.table()
+        shown = self._scored()
+        singles = self.singles.value
+        figure = plots.curves(table, shown if singles else None)
+        points = shown if singles else table
+        metric, _ = report.metric_of(table)
+        panels, texts, self._spots = [], [], []
+        for axis, (data, net) in zip(figure.axes, plots.panels_of(table), strict=False):
+            here = points[(points["scored_on"] == data) & (points["net"] == net)]
+            panels.append((axis, here["density"], here[metric]))
+            texts += [_point(r, metric, singles) for r in here.to_dict("records")]
+            self._spots += list(zip(here["experiment"], here["round"], strict=True))
+        runs, seeds = shown["experiment"].nunique(), shown["seed"].nunique()
+        alt = f"test {metric} against density of {len(shown)} tickets, {table['arm'].nunique()} arms"
+        self.picture.show_panels(figure, panels, texts, alt)
+        each = "each point a ticket" if singles else f"each point a mean over up to {report.count_seeds(seeds)}"
+        left = f" Scores by {', '.join(self._left_out)} are left out: choose their network." if self._left_out else ""
+        self._tell(f"{len(shown)} scored tickets of {runs} runs, {each}. Hover over one; click it for its file.{left}")
+        self._offer(table)
+        self._judge(shown)
+
+    def _judge(self, shown: pd.DataFrame) -> None:
+        """Say beside the curves what the paired tests say of one arm against each other; for one panel."""
+        arms = sorted(set(shown["arm"]), key=_usual_first)
+        with self.quiet():
+            choose(self.against, [(plots.arm_name(arm), arm) for arm in arms])
+        if len(plots.panels_of(shown)) > 1 or len(arms) < 2:
+            self.verdicts.value = "" if len(arms) < 2 else "Verdicts are of one data set and network: choose one."
+            return
+        found = report.beside(shown, self.chosen_rounds(shown), self.against.value)
+        self.verdicts.value = _verdict_table(found, self.against.value)
+
+    def chosen_rounds(self, shown: pd.DataFrame) -> pd.DataFrame:
+        """Return the rounds of the runs of some scores."""
+        return self.tickets[self.tickets["experiment"].isin(set(shown["experiment"]))]
+
+    def _offer(self, table: pd.DataFrame) -> None:
+        """Offer a table as a CSV file, which the browser keeps: it needs no kernel to be saved."""
+        data = b64encode(table.to_csv(index=False).encode()).decode()
+        self.csv.value = f'<a class="colt-link" download="comparison.csv" href="data:text/csv;base64,{data}">CSV</a>'
+
+    def _draw_settings(self) -> None:
+        """Draw the runs over the settings in which they differ, coloured by the score of their sparsest ticket."""
+        shown = self._scored()
         if not len(shown):
             raise ValueError("no scored ticket fits these filters: choose more, or score tickets (scores=...)")
-        named = report.metrics(shown)
-        metric = sorted(set(named), key=lambda name: (name != "accuracy", name))[0]
-        left, shown = sorted(set(named) - {metric}), shown[named == metric]
-        tell = "{:.1%}".format if metric == "accuracy" else "{:.4g}".format
-        figure = plots.tickets(shown)
-        texts = [
-            f"{plots.arm_name(r.arm)}, seed {r.seed}, round {r.round}\n"
-            f"{tell(getattr(r, metric))} {metric} at {1 - r.density:.2%} sparsity\n"
-            f"{r.scored_on}, {r.net}, {r.train_images:,} training images"
-            for r in shown.itertuples()
-        ]
-        self._spots = list(zip(shown["experiment"], shown["round"], strict=True))
-        alt = f"test {metric} against density of {len(shown)} tickets"
-        self.picture.show_points(figure, figure.axes[0], shown["density"], shown[metric], texts, alt)
-        runs = shown["experiment"].nunique()
-        self._tell(
-            f"{len(shown)} scored tickets of {runs} runs. Hover over a point for its numbers; click it for its file."
-            + (f" Scores by {', '.join(left)} are left out: choose their network." if left else "")
+        metric, _ = report.metric_of(shown)
+        last = shown.sort_values("density").drop_duplicates("experiment").reset_index(drop=True)
+        several = [name for name in SETTINGS_SHOWN if name in last and last[name].astype(str).nunique() > 1]
+        table = last[several].copy()
+        if "method" in table:
+            table["method"] = [plots.arm_name(one) for one in table["method"]]
+        for name in table:
+            if not pd.api.types.is_numeric_dtype(table[name]):
+                table[name] = [str(value) for value in table[name]]
+        sign = {metric: 100.0} if metric == "accuracy" else {}
+        table["sparsity, %"] = 100 * (1 - last["density"])
+        ending = f"test {metric}, %" if sign else f"test {metric}"
+        table[ending] = last[metric] * sign.get(metric, 1.0)
+        table = table[table[ending].notna()]
+        self._spots = []
+        self.picture.show(
+            plots.parallel(table, list(table), ending), f"{len(table)} runs over {', '.join(several) or 'no setting'}"
         )
+        self._offer(table.assign(experiment=last["experiment"]))
+        self._tell(f"{len(table)} runs, each by its sparsest scored ticket; only settings that differ have an axis.")
 
     def _some(self, most: int) -> tuple[pd.DataFrame, str]:
         """Return the tickets to look into, all of one network and whose files are there, and what was left out."""
@@ -220,19 +341,61 @@ class Compare(View):
         self.details.value = f"{escape(text)}<br><code>{escape(how)}</code>"
 
 
-def _shape(records: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the scores, and the rounds, a row each, with the columns that the filters and pictures need."""
-    if not len(records):
-        return pd.DataFrame(), pd.DataFrame()
-    nets = [
-        in_words(n, json.loads(a or "{}")) for n, a in zip(records["network"], records["network_args"], strict=True)
-    ]
-    named = pd.concat([report.arms(group) for _, group in records.assign(net=nets).groupby("net", sort=False)])
-    scores = named[named["kind"] == "score"].reset_index(drop=True)
-    rounds = named[named["kind"] == "round"]
-    where = scores.drop_duplicates("experiment").set_index("experiment")["scored_on"].astype(object)
-    rounds = rounds.assign(scored_on=rounds["experiment"].map(where).astype(object).fillna(rounds["dataset"]))
-    return scores, rounds.reset_index(drop=True)
+SETTINGS_SHOWN = ("method", "parts", "by", "rate", "target", "scope", "rewind", "options", "recipe", "seed")
+
+
+def _usual_first(one: Any) -> tuple[int, str]:
+    """Sort COLT and its controls first, the others by name; numbers by value."""
+    if isinstance(one, int | float):
+        return 0, f"{one:012.3f}"
+    plain = str(one).split(" ")[0]
+    return (OPENS_WITH.index(plain) if plain in OPENS_WITH else len(OPENS_WITH)), str(one)
+
+
+def _point(r: dict[str, Any], metric: str, single: bool) -> str:
+    """Say what a point is."""
+    value = f"{r[metric]:.1%} accuracy" if metric == "accuracy" else f"{metric} {r[metric]:.4g}"
+    if single:
+        who = f"{plots.arm_name(r['arm'])}, seed {r['seed']}, round {r['round']}"
+    else:
+        who = f"{plots.arm_name(r['arm'])}, mean of {report.count_seeds(r['seeds'])}"
+        if r["half_width"] == r["half_width"]:
+            half = 100 * r["half_width"] if metric == "accuracy" else r["half_width"]
+            value += f" ± {half:.2g}{' points' if metric == 'accuracy' else ''}"
+    images = r.get("train_images")
+    told = f", {images:,.0f} training images" if images == images and images is not None else ""
+    return f"{who}\n{value} at {1 - r['density']:.2%} sparsity\n{r['scored_on']}, {r['net']}{told}"
+
+
+def _verdict_table(found: pd.DataFrame, arm: str) -> str:
+    """Write verdicts as a table of HTML: a row another arm, a column a sparsity; mark, difference, seeds."""
+    if not len(found):
+        return "No two arms here were scored at the same sparsities."
+    accuracy = "metric" not in found or found["metric"].eq("accuracy").all()
+    levels = sorted(set(found["at"]))
+    head = "".join(f'<th scope="col">{escape(report.level(at))}</th>' for at in levels)
+    lines = []
+    for other, rows in found.groupby("other", sort=False):
+        cells = []
+        for at in levels:
+            one = rows[rows["at"] == at]
+            cells.append(_cell(next(one.itertuples())) if len(one) else "<td>-</td>")
+        lines.append(f'<tr><th scope="row">minus {escape(plots.arm_name(str(other)))}</th>{"".join(cells)}</tr>')
+    unit = "points" if accuracy else str(found["metric"].iloc[0])
+    legend = ", ".join(f"{mark} {word}" for word, mark in MARKS.items())
+    caption = f"{escape(plots.arm_name(arm))} minus each, {unit} (95 % interval, paired by seed): {legend}"
+    return f"<table><caption>{caption}</caption><tr><td></td>{head}</tr>{''.join(lines)}</table>"
+
+
+def _cell(one: Any) -> str:
+    said = str(one.verdict)
+    parts = [part.removeprefix("yet ") for part in said.split(", ")]
+    mark = "".join(MARKS.get(part, "") for part in parts)
+    metric = str(getattr(one, "metric", "accuracy"))
+    number = report.spread(one.difference, one.half_width, metric if metric != "nan" else "accuracy")
+    about = escape(f"{said}, {report.count_seeds(one.seeds)}")
+    kind = "equivalent" if "equivalent" in parts else parts[0].split(" ")[0]
+    return f'<td class="colt-{kind}" title="{about}">{mark} {escape(number)}</td>'
 
 
 def _labels(rows: pd.DataFrame) -> list[str]:

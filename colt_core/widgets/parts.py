@@ -1,6 +1,7 @@
 """What the interactive views are made of: a picture that can be pointed at, a table, and the frame around a view."""
 
 import gc
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -56,8 +57,18 @@ class Picture(anywidget.AnyWidget):
         self, figure: Figure, axis: Axes, x: Iterable[float], y: Iterable[float], texts: Iterable[str], alt: str
     ) -> None:
         """Show a figure whose points say what they are."""
+        self.show_panels(figure, [(axis, x, y)], texts, alt)
+
+    def show_panels(
+        self,
+        figure: Figure,
+        panels: Iterable[tuple[Axes, Iterable[float], Iterable[float]]],
+        texts: Iterable[str],
+        alt: str,
+    ) -> None:
+        """Show a figure of several axes whose points, one panel's after the other's, say what they are."""
         png = plots.png(figure)  # first: drawing settles where things are
-        where = plots.places(figure, axis, x, y).round(4).tolist()
+        where = [place for axis, x, y in panels for place in plots.places(figure, axis, x, y).round(4).tolist()]
         with self.hold_sync():
             self.png, self.alt, self.grid, self.spot = png, alt, {}, -1
             self.spots = [[*place, text] for place, text in zip(where, texts, strict=True)]
@@ -151,8 +162,22 @@ def collecting_young() -> Iterator[None]:
 
 def warned(records: Iterable[Mapping[str, Any]], most: int = 3) -> list[str]:
     """Return what records warn of, a sentence each, and how many more there are."""
-    told = [f"Warning, round {r['round']}: {text}." for r in records for text in told_by(r)]
+    found: dict[str, dict[int, int]] = {}  # the same of several copies, and of several rounds, is said once
+    for number, text in dict.fromkeys((r["round"], text) for r in records for text in told_by(r)):
+        counts = found.setdefault(re.sub(r"^copy \d+ ", "a copy ", text), {})
+        counts[number] = counts.get(number, 0) + 1
+    told = [f"Warning, {_rounds_named(counts)}: {_of_copies(text, counts)}." for text, counts in found.items()]
     return told[:most] + ([f"... and {len(told) - most} more warnings."] if len(told) > most else [])
+
+
+def _rounds_named(counts: Mapping[int, int]) -> str:
+    first, last = min(counts), max(counts)
+    return f"round {first}" if first == last else f"{len(counts)} rounds from {first} to {last}"
+
+
+def _of_copies(text: str, counts: Mapping[int, int]) -> str:
+    several = max(counts.values())
+    return text.replace("a copy ", f"each of {several} copies ", 1) if several > 1 else text
 
 
 def told_by(record: Mapping[str, Any]) -> list[str]:

@@ -34,15 +34,29 @@ class WhatIf(View):
             self.say(f"{parts} copies that lose {rate:.0%} each may leave nothing: raise the overlap", bad=True)
             self.picture.show(None)
             return
+        if keep < 1 - self.target.value:
+            self.say(
+                f"Warning: at these settings a single round leaves {_percent(keep)} of the weights, less than the "
+                f"target's {_percent(1 - self.target.value)}: no cycle follows, and layers may be left without a "
+                "weight (collapse). Take a lower rate, fewer partitions, or copies that overlap more.",
+                bad=True,
+            )
+            self.picture.show(None)
+            return
         overlap = (keep / (1 - rate)) ** (1 / (parts - 1))
         table = arithmetic.what_if(rate, parts, overlap, self.imp_rate.value, self.target.value)
         rounds = table.groupby("method")["round"].max()
         bound = "" if overlap <= self.overlap.value + 1e-9 else f" (less than {overlap:.3f} is impossible at this rate)"
         text = (
-            f"COLT keeps {keep:.4f} of its weights a round{bound}: {rounds['colt']} rounds to {self.target.value:.1%}. "
-            f"Independent masks share {1 - rate:.3f}, identical ones 1.\n"
+            f"COLT keeps {_percent(keep)} of its weights a round{bound}: {rounds['colt']} rounds to "
+            f"{self.target.value:.1%}. Independent masks share {1 - rate:.3f}, identical ones 1.\n"
             f"IMP at {self.imp_rate.value:.0%} a round: {rounds['imp']} rounds; at COLT's own rate "
             f"({1 - keep:.1%}) as many as COLT, at the same cost a round."
         )
         self.say(text)
         self.picture.show(plots.what_if(table, self.target.value), f"density over rounds: {text}")
+
+
+def _percent(share: float) -> str:
+    """Write a share in percent: three digits, and never as nothing where there is something."""
+    return f"{100 * share:.3g} %"
