@@ -972,3 +972,27 @@ def test_options_of_methods_tell_arms_apart_as_old_records_do_and_new_ones():
     taught = [colt, variant(colt, objective=json.dumps({"name": "kd", "temperature": 2.0}))]
     assert set(report.arms(pd.concat(taught))["arm"]) == {
         "consensus (objective cross-entropy)", "consensus (objective kd, temperature 2)"}  # fmt: skip
+
+
+def test_arms_go_by_the_names_that_their_study_gives_them_in_its_order():
+    methods = {
+        "matched": {},
+        "half_data": {"method": "matched", "part": 0},
+        "colt": {},
+        "colt_own": {"method": "colt", "scoring": {"head": "own"}},
+    }
+    base = {"dataset": "cifar10-mini", "densities": [0.5], "scores": [0.5]}
+    study = cc.Study(name="s", title="t", base=base, methods=methods, seeds=[0, 1])
+    rows = []
+    for arm in reversed(methods):
+        for seed in study.seeds:
+            own = study.experiment(arm, seed)
+            about = own.labels() | {"experiment": own.hash, "seed": seed, "round": 1, "density": 0.5, "train_images": 9}
+            about |= {"scored_on": own.dataset, "scored_by": str(own.scoring) if own.scoring else None}
+            rows.append(about | {"kind": "score", "accuracy": 0.1 * len(arm) + 0.01 * seed})
+    records = pd.DataFrame(rows)
+    named = report.arms(report.called_by(records, study))
+    arms = ["matched", "matched (half data)", "colt", "colt (own)"]
+    assert list(dict.fromkeys(named["arm"])) == arms
+    assert named.groupby("arm", sort=False)["accuracy"].mean().round(3).tolist() == [0.705, 0.905, 0.405, 0.805]
+    assert not any(report.called_by(records.assign(experiment="other"), study)["called"].notna())

@@ -62,6 +62,7 @@ def main(name: str, store: Path, records_alone: bool) -> None:
         tables.append(cc.report.tables(records=mine, sparsities=piece.levels))
         mine, base = own[own["experiment"].isin([e.hash for e in jobs])], jobs[0]
         for (dataset, network), rows in mine.groupby(["dataset", "network"], sort=False):
+            rows = cc.report.called_by(rows, piece) if asked.exists() else rows
             if records_alone or not len(table := cc.report.accuracy_table(rows, piece.levels)):
                 continue
             if table["seeds"].max() < 3:  # a line through single points looks like a finding

@@ -3,7 +3,7 @@
 from .accuracy import accuracy_table, area, at_sparsities, paper_table, screening
 from .agreement import by_side, overlaps, with_theta0
 from .answer import Answer, answer
-from .arms import arms, called, scored
+from .arms import arms, called, called_by, scored
 from .choice import best_of
 from .compare import against, compare, conclusion, over_sparsities, verdict
 from .cost import at_costs, reach, rounds_table
@@ -36,6 +36,7 @@ __all__ = [
     "best_of",
     "by_side",
     "called",
+    "called_by",
     "collapsed",
     "compare",
     "conclusion",

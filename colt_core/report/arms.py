@@ -9,6 +9,8 @@ import pandas as pd
 
 from ..methods import recorded
 from ..studies.experiment import NESTED, SETTINGS, settings_in
+from ..studies.records import scored_by
+from ..studies.study import Study
 from .records import distinct, metric_of, score_values
 
 IDENTITY = ["experiment", "dataset", "network", "method"]
@@ -17,6 +19,7 @@ PACE = ("rate", "target")  # where densities are named, they say nothing
 DETAILED = ("network_args", "recipe")  # their fields are many: in an arm's name they stand last
 UNSET = {"early_bird": "no", "official": "no", "objective": "cross-entropy"}  # of the others "default" is told
 
+ROUNDS = "rounds"
 Settings = tuple[dict[str, Any], dict[str, Any]]  # an experiment's settings by name, and the fields of nested ones
 
 
@@ -55,7 +58,32 @@ def arms(records: pd.DataFrame, short: bool = False) -> pd.DataFrame:
     if foreign.any():
         foreign &= named.groupby(["scored_on", "network", "arm"])["dataset"].transform("nunique") > 1
         named.loc[foreign, "arm"] += " from " + named.loc[foreign, "dataset"]
+    if "called" in named:
+        told = named["called"].notna()
+        named.loc[told, "arm"] = named.loc[told, "called"]
     return named
+
+
+def called_by(records: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Return the records with a column `called`, which `arms` takes: the name that a study gives each of its arms.
+
+    "colt (class twice)" for the arm `class_twice`, a method's name alone for the arm of that name. Records of no arm of
+    the study have none. A round that several arms share, which differ in how they score, goes by the first. Rows stand
+    in the order of the study's arms.
+    """
+    names: dict[tuple[str, str | None], str] = {}
+    for seed in study.seeds:
+        for name in study.methods:
+            own = study.experiment(name, seed)
+            words = " ".join(word for word in name.split("_") if word != own.method)
+            arm = f"{own.method} ({words})" if words else own.method
+            names.setdefault((own.hash, scored_by(own).get("scored_by")), arm)
+            names.setdefault((own.hash, ROUNDS), arm)
+    ways = records["scored_by"] if "scored_by" in records else pd.Series(None, index=records.index, dtype=object)
+    ways = ways.astype(object).where(ways.notna(), None).where(records["kind"] == "score", ROUNDS)
+    called = records.assign(called=[names.get(key) for key in zip(records["experiment"], ways, strict=True)])
+    order = {arm: place for place, arm in enumerate(dict.fromkeys(names.values()))}
+    return called.sort_values("called", key=lambda arms: arms.map(order).fillna(len(order)), kind="stable")
 
 
 def _names(records: pd.DataFrame, short: bool = False) -> list[str]:
