@@ -246,6 +246,14 @@ def test_nothing_is_cut_at_any_width(site, window, width):
         page.screenshot(path=SHOTS / f"site_{name.replace('/', '_')}_{width}.png")
 
 
+def test_no_page_leaves_a_phone(pages, window):
+    page = window("phone")
+    for path in pages:
+        page.goto(path.as_uri(), wait_until="domcontentloaded")
+        inner, outer = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert inner <= outer, f"{path.name} is {inner} pixels wide in {outer}"
+
+
 def test_search_finds_from_disk(site, browser):
     page = browser.new_page()  # of the pages found it also wants an excerpt, which browsers refuse it from disk
     page.goto((site / "search.html").as_uri() + "?q=consensus")
