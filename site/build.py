@@ -13,7 +13,6 @@ import hashlib
 import inspect
 import json
 import os
-import re
 import sys
 import tomllib
 import types
@@ -148,7 +147,7 @@ def methods() -> dict[str, str]:
     for path in ROOT.glob("results/*/store/*/experiment.json"):
         held[json.loads(path.read_text())["method"], path.parts[-4]] += 1
     pages = {f"methods/{name}.md": page(method, held) for name, method in cc.METHODS.items()}
-    rows = [f"| {swatch(m)} [{m.look.name}]({n}.md) | {m.about} | {short(m)} |" for n, m in cc.METHODS.items()]
+    rows = [f"| {swatch(m)} [{m.look.name}]({n}.md) | {cell(m.about)} | {short(m)} |" for n, m in cc.METHODS.items()]
     text = "# Methods\n\nEach is one record in `colt_core/methods/`; these pages are written from it.\n\n"
     text += "| method | what it does | paper |\n| --- | --- | --- |\n" + "\n".join(rows)
     toc = "\n".join(cc.METHODS)
@@ -163,7 +162,14 @@ def swatch(method: cc.Method) -> str:
 
 def short(method: cc.Method) -> str:
     """Return links to a method's papers, by number."""
-    return ", ".join(f"[{number}]({ARXIV}/{number})" for number in method.papers) or "ours"
+    return ", ".join(f"[{number}]({ARXIV}/{number})" for number in method.papers) or (
+        "ours" if is_ours(method) else "-"
+    )
+
+
+def is_ours(method: cc.Method) -> bool:
+    """Return whether a method goes back to no paper, and is no plain control."""
+    return not method.papers and method.trains != "never"
 
 
 def page(method: cc.Method, held: Counter) -> str:
@@ -186,7 +192,7 @@ def page(method: cc.Method, held: Counter) -> str:
             "training set, D<sub>i</sub> one of its P partitions. q: the rate. d<sub>t</sub>: the density of COLT's "
             "cycle t. Products with a mask are weight by weight. Words: [glossary](../glossary.md).",
             "## The paper",
-            "\n".join(papers) or "None: this one is ours.",
+            "\n".join(papers) or ("None: this one is ours." if is_ours(method) else "None."),
             "## What the record says",
             table(method),
             "## In the reference runs",
@@ -288,7 +294,12 @@ def api() -> dict[str, str]:
 
 
 def first_line(module: types.ModuleType) -> str:
-    return re.sub(r"[|]", r"\|", inspect.getdoc(module).splitlines()[0])
+    return cell(inspect.getdoc(module).splitlines()[0])
+
+
+def cell(text: str) -> str:
+    """Return text as it can stand in a cell of a table."""
+    return text.replace("|", r"\|")
 
 
 def of_module(name: str, place: str) -> str:

@@ -84,7 +84,8 @@ _ARXIV = re.compile(r"(?<![\w./])(\d{4}\.\d{5})(?![\w.]*\d)")
 
 def as_text(app, what, name, obj, options, lines):
     """Our docstrings are plain text with `code`: nothing else in them is markup, and code that is indented is shown."""
-    text = "\n".join(lines)
+    # Sphinx has taken away what all lines but the first are indented by: of a module that may be a block of code.
+    text = f"{obj.__doc__.strip()}\n" if what == "module" else "\n".join(lines)
     pieces = _BLOCK.split(text) if what == "module" else [text]  # text, block, text, ...
     for i in range(0, len(pieces), 2):
         pieces[i] = "".join(part if part[:1] == "`" else plain(part) for part in _CODE.split(pieces[i]))

@@ -61,7 +61,7 @@ def test_a_method_has_a_page_with_its_law_its_paper_and_its_code(source, method)
     assert re.sub(r"\s|\\qquad", "", method.law) in re.sub(r"\s|```(\{math\})?", "", text)
     for number in method.papers:
         assert f"https://arxiv.org/abs/{number}" in text
-    assert method.papers or "this one is ours" in text
+    assert method.papers or "## The paper\n\nNone" in text
     ranges = re.findall(r"literalinclude\} (\S+)\n:lines: (\d+)-(\d+)", text)
     lines = [(source / "methods" / file).read_text().splitlines()[int(a) - 1 : int(b)] for file, a, b in ranges]
     code = ["\n".join(piece) for piece in lines]
@@ -85,6 +85,11 @@ def test_a_page_shows_all_that_its_method_calls_in_its_file_and_nothing_of_other
     assert [line.split("(")[0] for line in first] == [
         "def super_tickets", "def _layers", "def without", "def nearest", "def _find",
     ]  # fmt: skip
+
+
+def test_the_index_of_methods_has_three_cells_a_row(source):
+    rows = [line for line in (source / "methods" / "index.md").read_text().splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + len(cc.METHODS) and {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {4}
 
 
 def test_every_figure_has_its_numbers_beside_it(source):
@@ -223,7 +228,8 @@ def window(browser):
             viewport=dict(zip(("width", "height"), WIDTHS[width], strict=True)), color_scheme=scheme
         )
         page.on("request", lambda request: asked.append(request.url))
-        page.on("requestfailed", lambda request: wrong.append(request.url))
+        # Leaving a page aborts what it still loads.
+        page.on("requestfailed", lambda r: wrong.append(r.url) if "ABORTED" not in (r.failure or "") else None)
         page.on("pageerror", lambda problem: wrong.append(str(problem)))
         windows.append(page)
         return page
@@ -244,6 +250,14 @@ def test_nothing_is_cut_at_any_width(site, window, width):
         inner, outer = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert inner <= outer, f"{name} is {inner} pixels wide in {outer}"
         page.screenshot(path=SHOTS / f"site_{name.replace('/', '_')}_{width}.png")
+
+
+def test_no_page_leaves_a_phone(site, pages, window):
+    page = window("phone")
+    for path in (path for path in pages if path.parent in (site, site / "api", site / "notebooks")):
+        page.goto(path.as_uri(), wait_until="domcontentloaded")
+        inner, outer = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert inner <= outer, f"{path.name} is {inner} pixels wide in {outer}"
 
 
 def test_search_finds_from_disk(site, browser):
