@@ -47,6 +47,9 @@ def _find(setting: Setting) -> Iterator[Round]:
 CARRIED = Method(
     name="carried",
     about="another network's tickets where its layers fit: an encoder as a classifier, an autoencoder as a VAE",
+    law=r"m^{\mathrm{here}}_{l} = m^{\mathrm{there}}_{l}, \quad \theta^{\mathrm{here}}_{0,l} = "
+    r"\theta^{\mathrm{there}}_{0,l} \text{ for each layer } l \text{ of equal shape; the others stay whole}",
+    papers=("2010.02350",),
     find=_find,
     look=Look("carried over", "#CC6677", (5, 0, 180)),
     follows=_followed,

@@ -12,6 +12,7 @@ PAPERS = {
     "synaptic flow",
     "2009.08576": "Frankle, Dziugaite, Roy, Carbin, Pruning Neural Networks at Initialization: Why are We Missing the "
     "Mark?",
+    "2010.02350": "Kalibhat, Balaji, Feizi, Winning Lottery Tickets in Deep Generative Models",
     "2103.16547": "Chen, Cheng, Wang, Gan, Liu, Wang, The Elastic Lottery Ticket Hypothesis",
     "2104.14753": "Movva, Frankle, Carbin, Studying the Consistency and Composability of Lottery Ticket Pruning Masks",
     "2105.12002": "Liang et al., Super Tickets in Pre-Trained Language Models: From Model Compression to Improving "

@@ -15,6 +15,7 @@ from .compare import differences, pairs_of, with_verdicts
 from .records import metric_of, score_values
 from .statistics import TINY, interval
 from .tables import LEVELS
+from .words import ACCURACY
 
 PLACE = ["scored_on", "net", "arm"]
 COLLAPSED = [*PLACE, "method", "step", "density", "sparsity", "half_width", "seeds", "chance", "train_images"]
@@ -72,12 +73,12 @@ def collapsed(scores: pd.DataFrame) -> pd.DataFrame:
     nearest to the mean. The scores of runs meet by their order where all have as many, else by their round, and only
     where the most seeds of the arm do.
     """
-    metric, _ = metric_of(scores)
+    metric, better = metric_of(scores)
     scores = scores.assign(**{metric: score_values(scores)})
     scores = scores[scores[metric].notna()]
     lacking = {name: math.nan for name in ("chance", "train_images") if name not in scores}
     scores = scores.assign(**lacking)
-    rows = []
+    rows, about = [], {"metric": metric, "higher_is_better": better}
     for place, group in scores.groupby(PLACE, sort=False):
         runs = group.groupby("experiment")
         ranks = runs["density"].rank(method="first", ascending=False)
@@ -89,8 +90,9 @@ def collapsed(scores: pd.DataFrame) -> pd.DataFrame:
             density = float(np.exp(np.log(some["density"]).mean()))
             told = [some["method"].iloc[0], int(number), density, 1 - density, half, some["seed"].nunique()]
             told += [some["chance"].iloc[0], some["train_images"].mean(), nearest["experiment"], int(nearest["round"])]
-            rows.append(dict(zip(COLLAPSED, (*place, *told), strict=True)) | {metric: mean})
-    return pd.DataFrame(rows, columns=[*COLLAPSED, metric])
+            rows.append(dict(zip(COLLAPSED, (*place, *told), strict=True)) | {metric: mean} | about)
+    named = [metric, *about] if metric != ACCURACY else [metric]  # accuracy where none is named
+    return pd.DataFrame(rows, columns=[*COLLAPSED, *named])
 
 
 def beside(scores: pd.DataFrame, rounds: pd.DataFrame, arm: str, margin: float = 0.01) -> pd.DataFrame:
