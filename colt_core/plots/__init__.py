@@ -15,7 +15,7 @@ from .cycles import (
     what_if,
 )
 from .filters import against_chance, filters, weight_history
-from .frame import COLOURS, KEPT, MARKERS, STYLE, arm_name, canvas, places, png, save
+from .frame import COLOURS, KEPT, MARKERS, STYLE, arm_name, canvas, places, png, save, sparsity_axis
 from .gains import accuracy_cost, recovered, waterfall
 from .overview import curves, panels_of, parallel
 from .similarity import layer_densities, order_of, similarity
@@ -59,6 +59,7 @@ __all__ = [
     "rounds_table",
     "save",
     "similarity",
+    "sparsity_axis",
     "structure",
     "super_tickets",
     "tickets",
