@@ -54,7 +54,7 @@ def test_a_study_from_plan_to_tables(study_file, tmp_path, capsys):
     assert "nothing left to do" in capsys.readouterr().out
     assert main(["table", str(study_file), "--store", str(tmp_path / "store"), "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
-    assert "colt (parts 3)" in shown and "| dense" in shown
+    assert "COLT (parts 3)" in shown and "| dense" in shown
     hashes = [e.hash for e in cc.Study.named(str(study_file)).experiments()]
     assert not any(name in shown for name in hashes)
     assert "80% sparse" not in shown and "50% sparse" in shown  # the study's own level, and no other

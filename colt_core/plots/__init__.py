@@ -15,7 +15,7 @@ from .cycles import (
     what_if,
 )
 from .filters import against_chance, filters, weight_history
-from .frame import COLOURS, KEPT, MARKERS, STYLE, arm_name, canvas, places, png, save
+from .frame import COLOURS, KEPT, MARKERS, STYLE, arm_name, canvas, places, png, save, sparsity_axis
 from .gains import accuracy_cost, recovered, waterfall
 from .overview import curves, panels_of, parallel
 from .reconstruction import overlap_sides, picture_rows
@@ -67,6 +67,7 @@ __all__ = [
     "sizes",
     "sizes_table",
     "soft_targets",
+    "sparsity_axis",
     "structure",
     "super_tickets",
     "tickets",

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from .. import report
 from ..report import metric_of
@@ -22,6 +22,7 @@ from .frame import (
     looks_of,
     method_of,
     percent_axis,
+    sparsity_axis,
     whole_numbers,
 )
 
@@ -30,7 +31,9 @@ _UNITS = {"psnr": "psnr in dB", "nats": "nats a pixel value (lower is better)"}
 
 
 def accuracy_sparsity(table: pd.DataFrame, title: str = "", levels: Mapping[str, float] | None = None) -> Figure:
-    """Draw test accuracy against density reached (logarithmic), a line a method; intervals from three seeds on.
+    """Draw test accuracy against the sparsity reached, a line a method; intervals from three seeds on.
+
+    The scale is that of log density.
 
     `table` is `report.accuracy_table`, of accuracy or another metric. Methods of equal density are drawn side by side,
     1.5 % of it apart, so that no bar hides another. `levels` are drawn as lines, by name: what needs no network.
@@ -53,16 +56,8 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "", levels: Mapping[str,
                 look = looks[name] | {"label": textwrap.fill(arm_name(name) + fewer, 40)}
                 aside = 1.015 ** ((len(looks) - 1) / 2 - list(looks).index(name))
                 axis.errorbar(aside * (1 - rows["sparsity"]), rows[metric], half, capsize=3, **look)
-        axis.set(
-            xscale="log",
-            xlabel="density (kept / prunable weights)",
-            ylabel=f"test {_UNITS.get(metric, metric)}",
-            title=title,
-        )
-        axis.invert_xaxis()
-        ticks = sorted({round(d, 3) for d in 1 - table[table["at"] > 0]["at"]})
-        axis.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
-        axis.minorticks_off()
+        axis.set(ylabel=f"test {_UNITS.get(metric, metric)}", title=title, xscale="log")
+        sparsity_axis(axis)
         enough = table["half_width"].notna().any()
         drawn = "bars: 95 % interval over seeds" if enough else "points: too few seeds for bars"
         if metric == "accuracy":
@@ -99,7 +94,7 @@ def _mark_chance(axis: Axes, table: pd.DataFrame) -> str:
 
 
 def tickets(table: pd.DataFrame, title: str = "Every scored ticket") -> Figure:
-    """Draw test accuracy against density for any scores: a point a ticket, a line a run, a colour an arm.
+    """Draw test accuracy against sparsity for any scores: a point a ticket, a line a run, a colour an arm.
 
     `table` has columns arm, experiment, density, accuracy, chance; of another metric its own column and `metric`.
     """
@@ -113,11 +108,8 @@ def tickets(table: pd.DataFrame, title: str = "Every scored ticket") -> Figure:
             named.add(name)
             look = {"linestyle": "-"} | looks[name]
             axis.plot(rows["density"], rows[metric], label=label, alpha=0.8, linewidth=1, **look)
-        axis.set(xscale="log", xlabel="density (kept / prunable weights)", ylabel=f"test {metric}", title=title)
-        axis.invert_xaxis()
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
-        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set(ylabel=f"test {metric}", title=title, xscale="log")
+        sparsity_axis(axis)
         if metric == "accuracy":
             _mark_chances(axis, table)
         if max(map(len, named)) <= 24:
@@ -149,9 +141,9 @@ def costs(table: pd.DataFrame) -> Figure:
         ):
             for method, rows in table.groupby("method", sort=False):
                 axis.plot(rows["at"], rows[column], label=arm_name(str(method)), **looks[str(method)])
-            axis.set(title=f"{title} to reach a sparsity", xlabel="sparsity", ylabel=title.lower())
+            axis.set(title=f"{title} to reach a sparsity", xlabel="sparsity, %", ylabel=title.lower())
             axis.set_ylim(0)
-            axis.set_xticks(sorted(set(table["at"])), [f"{100 * at:.4g}%" for at in sorted(set(table["at"]))])
+            axis.set_xticks(sorted(set(table["at"])), [f"{100 * at:.4g}" for at in sorted(set(table["at"]))])
         axes[0].legend(fontsize=9)
     return figure
 

@@ -25,6 +25,7 @@ from .frame import (
     check_rows,
     line_look,
     percent_axis,
+    sparsity_axis,
     whole_numbers,
 )
 
@@ -197,8 +198,9 @@ def progress(epochs: pd.DataFrame, rounds: pd.DataFrame, rate: float, parts: int
             limits = arithmetic.keep_factor(rate, parts, None) ** steps, (1 - rate) ** steps
             density.fill_between(steps, *limits, color=COLOURS["colt"], alpha=0.12, label="limits: disjoint, identical")
         density.plot(rounds["round"], rounds["density"], label="found", **line_look("colt"))
-        density.set(title="Density after each round", xlabel="rounds", yscale="log", ylabel="kept / prunable")
+        density.set(title="Sparsity after each round", xlabel="rounds", yscale="log")
         density.set_ylim(min([0.5, *rounds["density"] / 2]), 1.3)
+        sparsity_axis(density, "y")
         density.legend(fontsize=8, loc="lower left")
         found = rounds[rounds["jaccard"].notna()]
         overlap.plot(found["round"], found["jaccard"], label="Jaccard index", **line_look("colt"))
@@ -235,8 +237,9 @@ def what_if(table: pd.DataFrame, target: float) -> Figure:
             va="bottom",
             fontsize=9,
         )
-        axis.set(yscale="log", xlabel="rounds", ylabel="density (kept / prunable)", title="Rounds to the target")
+        axis.set(yscale="log", xlabel="rounds", title="Rounds to the target")
         axis.set_ylim(min(table["density"].min(), 1 - target) / 1.5, 1.3)
+        sparsity_axis(axis, "y")
         whole_numbers(axis)
         figure.legend(fontsize=9, loc="outside right upper")
     return figure
@@ -259,8 +262,9 @@ def trajectories(table: pd.DataFrame, rate: float, parts: int) -> Figure:
         ends = limits["disjoint"] ** steps, limits["identical"] ** steps
         left.fill_between(steps, *ends, color=COLOURS["colt"], alpha=0.12, label="COLT's limits: disjoint, identical")
         left.plot(steps, limits["independent"] ** steps, ":", color=COLOURS["colt"], label="COLT, masks independent")
-        left.set(yscale="log", xlabel="round", ylabel="density (kept / prunable)", title="How fast the mask thins out")
+        left.set(yscale="log", xlabel="round", title="How fast the mask thins out")
         left.set_ylim(table["density"].min() / 2, 1.2)
+        sparsity_axis(left, "y")
         right.set(xlabel="round", ylabel="kept / kept before", title="What a round leaves")
         for name, value in limits.items():
             right.axhline(value, color=COLOURS["colt"], linestyle=":", linewidth=1)

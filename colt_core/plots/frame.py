@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
 from .. import methods
 from ..files import write_text, write_whole
@@ -120,6 +120,25 @@ def looks_of(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
 def whole_numbers(axis: Axes) -> None:
     """Put the ticks of the horizontal axis at whole numbers."""
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+SPARSITIES = (0, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
+
+
+def sparsity_axis(axis: Axes, which: str = "x", at: Iterable[float] | None = None) -> None:
+    """Put densities on a logarithmic scale, as far apart as rounds are, and write them as sparsities in percent.
+
+    Every figure speaks of sparsity, as the tables do. `at` are the sparsities of the ticks; by default round ones
+    within the limits, which must be set before. On the horizontal axis sparser is further right.
+    """
+    one = axis.xaxis if which == "x" else axis.yaxis
+    axis.set(**{f"{which}scale": "log", f"{which}label": "sparsity, %"})
+    low, high = sorted(axis.get_xlim() if which == "x" else axis.get_ylim())
+    ticks = [1 - sparsity for sparsity in (SPARSITIES if at is None else at) if low <= 1 - sparsity <= high]
+    one.set_ticks(ticks, [f"{100 * (1 - tick):.4g}" for tick in ticks])
+    one.set_minor_locator(NullLocator())
+    if which == "x" and not axis.xaxis_inverted():
+        axis.invert_xaxis()
 
 
 def percent_axis(axis: Axes, which: str = "y") -> None:

@@ -7,11 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from pandas.api.types import is_numeric_dtype
 
 from .. import report
-from .frame import arm_name, canvas, check_rows, guessing, looks_of, method_of, percent_axis
+from .frame import arm_name, canvas, check_rows, guessing, looks_of, method_of, percent_axis, sparsity_axis
 
 MOST_PANELS = 6
 BAND: dict[str, Any] = {"alpha": 0.15, "linewidth": 0}
@@ -24,7 +23,7 @@ def panels_of(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def curves(table: pd.DataFrame, singles: pd.DataFrame | None = None) -> Figure:
-    """Draw test accuracy against density, a line an arm with the interval over its seeds as a band.
+    """Draw test accuracy against sparsity, a line an arm with the interval over its seeds as a band.
 
     Parameters
     ----------
@@ -49,11 +48,8 @@ def curves(table: pd.DataFrame, singles: pd.DataFrame | None = None) -> Figure:
                 _singles(axis, own, metric, looks)
             for arm, rows in here.groupby("arm", sort=False):
                 _line(axis, str(arm), rows.sort_values("density"), metric, looks[str(arm)])
-            axis.set(xscale="log", title=f"{data}, {net}", ylabel=f"test {metric}", xlabel="density, %")
-            axis.invert_xaxis()
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
-            axis.xaxis.set_minor_locator(NullLocator())
+            axis.set(xscale="log", title=f"{data}, {net}", ylabel=f"test {metric}")
+            sparsity_axis(axis)
             if metric == "accuracy":
                 _chance(axis, here)
         _legend(figure, table, looks)

@@ -1,5 +1,7 @@
 """Figures of how alike tickets are, and where in the network they keep their weights."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -25,10 +27,15 @@ def similarity(matrix: pd.DataFrame, measure: str = "Jaccard index", centre: boo
     measure
         What the numbers are.
     centre
-        Whether 0 is the middle of the colours: for what lies above or below chance.
+        Whether 0 is the middle of the colours: for what lies above or below chance. They then reach as far as the
+        values of different tickets do, and a ticket with itself is left blank.
     """
     count = len(matrix)
-    colours = {"cmap": "vlag", "vmin": -1, "vmax": 1} if centre else {"cmap": "viridis", "vmin": 0, "vmax": 1}
+    colours: dict[str, Any] = {"cmap": "viridis", "vmin": 0, "vmax": 1}
+    if centre:
+        same = np.eye(count, dtype=bool)
+        far = max(0.05, float(np.abs(matrix.to_numpy(dtype=float)[~same]).max(initial=0)))
+        colours = {"cmap": "vlag", "vmin": -far, "vmax": far, "mask": same}
     tree = _tree(matrix)
     side = min(9.5, 3.4 + 0.3 * count)
     beside = 0.4 + 0.07 * max(len(str(name)) for name in matrix.index)  # inches for the tickets' names

@@ -1,8 +1,8 @@
 """Model cards: what a ticket is, how it was found and how well it does, as Markdown beside it or where it is published.
 
-    from colt_core import cards
-    cards.write_card("runs/649704a4d147abdb/round-03.safetensors")
-    cards.push("runs/649704a4d147abdb/round-03.safetensors", "hf://user/colt-conv3")
+from colt_core import cards
+cards.write_card("runs/649704a4d147abdb/round-03.safetensors")
+cards.push("runs/649704a4d147abdb/round-03.safetensors", "hf://user/colt-conv3")
 """
 
 import json

@@ -7,6 +7,7 @@ from .arms import arms, called, called_by, scored
 from .choice import best_of
 from .compare import against, compare, conclusion, over_sparsities, verdict
 from .cost import at_costs, reach, rounds_table
+from .findings import Finding, Findings, asked, findings, sided
 from .gains import gains, ladder, regimes, shares, shares_of, spent
 from .overview import beside, collapsed, overview
 from .questions import Question, Questions, answers, decided, predictions
@@ -22,6 +23,8 @@ __all__ = [
     "AGAINST",
     "LEVELS",
     "Answer",
+    "Finding",
+    "Findings",
     "Question",
     "Questions",
     "accuracy_table",
@@ -30,6 +33,7 @@ __all__ = [
     "answers",
     "area",
     "arms",
+    "asked",
     "at_costs",
     "at_sparsities",
     "beside",
@@ -45,6 +49,7 @@ __all__ = [
     "distinct",
     "failures",
     "fieller",
+    "findings",
     "gains",
     "holm",
     "interval",
@@ -73,6 +78,7 @@ __all__ = [
     "seeds_needed",
     "shares",
     "shares_of",
+    "sided",
     "sized",
     "spent",
     "spread",

@@ -15,7 +15,7 @@ from ..methods import recorded
 from ..studies.records import Place
 from ..training import RECIPES
 from .accuracy import all_areas, in_papers_shape, mean_scores, scores_at
-from .arms import scores_by_arm
+from .arms import called, scores_by_arm
 from .compare import differences, with_verdicts
 from .cost import reach
 from .records import distinct, load, metrics
@@ -78,12 +78,14 @@ DETAILS |= {"other_sparsity", "equivalent"}  # of a table, what only a second lo
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table for a screen: three digits, without hashes, and without columns of which all rows say the same.
+    """Return a table for a screen: three digits, arms by the names that figures use, no hashes.
 
     Shares of accuracy (accuracies, differences, half-widths) become percent, or points, and their columns say so.
     """
     shown = table.drop(columns=[name for name in DETAILS if name in table and name not in ("low", "high")])
     shown = shown.drop(columns=["low", "high"], errors="ignore") if "difference" in table else shown
+    for name in [name for name in ("method", "other") if name in shown]:
+        shown = shown.assign(**{name: [called(str(arm)) for arm in shown[name]]})
     plain = metrics(table).eq(ACCURACY).all() if "metric" in table else True
     units = {"difference": "points", "half_width": "± points", "detectable": "detectable, points"}
     units |= {

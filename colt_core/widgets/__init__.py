@@ -70,7 +70,10 @@ def explorer(runs: Iterable[Experiment | str] | None = None, store: Place = None
 
 
 def compare(records: "pd.DataFrame | None" = None, store: Place = None) -> Compare:
-    """Show tickets side by side: accuracy against sparsity, similarity of masks, layer densities.
+    """Show tickets side by side: accuracy against sparsity with verdicts beside, settings, similarity, layer densities.
+
+    It opens on one data set and COLT with its controls; seeds are a line with a band, single runs come on demand. Each
+    filter narrows those after it, and a query takes comparisons of columns: `rate < 0.2 and method == "colt"`.
 
     Parameters
     ----------
@@ -82,7 +85,7 @@ def compare(records: "pd.DataFrame | None" = None, store: Place = None) -> Compa
     Returns
     -------
     Compare
-        `ticket` is the ticket that was clicked last.
+        `ticket` is the ticket that was clicked last; `table()` gives the numbers of the picture.
     """
     return Compare(records, store)
 

@@ -9,6 +9,7 @@ import ipywidgets
 import pandas as pd
 
 from .. import masks, plots, report
+from ..report.findings import MARKS, mark
 from ..studies.records import Place, ticket_name
 from ..studies.saved import DAMAGED, Saved, runs_in
 from ..tickets import Ticket
@@ -20,7 +21,6 @@ FILTERS = {"scored_on": "Data set", "net": "Network", "arm": "Method", "seed": "
 OPENS_WITH = ("colt", "imp", "matched", "random", "dense")
 VIEWS = [("accuracy", "accuracy"), ("settings", "settings"), ("similarity", "similarity"), ("layers", "layers")]
 MEASURES = [("Jaccard index", False), ("Jaccard index minus chance", True)]
-MARKS = {"better": "▲", "worse": "▼", "equivalent": "=", "undecided": "?", "too few seeds": "…"}
 ASKED = ["method", "arm", "dataset", "scored_on", "network", "net", "seed", "round", "density", "sparsity", "accuracy"]
 ASKED += ["rate", "target", "parts", "by", "scope", "rewind", "train_images", "image_epochs", "experiment"]
 
@@ -382,7 +382,7 @@ def _verdict_table(found: pd.DataFrame, arm: str) -> str:
             cells.append(_cell(next(one.itertuples())) if len(one) else "<td>-</td>")
         lines.append(f'<tr><th scope="row">minus {escape(plots.arm_name(str(other)))}</th>{"".join(cells)}</tr>')
     unit = "points" if accuracy else str(found["metric"].iloc[0])
-    legend = ", ".join(f"{mark} {word}" for word, mark in MARKS.items())
+    legend = ", ".join(f"{sign} {word}" for word, sign in MARKS.items() if word not in ("yes", "no"))
     caption = f"{escape(plots.arm_name(arm))} minus each, {unit} (95 % interval, paired by seed): {legend}"
     return f"<table><caption>{caption}</caption><tr><td></td>{head}</tr>{''.join(lines)}</table>"
 
@@ -390,12 +390,11 @@ def _verdict_table(found: pd.DataFrame, arm: str) -> str:
 def _cell(one: Any) -> str:
     said = str(one.verdict)
     parts = [part.removeprefix("yet ") for part in said.split(", ")]
-    mark = "".join(MARKS.get(part, "") for part in parts)
     metric = str(getattr(one, "metric", "accuracy"))
     number = report.spread(one.difference, one.half_width, metric if metric != "nan" else "accuracy")
     about = escape(f"{said}, {report.count_seeds(one.seeds)}")
     kind = "equivalent" if "equivalent" in parts else parts[0].split(" ")[0]
-    return f'<td class="colt-{kind}" title="{about}">{mark} {escape(number)}</td>'
+    return f'<td class="colt-{kind}" title="{about}">{mark(said)} {escape(number)}</td>'
 
 
 def _labels(rows: pd.DataFrame) -> list[str]:
