@@ -14,7 +14,7 @@ from .cycles import (
     trajectories,
     what_if,
 )
-from .filters import against_chance, filters, weight_history
+from .filters import against_chance, beside_chance, filters, venn_words, weight_history
 from .frame import COLOURS, KEPT, MARKERS, STYLE, arm_name, canvas, places, png, save
 from .gains import accuracy_cost, recovered, waterfall
 from .similarity import layer_densities, order_of, similarity
@@ -31,6 +31,7 @@ __all__ = [
     "accuracy_sparsity",
     "against_chance",
     "arm_name",
+    "beside_chance",
     "canvas",
     "class_counts",
     "comparisons",
@@ -60,6 +61,7 @@ __all__ = [
     "tickets",
     "trajectories",
     "transfer",
+    "venn_words",
     "waterfall",
     "weight_history",
     "what_if",

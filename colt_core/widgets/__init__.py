@@ -21,7 +21,7 @@ from ..studies.study import Study
 from .cockpit import Cockpit
 from .compare import Compare
 from .explorer import Explorer
-from .parts import Still, View
+from .parts import Still
 from .what_if import WhatIf
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class App(Still, ipywidgets.Tab):
 
     def __init__(self, store: Place) -> None:
         self.title = "The COLT workbook, live"
-        self.views: dict[str, View] = {
+        self.views: dict[str, Cockpit | Explorer | Compare | WhatIf] = {
             "Cockpit": cockpit(store=store),
             "Masks": explorer(store=store),
             "Tickets": compare(store=store),
