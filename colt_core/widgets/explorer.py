@@ -1,7 +1,7 @@
 """The mask explorer: masks of a run, or of two, layer by layer and weight by weight, drawn by the browser.
 
-Masks travel bit-packed, once each; a move of a slider asks the kernel nothing that the browser has. `save` writes all of
-it into one file, which needs no Python.
+Masks travel bit-packed, once each; a move of a slider asks the kernel nothing that the browser has. `save` writes all
+of it into one file, which needs no Python.
 """
 
 from collections.abc import Iterable
@@ -170,21 +170,21 @@ class Explorer(Still, anywidget.AnyWidget):
 
     def _asked(self, _: Any, content: dict[str, Any], __: Any) -> None:
         """Answer the browser, which keeps what it is sent."""
-        what, of = content.get("want"), content.get("of")
+        what, of = content.get("want"), content.get("of") or ""
+        answer: dict[str, Any] = {"want": what, "of": of, "edition": self.edition}
+        buffers: list[np.ndarray] = []
         if what == "reload":
             self.read()
             return
-        answer: dict[str, Any] = {"want": what, "of": of, "edition": self.edition}
-        buffers: list[Any] = []
         if what == "about":
             answer["is"] = self.about(of)
         elif what == "sheet":
             answer["is"] = sheet = self.sheets.sheet(*of)
             answer["keys"] = [key for key in sheet.get("masks", ()) if key not in set(content["have"])]
-            buffers = [memoryview(self.sheets.packed(key)) for key in answer["keys"]]
-        elif what == "theta0":
-            buffers = [memoryview(_theta0(self.sheets.runs[of[0]], of[1]))]
-        self.send(answer, buffers)
+            buffers = [self.sheets.packed(key) for key in answer["keys"]]
+        elif what == "theta0" and of[0] in self.sheets.runs:
+            buffers = [_theta0(self.sheets.runs[of[0]], of[1])]
+        self.send(answer, [buffer.data for buffer in buffers])
 
     # --- without a kernel ---
 
@@ -206,8 +206,8 @@ class Explorer(Still, anywidget.AnyWidget):
         theta0
             Whether the initial weights go with it, 4 bytes each; by default where they take 8 MB at most.
         beside
-            Put masks and numbers into a file of the same name that ends in `.bin`, which a server must hand out, instead
-            of into the page.
+            Put masks and numbers into a file of the same name that ends in `.bin`, which a server must hand out, not
+            into the page.
 
         Raises
         ------
@@ -217,12 +217,10 @@ class Explorer(Still, anywidget.AnyWidget):
         if self.sheet.get("problem"):
             raise ValueError(f"there is nothing to save: {self.sheet['problem']}")
         book, arrays = self._book(None if rounds is None else set(rounds), theta0)
-        alt = (
-            f"{self.layer}: {'; '.join(self.sheet['legend'][[n for n, _ in self.about()['layers']].index(self.layer)])}"
-        )
-        return write_page(
-            path, escape(self.title), SCRIPTS, "explorer", binary(book, arrays), self.still(), alt, beside
-        )
+        layers = [name for name, _ in self.about()["layers"]]
+        alt = f"{self.layer}: {'; '.join(self.sheet['legend'][layers.index(self.layer)])}"
+        data = binary(book, arrays)
+        return write_page(path, escape(self.title), SCRIPTS, "explorer", data, self.still(), alt, beside)
 
     def _book(self, rounds: set[int] | None, theta0: bool | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return all that the browser may ask for: state, sheets, and by their names the masks and theta0.

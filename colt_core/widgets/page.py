@@ -19,8 +19,8 @@ from .parts import asset
 def binary(book: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
     """Return a view's file, as `page.js` reads it.
 
-    gzip of: the JSON's length (uint32, little-endian), the JSON, then the arrays' bytes, each at a multiple of four. The
-    JSON is `book` and "arrays": {name: [first byte, bytes]}.
+    gzip of: the JSON's length (uint32, little-endian), the JSON, then the arrays' bytes, each at a multiple of four.
+    The JSON is `book` and "arrays": {name: [first byte, bytes]}.
     """
     sizes = {name: array.nbytes for name, array in arrays.items()}
 
@@ -73,7 +73,7 @@ def write_page(
 
 
 def write_html(path: str | Path, title: str, body: str, inside: str) -> Path:
-    """Write a page in the workbook's style: `title`, `inside` below it, then `body` with what draws the view; all HTML."""
+    """Write a page in the workbook's style: title, what is inside the view, then what draws it; all HTML."""
     path = Path(path)
     parts = {"title": title, "style": asset("style.css"), "still": inside, "body": body}
     write_text(path, Template(asset("page.html")).substitute(parts))
