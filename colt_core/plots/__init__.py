@@ -2,6 +2,7 @@
 
 from .accuracy import accuracy_sparsity, costs, countings, tickets
 from .agreement import overlap_by_layer, overlap_over_cycles, overlaps
+from .charts import tickets_chart, what_if_chart
 from .compare import comparisons
 from .cycles import (
     class_counts,
@@ -59,10 +60,12 @@ __all__ = [
     "structure",
     "super_tickets",
     "tickets",
+    "tickets_chart",
     "trajectories",
     "transfer",
     "venn_words",
     "waterfall",
     "weight_history",
     "what_if",
+    "what_if_chart",
 ]

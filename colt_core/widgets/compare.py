@@ -2,6 +2,7 @@
 
 import json
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import ipywidgets
@@ -12,6 +13,7 @@ from ..models import in_words
 from ..studies.records import Place, ticket_name
 from ..studies.saved import DAMAGED, Saved, runs_in
 from ..tickets import Ticket
+from .page import write_chart
 from .parts import View, choose, panels, row, told_by
 
 MOST = 40  # tickets in a similarity matrix; 16 in a profile
@@ -213,6 +215,23 @@ class Compare(View):
         file = f"{store.url}/{ticket_name(name, int(number))}"
         how = f"cc.Ticket.load({file!r})" if store.local else f"{file}, as the view's .ticket"
         self.details.value = f"{escape(text)}<br><code>{escape(how)}</code>"
+
+    def save(self, path: str | Path) -> Path:
+        """Write the scores that the filters let through, as a chart in a page that needs no Python and no network.
+
+        Raises
+        ------
+        ValueError
+            Where there is none.
+        ImportError
+            In one line, where the extra `charts` is not installed.
+        """
+        shown = self.chosen(self.scores) if len(self.scores) else self.scores
+        if not len(shown):
+            raise ValueError("there is nothing to save: no scored ticket fits these filters")
+        chart = plots.tickets_chart(shown)
+        still, alt = plots.png(plots.tickets(shown)), f"test accuracy against density of {len(shown)} tickets"
+        return write_chart(path, escape(self.title), chart, still, alt, shown)
 
 
 def _shape(records: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -11,8 +11,10 @@ from string import Template
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..files import write_text, write_whole
+from ..plots.charts import vega
 from .parts import asset
 
 
@@ -78,6 +80,26 @@ def write_html(path: str | Path, title: str, body: str, inside: str) -> Path:
     parts = {"title": title, "style": asset("style.css"), "still": inside, "body": body}
     write_text(path, Template(asset("page.html")).substitute(parts))
     return path
+
+
+def write_chart(
+    path: str | Path, title: str, chart: Any, still: bytes, alt: str, numbers: pd.DataFrame | None = None
+) -> Path:
+    """Write a page with a chart of `plots.charts`; Vega lies in it. `numbers` can be taken from it as CSV.
+
+    Raises
+    ------
+    ImportError
+        In one line, where the extra `charts` is not installed.
+    """
+    link = ""
+    if numbers is not None:
+        told = b64encode(numbers.to_csv(index=False).encode()).decode()
+        place = f'download="{escape(Path(path).stem)}.csv" href="data:text/csv;base64,{told}"'
+        link = f"<p><a {place}>The numbers (CSV)</a></p>"
+    spec = chart.to_json(indent=None).replace("</", "<\\/")
+    scripts = f"<script>\n{vega()}\n</script>\n<script>\n{asset('chart.js')}\nchart('view', {spec});\n</script>"
+    return write_html(path, title, f"{link}\n{scripts}", picture(still, alt))
 
 
 def picture(png: bytes, alt: str) -> str:
