@@ -84,7 +84,7 @@ def tickets_chart(table: pd.DataFrame) -> "altair.LayerChart":
     base = alt.Chart(rows).transform_filter("datum.where == where")
     base = base.transform_filter(f"one == '{ALL}' || datum.method == one")
     hint = ["method", alt.Tooltip("density:Q", format=".2%"), alt.Tooltip("value:Q", format=finer, title=metric)]
-    runs = base.transform_filter("single").encode(x, y, colour, shape, detail="run:N", tooltip=[*hint, "seed", "round"])
+    runs = base.transform_filter("single").encode(x, y, colour, detail="run:N", tooltip=[*hint, "seed", "round"])
     mean = base.transform_filter("!single").transform_aggregate(
         value="mean(value)", low="min(value)", high="max(value)", density="mean(density)", seeds="count()",
         groupby=["method", "round"],
@@ -96,7 +96,7 @@ def tickets_chart(table: pd.DataFrame) -> "altair.LayerChart":
         lines.mark_line(strokeWidth=1.5),
         lines.mark_point(size=55, filled=True, opacity=1).encode(shape),
         runs.mark_line(strokeWidth=1, opacity=0.8),
-        runs.mark_point(size=40, filled=True, opacity=1),
+        runs.mark_point(size=40, filled=True, opacity=1).encode(shape),
     ]
     chart = alt.layer(*layers).add_params(where, one, single)
     zoom = alt.selection_interval(bind="scales", name="zoom")
