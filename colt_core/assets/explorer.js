@@ -59,9 +59,12 @@ function explorer({ model, el }) {
   function want(what, of) {
     const name = `${what} ${of}`;
     if (!live || asked.has(name)) return;
+    if (what === "sheet" && held() > 2 * ENOUGH) Object.assign(known, { sheets: {}, bits: {} }); // begin anew
     asked.add(name);
     model.send({ want: what, of, have: what === "sheet" ? Object.keys(known.bits) : [] });
   }
+
+  const held = () => Object.values(known.bits).reduce((sum, mask) => sum + mask.length, 0); // bytes
 
   function took(message, buffers) {
     const { want: what, of, is, keys } = message, name = of.join?.("/") ?? of;
@@ -78,8 +81,7 @@ function explorer({ model, el }) {
   }
 
   function ahead() { // fetch the rounds beside this one while nothing else is asked for
-    const size = Object.values(known.bits).reduce((sum, mask) => sum + mask.length, 0);
-    if (!live || asked.size || size > ENOUGH || !about()?.rounds) return;
+    if (!live || asked.size || held() > ENOUGH || !about()?.rounds) return;
     const near = about().rounds.map(([number]) => number).filter((number) => number > 0 && !known.sheets[key(number)]);
     near.sort((a, b) => Math.abs(a - get("round")) - Math.abs(b - get("round")));
     if (near.length) want("sheet", [get("run"), near[0], get("other")]);
@@ -107,9 +109,10 @@ function explorer({ model, el }) {
     if (about().problem) return nothing(about().problem);
     settle();
     fill(other, about().others, get("other"));
-    round.max = about().rounds.at(-1)[0];
-    round.value = get("round");
-    roundSaid.textContent = `${get("round")} of ${round.max}`;
+    const there = about().rounds.map(([number]) => number);
+    round.max = there.length - 1;
+    round.value = there.indexOf(get("round"));
+    round.setAttribute("aria-valuetext", (roundSaid.textContent = `${get("round")} of ${there.at(-1)}`));
     layer.max = layers().length - 1;
     layer.value = at();
     layer.setAttribute("aria-valuetext", (layerSaid.textContent = layers()[at()][0].replace(/\.weight$/, "")));
@@ -124,10 +127,10 @@ function explorer({ model, el }) {
   }
 
   function settle() { // on what this run has
-    const { others, rounds } = about(), last = rounds.at(-1)[0], had = due;
+    const { others, rounds } = about(), there = rounds.map(([number]) => number), had = due;
     due = true;
     if (!others.some(([, value]) => value === get("other"))) model.set("other", others[0][1]);
-    if (get("round") > last) model.set("round", Math.min(1, last));
+    if (!there.includes(get("round"))) model.set("round", there.find((number) => number > 0) ?? there[0]);
     if (!layers().some(([name]) => name === get("layer"))) model.set("layer", layers()[0][0]);
     due = had;
   }
@@ -264,7 +267,7 @@ function explorer({ model, el }) {
   // --- who says what ---
   run.addEventListener("change", () => set({ run: run.value, weight: [] }));
   other.addEventListener("change", () => set({ other: other.value }));
-  round.addEventListener("input", () => set({ round: +round.value }));
+  round.addEventListener("input", () => set({ round: about().rounds[+round.value][0] }));
   const toLayer = (i) => layers()[i][0] !== get("layer") && set({ layer: layers()[i][0], weight: [] });
   layer.addEventListener("input", () => toLayer(+layer.value));
   rows.on("change:chosen", () => toLayer(rows.get("chosen")));
