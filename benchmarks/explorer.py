@@ -86,8 +86,7 @@ class Moves:
             self.page.evaluate("moves.length = 0")
             before = self.processor()
             self.page.keyboard.press(keys[number % len(keys)])
-            self.page.wait_for_function("moves.length > 0")
-            self.page.wait_for_timeout(250)
+            self.page.wait_for_timeout(300)
             took = 1000 * (self.processor() - before)
             if number >= len(keys):
                 self.rows.setdefault(name, []).append((self.page.evaluate("moves[0].paint"), took))

@@ -31,6 +31,8 @@ function explorer({ model, el }) {
   const rows = new State({ columns: [], rows: [], chosen: 0, alt: "every layer's counts" });
   table({ model: rows, el: numbers });
   el.classList.add("colt-view", "colt-explorer");
+  el.dataset.lmSuppressShortcuts = "true"; // JupyterLab has commands of its own for arrows, + and 0
+  el.addEventListener("keydown", (event) => event.ctrlKey || event.metaKey || event.stopPropagation());
   el.append(
     make("div", { class: "colt-title", text: get("title") }),
     make("div", { class: "colt-form" }, field("A", run), field("B", other), field("Round", round, roundSaid), field("Layer", layer, layerSaid)),
@@ -240,7 +242,10 @@ function explorer({ model, el }) {
   }
 
   function chosen(cell) {
-    set({ weight: cell });
+    due = true; // the picture stays
+    model.set("weight", cell);
+    due = false;
+    setTimeout(() => model.save_changes());
     pointed(cell);
   }
 
