@@ -230,8 +230,7 @@ class Compare(View):
         if not len(shown):
             raise ValueError("there is nothing to save: no scored ticket fits these filters")
         chart = plots.tickets_chart(shown)
-        still, alt = plots.png(plots.tickets(shown)), f"test accuracy against density of {len(shown)} tickets"
-        return write_chart(path, escape(self.title), chart, still, alt, shown)
+        return write_chart(path, escape(self.title), chart, self.still(), self.picture.alt, shown)
 
 
 def _shape(records: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
