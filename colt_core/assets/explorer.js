@@ -97,6 +97,7 @@ function explorer({ model, el }) {
       select.dataset.options = now;
     }
     select.value = value;
+    select.title = select.selectedOptions[0]?.textContent ?? "";
   }
 
   function update() {

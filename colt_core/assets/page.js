@@ -1,7 +1,7 @@
 // A view on a page without Python. Its file, gzip: length of the JSON (uint32), the JSON, then the arrays it names.
 async function openView(id, draw) {
   const source = document.getElementById(id), place = source.dataset.file;
-  const packed = place ? (await fetch(place)).body : new Blob([Uint8Array.from(atob(source.textContent), (c) => c.charCodeAt(0))]).stream();
+  const packed = (await fetch(place ?? `data:application/gzip;base64,${source.textContent}`)).body;
   const bytes = await new Response(packed.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
   const length = new DataView(bytes).getUint32(0, true);
   const { state, known, arrays, common } = JSON.parse(new TextDecoder().decode(new Uint8Array(bytes, 4, length)));
