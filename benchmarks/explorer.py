@@ -156,7 +156,7 @@ def main() -> None:
     text = "\n".join(
         [
             f"The explorer in Chromium {version} (headless, no GPU, 1280 x 900), {datetime.date.today()}; {machine}.",
-            "Milliseconds; the main thread's are its processor time.",
+            "Milliseconds; of the main thread: processor time in all, what it paints ahead of the next move with it.",
             "",
             head,
             "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",

@@ -5,7 +5,7 @@ const ENOUGH = 300e6; // bytes of masks that are fetched ahead
 function explorer({ model, el }) {
   const known = model.known ?? { about: {}, sheets: {}, bits: {}, theta0: {} };
   const asked = new Set(), get = (name) => model.get(name), live = !model.known;
-  let sheet = null, edition = get("edition"), shown = "", due = false, theme = null;
+  let sheet = null, edition = get("edition"), shown = "", due = false, theme = null, later = 0;
 
   // --- what is on the page ---
   const field = (name, control, ...more) => {
@@ -140,6 +140,7 @@ function explorer({ model, el }) {
 
   function nothing(why) {
     sheet = null;
+    clearTimeout(later);
     tell([why], true);
     canvas.show(null);
     for (const part of [legend, caption, history]) part.replaceChildren();
@@ -155,12 +156,10 @@ function explorer({ model, el }) {
 
   function show() {
     const i = at(), colours = palette(), names = sheet.legend[i], same = `${get("run")} ${get("layer")}`;
-    const order = sheet.every ? colours.map((_, k) => k).slice(1).reverse() : [3, 1, 2];
-    canvas.show({
-      masks: sheet.sides.map((name) => known.bits[name]), start: about().starts[i], rows: shape()[0], columns: span(),
-      every: sheet.every, colours, order,
-    }, shown === same);
+    canvas.show(pictureOf(sheet, i, colours), shown === same);
     shown = same;
+    clearTimeout(later);
+    later = setTimeout(() => beside(i, colours), 30);
     const listed = sheet.every ? names.map((text, k) => [text, k]).reverse() : names.map((text, k) => [text, [3, 1, 2, 0][k]]);
     listed.forEach(([text, kind], k) => {
       const item = legend.children[k] ?? legend.appendChild(make("li", {}, make("i"), make("span")));
@@ -177,6 +176,25 @@ function explorer({ model, el }) {
     const cell = get("weight");
     canvas.mark(cell.length ? cell : null);
     tellWeight();
+  }
+
+  function pictureOf({ sides, every }, i, colours) {
+    const [layer, [rows, ...more]] = layers()[i], masks = sides.map((name) => known.bits[name]);
+    const order = every ? colours.map((_, k) => k).slice(1).reverse() : [3, 1, 2];
+    const columns = more.reduce((all, n) => all * n, 1), name = [sides, layer, every, colours, edition].join();
+    return { name, masks, start: about().starts[i], rows, columns, every, colours, order };
+  }
+
+  function beside(i, colours) { // paint what the next key may ask for, one at a time, while nobody waits
+    const there = about().rounds.map(([number]) => number), at = there.indexOf(get("round"));
+    const rounds = [at + 1, at - 1].map((n) => known.sheets[key(there[n])]).filter((next) => next?.sides?.length === sheet.sides.length);
+    const next = [...rounds.map((other) => [other, i]), ...[i + 1, i - 1].filter((n) => layers()[n]).map((n) => [sheet, n])];
+    const one = () => {
+      const [of, n] = next.shift();
+      canvas.prepare(pictureOf(of, n, colours), n === i);
+      if (next.length) later = setTimeout(one, 10);
+    };
+    if (sheet && next.length) one();
   }
 
   function palette() { // of the theme that the page has

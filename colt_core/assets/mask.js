@@ -1,5 +1,5 @@
 // A layer's mask on a canvas: a row is a filter, a column one of its weights, a bit a weight.
-// A picture is { masks, start, rows, columns, span, every, colours, order }: packed masks and the byte at which the layer
+// A picture is { name, masks, start, rows, columns, span, every, colours, order }: packed masks and the byte at which the layer
 // begins in each; weights of an input channel; whether kinds are "kept by k of them" or 0 none, 1 A, 2 B, 3 both.
 
 const BARS = 34; // pixels: how much each row, and each column, keeps
@@ -119,11 +119,21 @@ function maskCanvas({ pointed, chosen, moved }) {
   const canvas = make("canvas"), mark = make("div", { class: "colt-mark" });
   const frame = make("div", { class: "colt-mask", tabindex: "0", role: "application" }, canvas, mark);
   const context = canvas.getContext("2d"), off = make("canvas"), paper = off.getContext("2d");
-  let picture = null, kinds = [], view = null, cursor = null, drag = null;
+  const ready = new Map(); // pictures painted ahead, by what they are of and how large
+  let picture = null, kinds = null, view = null, cursor = null, drag = null;
 
   let box = [0, 0]; // the canvas, in the page's pixels; asking for it at every move would have the page laid out twice
   const size = () => [box[0] - BARS, box[1] - BARS]; // the mask
   const whole = () => ({ row: 0, column: 0, rows: picture.rows, columns: picture.columns });
+
+  const called = (of, part) => [of.name, ...size(), part.row, part.column, part.rows, part.columns].join();
+
+  function prepare(next, same) { // paint a picture that may be asked for next
+    const part = same ? view : { row: 0, column: 0, rows: next.rows, columns: next.columns }, name = called(next, part);
+    if (ready.has(name)) return;
+    if (ready.size > 8) ready.delete(ready.keys().next().value);
+    ready.set(name, paint(next, kindsOf(next), part, ...size()));
+  }
 
   function put(pixels, width, height, x, y, w, h) {
     if (off.width < width || off.height < height) [off.width, off.height] = [Math.max(off.width, width), Math.max(off.height, height)];
@@ -139,7 +149,8 @@ function maskCanvas({ pointed, chosen, moved }) {
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.clearRect(0, 0, w + BARS, h + BARS);
     context.imageSmoothingEnabled = false;
-    const { pixels, nx, ny, across, down } = paint(picture, kinds, view, w, h);
+    const painted = ready.get(called(picture, view)) ?? paint(picture, (kinds ??= kindsOf(picture)), view, w, h);
+    const { pixels, nx, ny, across, down } = painted;
     put(pixels, nx, ny, 0, BARS, w, h);
     put(stack(across, nx, picture, 1, (t) => (BARS - 1 - t) * nx), nx, BARS, 0, 0, w, BARS - 3);
     put(stack(down, ny, picture, BARS, (t) => t), BARS, ny, w + 3, BARS, BARS - 3, h);
@@ -232,7 +243,7 @@ function maskCanvas({ pointed, chosen, moved }) {
   }).observe(frame);
 
   return {
-    frame, draw, zoom, cellAt,
+    frame, zoom, prepare,
     fit: () => look(whole()),
     mark: (cell) => { cursor = cell; marked(); },
     where: (cell) => { // in the frame, in pixels
@@ -242,7 +253,7 @@ function maskCanvas({ pointed, chosen, moved }) {
     show: (next, same) => { // the part in view stays where the layer does
       picture = next;
       if (!picture) return context.clearRect(0, 0, canvas.width, canvas.height);
-      kinds = kindsOf(picture);
+      kinds = null;
       if (!same || !view) look(whole());
       else draw();
     },
