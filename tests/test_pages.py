@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from chromium import browser, needed
+from waiting import PATIENCE
 
 import colt_core as cc
 from colt_core.masks import bits
@@ -53,10 +54,17 @@ def chromium():
         yield found
 
 
+def fresh(chromium, **options):
+    """Return a page that waits as long as it must."""
+    page = chromium.new_page(**options)
+    page.set_default_timeout(1000 * PATIENCE)
+    return page
+
+
 @pytest.fixture
 def page(chromium):
     """A page that fails its test where it asks the network for something or where a script goes wrong."""
-    found = chromium.new_page(viewport={"width": 1280, "height": 900})
+    found = fresh(chromium, viewport={"width": 1280, "height": 900})
     wrong = []
     found.on("pageerror", lambda error: wrong.append(str(error)))
     found.on("request", lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else wrong.append(r.url))
@@ -220,7 +228,7 @@ def test_the_explorer_runs_from_a_file_beside_the_page(chromium, store, tmp_path
     handler = functools.partial(Quiet, directory=tmp_path / "site")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        page = chromium.new_page()
+        page = fresh(chromium)
         page.goto(f"http://127.0.0.1:{server.server_port}/explorer.html")
         page.wait_for_selector(".colt-legend li")
         assert "Round 2:" in page.locator(".colt-says").inner_text()
@@ -245,7 +253,7 @@ def test_nothing_is_cut_at_any_width_and_axe_finds_nothing(chromium, tmp_path, t
 
     written_run(tmp_path, network="resnet20")
     path = cc.widgets.explorer(store=tmp_path).save(tmp_path / "explorer.html", rounds=[1, 2])
-    page = chromium.new_page(color_scheme=theme)
+    page = fresh(chromium, color_scheme=theme)
     opened(page, path)
     page.locator(".colt-mask").click()
     for width in WIDTHS:
