@@ -7,7 +7,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,22 +17,18 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from chromium import browser, needed
 from waiting import PATIENCE, trainings, wait_for
 
 import colt_core as cc
 from colt_core.studies.records import read_records
 from colt_core.studies.saved import runs_in
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ROOT = Path(__file__).parent.parent
 SHOTS = ROOT / "screenshots"
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM, reason="there is no Chromium on this machine (Debian: apt install chromium)"
-)
+pytestmark = needed
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 SIZES = {"small": {"width": 1280, "height": 800}, "large": {"width": 1920, "height": 1080}}
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
 VIEWS = {"02_cycles": 2, "03_mask_overlap": 1, "app": 4}
 EXPLORED = "03_mask_overlap"
 # A live run, and all four views; other notebooks show these again, or pictures, and pytest runs each by itself.
@@ -122,11 +117,8 @@ def lab(place):
 
 @pytest.fixture(scope="module")
 def chromium():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+    with browser() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -254,22 +246,24 @@ def test_the_explorer_follows_sliders_table_and_keys(page, lab, place):
     wait_for_views(page, VIEWS[EXPLORED])
     shoot(page, EXPLORED)
     seen = view(page, "Mask explorer")
-    pixels = lambda: seen.locator(".colt-picture img").first.evaluate("image => image.src")
+    canvas = seen.locator(".colt-mask")
+    pixels = lambda: canvas.locator("canvas").evaluate("canvas => canvas.toDataURL()")
     cell = lambda: seen.locator('.colt-table tr[aria-selected="true"] td').all_inner_texts()
+    told = lambda: canvas.get_attribute("aria-label")
 
     def shows(number, layer):
         count = f"{both(number, layer)[0]:,}"
         wait_until(page, lambda: [cell()[i : i + 1] for i in (0, 4)] == [[layer], [count]], lambda: (count, cell()))
-        wait_until(page, lambda: alt(seen).startswith(layer) and f"in common {count}" in alt(seen), lambda: alt(seen))
+        wait_until(page, lambda: told().startswith(f"{layer}: in common {count}"), told)
 
     says(seen, "Round 1:")
     shows(1, "conv1")
     before = pixels()
-    control(seen, "Layer").focus()
+    seen.get_by_label("Layer", exact=True).focus()
     page.keyboard.press("ArrowRight")
     shows(1, "conv2")
     wait_until(page, lambda: pixels() != before)
-    control(seen, "Round").focus()
+    seen.get_by_label("Round", exact=True).focus()
     for number in range(2, last + 1):
         page.keyboard.press("ArrowRight")
         says(seen, f"Round {number}:")
@@ -277,22 +271,17 @@ def test_the_explorer_follows_sliders_table_and_keys(page, lab, place):
     seen.locator(".colt-table td", has_text="conv3").click()
     shows(last, "conv3")
     # A weight, by a click into the picture's middle, then by keys to the first row's second column.
-    picture = seen.locator(".colt-picture").first
-    picture.click()
-    history = seen.locator(".colt-picture img").nth(1)
-    page.wait_for_function("document.querySelectorAll('.colt-picture img')[1].alt.includes('theta0')")
+    canvas.click()
+    history = seen.locator(".colt-history p")
+    chosen = history.inner_text
+    wait_until(page, lambda: re.match(r"conv3\[.*\], theta0 = [+-]\d\.\d{4}: (never|first gone)", chosen()), chosen)
     for _ in range(64):
-        picture.press("ArrowUp")
-    told = lambda: history.get_attribute("alt")
-    wait_until(page, lambda: "conv3[0, " in told(), told)
-    first = told()
-    picture.press("ArrowRight")
-    wait_until(page, lambda: "conv3[0, " in told() and told() != first, told)
+        canvas.press("ArrowUp")
+    wait_until(page, lambda: "conv3[0, " in chosen(), chosen)
+    first = chosen()
+    canvas.press("ArrowRight")
+    wait_until(page, lambda: "conv3[0, " in chosen() and chosen() != first, chosen)
     shoot(page, "explorer")
-
-
-def alt(view):
-    return view.locator(".colt-picture img").first.get_attribute("alt")
 
 
 # --- the cockpit ---

@@ -412,12 +412,17 @@ def test_the_explorer_shows_a_transposed_layer_with_its_outputs_as_rows(make, tm
     experiment = make("autoencoder", scores=None)
     cc.run(experiment, tmp_path, device="cpu")
     view = explorer([experiment], store=tmp_path)
-    view.layer.value = "decoder.deconv1.weight"  # [4 inputs, 3 outputs, 4, 4]
-    assert (view.picture.grid["rows"], view.picture.grid["columns"]) == (3, 4 * 16)
-    view.picture.cell = [2, 1 * 16 + 7]
+    view.layer = layer = "decoder.deconv1.weight"  # [4 inputs, 3 outputs, 4, 4]
+    assert [layer, [3, 4, 4, 4]] in view.about()["layers"] and layer in view.about()["turned"]
+    view.weight = [2, 1 * 16 + 7]
     found = list(cc.rounds(experiment, tmp_path, device="cpu"))
-    value = float(found[0].ticket.theta0["decoder.deconv1.weight"][1, 2, 1, 3])
-    assert f"theta0 = {value:+.4f}" in view.history.alt and "[1, 2, 1, 3]" in view.history.alt
+    assert view.history()["ticket"].tolist() == [bool(one.ticket.mask[layer][1, 2, 1, 3]) for one in found]
+    first, second, _ = view.masks([layer])
+    copies = [one[layer].transpose(0, 1) for one in found[view.round].partition_masks]
+    assert torch.equal(first[layer], copies[0]) and torch.equal(second[layer], copies[1])
+    packed = np.unpackbits(view.sheets.packed(f"{experiment.hash}/1/0"), bitorder="little")
+    begin = 8 * view.about()["starts"][[name for name, _ in view.about()["layers"]].index(layer)]
+    assert packed[begin : begin + copies[0].numel()].tolist() == copies[0].flatten().int().tolist()
 
 
 def test_views_tell_scores_by_their_metric(make, tmp_path):

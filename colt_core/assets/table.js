@@ -1,38 +1,30 @@
 // A table whose rows can be chosen by a click or by the arrow keys.
-function render({ model, el }) {
-  const table = document.createElement("table");
-  table.className = "colt-table";
-  table.tabIndex = 0;
-  table.setAttribute("role", "grid");
-  el.append(table);
+function table({ model, el }) {
+  const body = make("tbody"), head = make("thead");
+  const grid = make("table", { class: "colt-table", tabindex: "0", role: "grid" }, head, body);
+  el.append(grid);
 
-  function make(kind, texts) {
-    const row = document.createElement("tr");
-    for (const text of texts) {
-      const cell = document.createElement(kind);
-      cell.textContent = text;
-      row.append(cell);
-    }
-    return row;
+  function fill(part, kind, lines) { // rows and cells that are there stay: a new number costs little
+    while (part.rows.length > lines.length) part.deleteRow(-1);
+    lines.forEach((texts, i) => {
+      const row = part.rows[i] ?? part.insertRow();
+      while (row.cells.length > texts.length) row.deleteCell(-1);
+      texts.forEach((text, j) => {
+        const cell = row.cells[j] ?? row.appendChild(make(kind, kind === "th" ? { scope: "col" } : {}));
+        if (cell.textContent !== text) cell.textContent = text;
+      });
+    });
   }
 
   function draw() {
-    const head = document.createElement("thead"), body = document.createElement("tbody");
-    head.append(make("th", model.get("columns")));
-    model.get("rows").forEach((texts, i) => {
-      const row = make("td", texts);
-      row.addEventListener("click", () => choose(i));
-      body.append(row);
-    });
-    table.replaceChildren(head, body);
-    table.setAttribute("aria-label", model.get("alt"));
+    fill(head, "th", [model.get("columns")]);
+    fill(body, "td", model.get("rows"));
+    grid.setAttribute("aria-label", model.get("alt"));
     marked();
   }
 
   function marked() {
-    [...table.tBodies[0].rows].forEach((row, i) => {
-      row.setAttribute("aria-selected", i === model.get("chosen"));
-    });
+    [...body.rows].forEach((row, i) => row.setAttribute("aria-selected", i === model.get("chosen")));
   }
 
   function choose(i) {
@@ -41,7 +33,11 @@ function render({ model, el }) {
     marked();
   }
 
-  table.addEventListener("keydown", (event) => {
+  body.addEventListener("click", (event) => {
+    const row = event.target.closest("tr");
+    if (row) choose([...body.rows].indexOf(row));
+  });
+  grid.addEventListener("keydown", (event) => {
     const step = { ArrowUp: -1, ArrowDown: 1, Home: -1e9, End: 1e9 }[event.key];
     if (!step) return;
     event.preventDefault();
@@ -52,4 +48,3 @@ function render({ model, el }) {
   model.on("change:chosen", marked);
   draw();
 }
-export default { render };

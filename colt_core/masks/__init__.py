@@ -1,7 +1,9 @@
 """The algebra of masks. A mask is a plain `dict[str, torch.Tensor]` of bool tensors, keyed by parameter name."""
 
+from . import bits
 from .agreement import (
     Overlap,
+    agreement_row,
     by_layer,
     chance,
     chance_global,
@@ -26,7 +28,9 @@ __all__ = [
     "Overlap",
     "Shared",
     "Weights",
+    "agreement_row",
     "apply",
+    "bits",
     "blocks",
     "by_layer",
     "chance",

@@ -232,27 +232,29 @@ def layer_statistics(a: Mask, b: Mask, within: Mask | None = None) -> list[dict[
     same_network(a, b, everything)
     rows = []
     for name in a:
-        alive = everything[name]
-        n, kept_a, kept_b, both = _agreement(a[name], b[name], alive)
-        expected = kept_a * kept_b / n if n else 0.0
-        variance = expected * (n - kept_a) * (n - kept_b) / (n * (n - 1)) if n > 1 else 0.0
-        either, either_expected = kept_a + kept_b - both, kept_a + kept_b - expected
-        rows.append(
-            {
-                "layer": name.removesuffix(".weight"),
-                "weights": a[name].numel(),
-                "alive": n,
-                "a": kept_a,
-                "b": kept_b,
-                "both": both,
-                "expected": expected,
-                "jaccard": both / either if either else 1.0,
-                "chance": expected / either_expected if either_expected else 1.0,
-                "z": (both - expected) / math.sqrt(variance) if variance > 0 else math.nan,
-                "kappa": _kappa(n, kept_a, kept_b, both),
-            }
-        )
+        table = _agreement(a[name], b[name], everything[name])
+        rows.append(agreement_row(name, a[name].numel(), *table))
     return rows
+
+
+def agreement_row(name: str, weights: int, alive: int, a: int, b: int, both: int) -> dict[str, Any]:
+    """Return what the counts of two masks in one layer say of their agreement, beside chance (see `by_layer`)."""
+    expected = a * b / alive if alive else 0.0
+    variance = expected * (alive - a) * (alive - b) / (alive * (alive - 1)) if alive > 1 else 0.0
+    either, either_expected = a + b - both, a + b - expected
+    return {
+        "layer": name.removesuffix(".weight"),
+        "weights": weights,
+        "alive": alive,
+        "a": a,
+        "b": b,
+        "both": both,
+        "expected": expected,
+        "jaccard": both / either if either else 1.0,
+        "chance": expected / either_expected if either_expected else 1.0,
+        "z": (both - expected) / math.sqrt(variance) if variance > 0 else math.nan,
+        "kappa": _kappa(alive, a, b, both),
+    }
 
 
 def by_layer(

@@ -2,6 +2,7 @@
 
 from .accuracy import accuracy_sparsity, costs, countings, tickets
 from .agreement import overlap_by_layer, overlap_over_cycles, overlaps
+from .charts import tickets_chart, what_if_chart
 from .compare import comparisons, predictions
 from .cycles import (
     class_counts,
@@ -14,7 +15,7 @@ from .cycles import (
     trajectories,
     what_if,
 )
-from .filters import against_chance, filters, weight_history
+from .filters import against_chance, beside_chance, filters, venn_words, weight_history
 from .frame import COLOURS, KEPT, MARKERS, STYLE, arm_name, canvas, places, png, save, sparsity_axis
 from .gains import accuracy_cost, recovered, waterfall
 from .overview import curves, panels_of, parallel
@@ -34,6 +35,7 @@ __all__ = [
     "accuracy_sparsity",
     "against_chance",
     "arm_name",
+    "beside_chance",
     "canvas",
     "class_counts",
     "comparisons",
@@ -71,9 +73,12 @@ __all__ = [
     "structure",
     "super_tickets",
     "tickets",
+    "tickets_chart",
     "trajectories",
     "transfer",
+    "venn_words",
     "waterfall",
     "weight_history",
     "what_if",
+    "what_if_chart",
 ]

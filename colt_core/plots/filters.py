@@ -1,6 +1,7 @@
 """Figures of single weights: which mask kept which weight of a layer, and the history of one."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import matplotlib.pyplot as plt
@@ -70,15 +71,14 @@ def filters(
             one_axis.set_major_locator(MaxNLocator(6, integer=True))
         _bars(figure.add_axes((0.882, low, 0.1, tall)), by_filter, rows, "horizontal")
         _bars(figure.add_axes((0.075, low + tall + 0.06 / high, 0.8, 0.36 / high)), by_input, columns, "vertical")
-        sizes = [*by_filter.sum(1), code.numel() - by_filter.sum()]
-        told = ("kept by both", f"{names[0]} only", f"{names[1]} only", "pruned")
+        (row,) = layer_statistics({layer: a[layer]}, {layer: b[layer]}, {layer: within[layer]} if within else None)
         handles = [
-            Patch(fc=colour, ec="#888888", label=f"{name}: {size:,} ({size / code.numel():.0%})")
-            for colour, name, size in zip(KEPT.values(), told, sizes, strict=True)
+            Patch(fc=colour, ec="#888888", label=label)
+            for colour, label in zip(KEPT.values(), venn_words(row, names), strict=True)
         ]
         spacing = {"columnspacing": 1.2, "handlelength": 1.4, "bbox_to_anchor": (0.06, 0.0)}
         figure.legend(handles=handles, loc="lower left", ncols=4, fontsize=9, **spacing)
-        figure.text(0.98, 1 - 0.22 / high, against_chance(a, b, layer, within), fontsize=9, va="center", ha="right")
+        figure.text(0.98, 1 - 0.22 / high, beside_chance(row), fontsize=9, va="center", ha="right")
     return figure
 
 
@@ -110,10 +110,23 @@ def _bars(axis: Axes, counts: np.ndarray, shown: range, orientation: Literal["ho
 def against_chance(a: Mask, b: Mask, layer: str, within: Mask | None = None) -> str:
     """Say what two masks keep in common in a layer beside what chance would give."""
     (row,) = layer_statistics({layer: a[layer]}, {layer: b[layer]}, {layer: within[layer]} if within else None)
+    return beside_chance(row)
+
+
+def beside_chance(row: Mapping[str, Any]) -> str:
+    """Say it of a row of `masks.layer_statistics`."""
     if not row["alive"]:
         return "no weight of this layer was left to prune"
     spread = "" if math.isnan(row["z"]) else f" (z = {row['z']:+.1f})"
     return f"in common {row['both']:,}; by chance {row['expected']:,.0f}{spread}"
+
+
+def venn_words(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Say how many of a layer's weights both masks keep, only the first, only the second, neither."""
+    only_a, only_b = row["a"] - row["both"], row["b"] - row["both"]
+    sizes = [row["both"], only_a, only_b, row["weights"] - row["both"] - only_a - only_b]
+    told = ("kept by both", f"{names[0]} only", f"{names[1]} only", "pruned")
+    return [f"{name}: {n:,} ({n / row['weights']:.0%})" for name, n in zip(told, sizes, strict=True)]
 
 
 def weight_history(table: pd.DataFrame, title: str) -> Figure:

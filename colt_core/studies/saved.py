@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from ..compute.store import Store, open_store
 from ..files import Damaged, open_tensors
 from ..foreign import Untrusted, check_trusted, named_by_a_file
@@ -135,6 +137,11 @@ class Saved:
         """Return one weight of theta0."""
         with self._opened(number) as (file, _):
             return float(file.get_slice(f"weight/{layer}")[index[0]][tuple(index[1:])])
+
+    def initial(self, layer: str, number: int = 0) -> torch.Tensor:
+        """Return theta0 of one layer."""
+        with self._opened(number) as (file, _):
+            return file.get_tensor(f"weight/{layer}")
 
     def kept(self, number: int, layer: str, index: tuple[int, ...]) -> dict[str, bool]:
         """Tell who kept one weight in a round: "ticket", and each copy by its number."""

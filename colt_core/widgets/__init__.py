@@ -7,7 +7,7 @@
     cc.widgets.app()                  all four on one page (`make app`)
 
 Each control works by mouse and keyboard; pictures and tables take the arrow keys. In a notebook that is read without a
-kernel each shows its picture.
+kernel each shows its picture. `save(path)` of explorer, compare and what_if writes a page that answers without Python.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ from ..studies.study import Study
 from .cockpit import Cockpit
 from .compare import Compare
 from .explorer import Explorer
-from .parts import Still, View
+from .parts import Still
 from .what_if import WhatIf
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ def cockpit(experiment: Experiment | None = None, store: Place = None, device: s
 
 
 def explorer(runs: Iterable[Experiment | str] | None = None, store: Place = None) -> Explorer:
-    """Show masks of saved runs: what two copies, two rounds or two methods keep of each layer, against chance.
+    """Show masks of saved runs: what two copies or all, two rounds or two methods keep of each layer, beside chance.
+
+    The browser draws them: zoom by + and - or the wheel, pan by dragging, point at a weight for its theta0, the round
+    in which it went and the copies that kept it.
 
     Parameters
     ----------
@@ -64,7 +67,7 @@ def explorer(runs: Iterable[Experiment | str] | None = None, store: Place = None
     Returns
     -------
     Explorer
-        `masks()` gives the two masks shown.
+        `masks()` gives the two masks shown; `save("explorer.html")` writes it as a page without Python.
     """
     return Explorer(runs, store)
 
@@ -106,7 +109,7 @@ class App(Still, ipywidgets.Tab):
 
     def __init__(self, store: Place) -> None:
         self.title = "The COLT workbook, live"
-        self.views: dict[str, View] = {
+        self.views: dict[str, Cockpit | Explorer | Compare | WhatIf] = {
             "Cockpit": cockpit(store=store),
             "Masks": explorer(store=store),
             "Tickets": compare(store=store),

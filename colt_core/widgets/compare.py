@@ -3,6 +3,7 @@
 from base64 import b64encode
 from functools import partial
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import ipywidgets
@@ -13,6 +14,7 @@ from ..report.findings import MARKS, mark
 from ..studies.records import Place, ticket_name
 from ..studies.saved import DAMAGED, Saved, runs_in
 from ..tickets import Ticket
+from .page import write_chart
 from .parts import View, choose, form, panels, row, told_by
 from .query import queried
 
@@ -339,6 +341,22 @@ class Compare(View):
         file = f"{store.url}/{ticket_name(name, int(number))}"
         how = f"cc.Ticket.load({file!r})" if store.local else f"{file}, as the view's .ticket"
         self.details.value = f"{escape(text)}<br><code>{escape(how)}</code>"
+
+    def save(self, path: str | Path) -> Path:
+        """Write the scores that the filters let through, as a chart in a page that needs no Python and no network.
+
+        Raises
+        ------
+        ValueError
+            Where there is none.
+        ImportError
+            In one line, where the extra `charts` is not installed.
+        """
+        shown = self.chosen(self.scores) if len(self.scores) else self.scores
+        if not len(shown):
+            raise ValueError("there is nothing to save: no scored ticket fits these filters")
+        chart = plots.tickets_chart(shown)
+        return write_chart(path, escape(self.title), chart, self.still(), self.picture.alt, shown)
 
 
 SETTINGS_SHOWN = ("method", "parts", "by", "rate", "target", "scope", "rewind", "options", "recipe", "seed")

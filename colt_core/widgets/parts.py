@@ -1,4 +1,4 @@
-"""What the interactive views are made of: a picture that can be pointed at, a table, and the frame around a view."""
+"""What the interactive views are made of: a picture that can be pointed at, scripts, and the frame around a view."""
 
 import gc
 import re
@@ -19,6 +19,16 @@ from .. import plots
 
 ASSETS = Path(__file__).parent.parent / "assets"
 _STYLE = (ASSETS / "style.css").read_text(encoding="utf-8")
+
+
+def asset(*names: str) -> str:
+    """Return files of `assets/`, one after the other."""
+    return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in names)
+
+
+def module(view: str, *names: str) -> str:
+    """Return scripts of `assets/` as the module of a widget whose view the function `view` draws."""
+    return f"{asset(*names)}\nexport default {{ render: {view} }};\n"
 
 
 class Picture(anywidget.AnyWidget):
@@ -74,29 +84,25 @@ class Picture(anywidget.AnyWidget):
             self.spots = [[*place, text] for place, text in zip(where, texts, strict=True)]
 
 
-class Table(anywidget.AnyWidget):
-    """A table whose rows can be chosen by a click or by the arrow keys; `chosen` is the row's number."""
-
-    _esm = (ASSETS / "table.js").read_text(encoding="utf-8")
-    _css = _STYLE
-    columns: Any = traitlets.List([]).tag(sync=True)
-    rows: Any = traitlets.List([]).tag(sync=True)
-    chosen = traitlets.Int(0).tag(sync=True)
-    alt = traitlets.Unicode("").tag(sync=True)
-
-
 class Still:
     """A widget that stays a picture where no kernel runs: `picture` as it is when a cell shows the widget."""
 
     picture: Picture
     title: str
 
+    def still(self) -> bytes:
+        """Return the picture, a PNG file's bytes; empty where there is nothing to show."""
+        return self.picture.png
+
     def __repr__(self) -> str:
         return f"{self.title} (interactive where a kernel runs)"
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        bundle = dict(super()._repr_mimebundle_(**options))  # type: ignore[misc]
-        return bundle | ({"image/png": b64encode(self.picture.png).decode()} if self.picture.png else {})
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        shown = super()._repr_mimebundle_(**options)  # type: ignore[misc]
+        data, *about = shown if isinstance(shown, tuple) else (shown,)  # anywidget's has metadata too, for Colab
+        png = self.still()
+        data = dict(data) | ({"image/png": b64encode(png).decode()} if png else {})
+        return (data, *about) if about else data
 
 
 class View(Still, ipywidgets.VBox):

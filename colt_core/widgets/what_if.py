@@ -1,9 +1,13 @@
 """What-if: the arithmetic of rounds under three sliders, before anyone trains."""
 
+from html import escape
+from pathlib import Path
+
 import ipywidgets
 
 from .. import plots
 from ..studies import arithmetic
+from .page import write_chart
 from .parts import View, form, panels
 
 
@@ -55,6 +59,18 @@ class WhatIf(View):
         )
         self.say(text)
         self.picture.show(plots.what_if(table, self.target.value), f"density over rounds: {text}")
+
+    def save(self, path: str | Path) -> Path:
+        """Write the sliders as they are, and the chart, as a page that needs no Python and no network.
+
+        Raises
+        ------
+        ImportError
+            In one line, where the extra `charts` is not installed.
+        """
+        given = (self.rate.value, self.parts.value, self.overlap.value, self.imp_rate.value, self.target.value)
+        chart = plots.what_if_chart(*given)
+        return write_chart(path, escape(self.title), chart, self.still(), self.picture.alt)
 
 
 def _percent(share: float) -> str:
