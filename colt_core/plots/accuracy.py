@@ -57,7 +57,10 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "", levels: Mapping[str,
                 aside = 1.015 ** ((len(looks) - 1) / 2 - list(looks).index(name))
                 axis.errorbar(aside * (1 - rows["sparsity"]), rows[metric], half, capsize=3, **look)
         axis.set(ylabel=f"test {_UNITS.get(metric, metric)}", title=title, xscale="log")
-        sparsity_axis(axis)
+        asked = sorted(
+            set(table.loc[table["at"] > 0, "at"])
+        )  # few have their own ticks, where round ones might miss them
+        sparsity_axis(axis, at=asked if len(asked) <= 6 else None)
         enough = table["half_width"].notna().any()
         drawn = "bars: 95 % interval over seeds" if enough else "points: too few seeds for bars"
         if metric == "accuracy":
