@@ -24,8 +24,8 @@ from .frame import (
     whole_numbers,
 )
 
-_WORDS = {"accuracy": "Accuracy", "mse": "Squared error", "psnr": "PSNR", "nats": "Negative evidence bound"}
-_UNITS = {"mse": "mse (pixels in 0 to 1)", "psnr": "psnr in dB", "nats": "nats a pixel value (lower is better)"}
+_WORDS = {"accuracy": "Accuracy", "psnr": "PSNR", "nats": "Negative evidence bound"}
+_UNITS = {"psnr": "psnr in dB", "nats": "nats a pixel value (lower is better)"}
 
 
 def accuracy_sparsity(table: pd.DataFrame, title: str = "", levels: Mapping[str, float] | None = None) -> Figure:
