@@ -35,8 +35,8 @@ def collapse(mask: Mask, network: nn.Module, shape: Sequence[int] = (3, 32, 32))
     """Report layer collapse under a mask; `shape`: channels, height and width of an image.
 
     Every weight is replaced by its mask, the normalisation is neutral and each layer's output is scaled to a maximum of
-    one, so that the output to an image of ones is above that to an image of zeros exactly where a path of kept weights
-    is left (SynFlow's argument, arXiv 2006.05467).
+    one, and sigmoids let their input pass, so that the output to an image of ones is positive exactly where a path of
+    kept weights is left (SynFlow's argument, arXiv 2006.05467).
     """
 
     probe = neutral(deepcopy(network).cpu().eval())
@@ -50,10 +50,12 @@ def collapse(mask: Mask, network: nn.Module, shape: Sequence[int] = (3, 32, 32))
         for module in probe.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
                 module.register_forward_hook(lambda _, __, out: out / out.max().clamp(min=1e-30))
-        output, nothing = probe(torch.ones(1, *shape)), probe(torch.zeros(1, *shape))
+            elif isinstance(module, nn.Sigmoid):  # of nothing it would make a half
+                module.register_forward_hook(lambda _, given, __: given[0])
+        output = probe(torch.ones(1, *shape))
     table = [layer_row(name, kept) for name, kept in outputs_first(mask, transposed(network)).items()]
     return Collapse(
         empty_layers=[row["layer"] for row in table if row["kept"] == 0],
         dead_channels=sum(row["dead_out"] for row in table),
-        connected=bool((output > nothing).any()),
+        connected=bool((output > 0).any()),
     )
