@@ -36,12 +36,12 @@ def test_a_masked_weight_is_exactly_zero_at_every_forward_pass(network, few, rec
     mask, seen = half_mask(network), []
 
     def look(module, inputs):
-        for name, kept in mask.items():
+        for name, kept in mask.items() if module is network else ():  # a copy's outputs are looked at beforehand
             seen.append(float(network.get_parameter(name).detach()[~kept].abs().max()))
 
     network.register_forward_pre_hook(look)
     cc.train(network, few.train, recipe.changed(epochs=2, **change), mask=mask, validation=few.validation)
-    look(None, None)
+    look(network, None)
     assert len(seen) > 20 and max(seen) == 0.0
 
 
