@@ -124,13 +124,14 @@ function maskCanvas({ pointed, chosen, moved }) {
 
   let box = [0, 0]; // the canvas, in the page's pixels; asking for it at every move would have the page laid out twice
   const size = () => [box[0] - BARS, box[1] - BARS]; // the mask
+  const visible = () => size().every((side) => side >= 8); // not in a tab that is closed, where there is no room
   const whole = () => ({ row: 0, column: 0, rows: picture.rows, columns: picture.columns });
 
   const called = (of, part) => [of.name, ...size(), part.row, part.column, part.rows, part.columns].join();
 
   function prepare(next, same) { // paint a picture that may be asked for next
     const part = same ? view : { row: 0, column: 0, rows: next.rows, columns: next.columns }, name = called(next, part);
-    if (ready.has(name)) return;
+    if (!visible() || ready.has(name)) return;
     if (ready.size > 8) ready.delete(ready.keys().next().value);
     ready.set(name, paint(next, kindsOf(next), part, ...size()));
   }
@@ -143,7 +144,7 @@ function maskCanvas({ pointed, chosen, moved }) {
 
   function draw() {
     const [w, h] = size(), scale = window.devicePixelRatio || 1;
-    if (!picture || w < 8 || h < 8) return;
+    if (!picture || !visible()) return;
     const wide = Math.round(box[0] * scale), high = Math.round(box[1] * scale);
     if (canvas.width !== wide || canvas.height !== high) [canvas.width, canvas.height] = [wide, high];
     context.setTransform(scale, 0, 0, scale, 0, 0);
