@@ -36,6 +36,13 @@ def drawing(seed: int, *purpose: object) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let nothing of this process train, score or draw while the block runs, as `reproducible` does."""
+    with _GLOBAL:
+        yield
+
+
 def choose_device(name: str | torch.device = "auto") -> torch.device:
     """Return the device to compute on: CUDA, else MPS, else the CPU; or the one asked for.
 

@@ -82,7 +82,9 @@ def test_a_pause_does_not_count_as_training_time(network, few, recipe, tmp_path,
 
     flag.touch()
     monkeypatch.setenv(loop.PAUSE, str(flag))
-    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: clock[0], sleep=sleep))
+    monkeypatch.setattr(
+        loop, "time", SimpleNamespace(perf_counter=lambda: clock[0], monotonic=lambda: clock[0], sleep=sleep)
+    )
     history = cc.train(network, few.train, recipe, device="cpu")
     assert clock[0] == 3000 and history.seconds == 0 and history.images == len(few.train)
 

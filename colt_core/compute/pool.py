@@ -191,12 +191,12 @@ _ending = Lock()  # held while a timer waits
 def _end_idle_later() -> None:
     """End what has been idle for `IDLE` seconds, when that is so: a notebook left open must not hold its memory."""
     if _ending.acquire(blocking=False):
-        timer = Timer(IDLE / 2, _end_idle)
+        timer = Timer(IDLE / 2, _end_idle, [_ending])
         timer.daemon = True
         timer.start()
 
 
-def _end_idle() -> None:
+def _end_idle(held: Lock) -> None:
     old = time.monotonic() - IDLE
     with _lock:
         ended: list[Worker | Nursery] = [worker for worker in _idle if worker.since <= old]
@@ -206,7 +206,7 @@ def _end_idle() -> None:
         left = bool(_idle or _nurseries)
     for one in ended:
         one.stop()
-    _ending.release()
+    held.release()
     if left:
         _end_idle_later()
 

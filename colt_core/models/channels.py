@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 
+from ..seeding import alone
 from .anatomy import CONVOLUTIONS, anatomy_of
 from .architecture import architecture
 
@@ -48,7 +49,8 @@ def traced(network: nn.Module) -> fx.GraphModule:
         In one line that names the module, where its forward pass depends on what it is given.
     """
     try:
-        return fx.GraphModule(network, _Tracer().trace(network))
+        with alone():  # the tracer changes what every module does when it is called, in all threads
+            return fx.GraphModule(network, _Tracer().trace(network))
     except Exception as problem:  # of a forward pass that branches on values, or uses what the tracer cannot follow
         from ..settings import first_line
 
