@@ -126,7 +126,8 @@ def views(folder: Path) -> Iterator[str]:
             folder.mkdir(parents=True, exist_ok=True)
             make().save(folder / f"{name}.html")
             frame = f'<iframe class="live" src="live/{name}.html" title="{title}" loading="lazy"></iframe>'
-            yield f"## {title}\n\n{about}\n\n```{{raw}} html\n{frame}\n```\n\n[Alone on a page](live/{name}.html)"
+            alone = f'<p><a href="live/{name}.html">Alone on a page</a></p>'
+            yield f"## {title}\n\n{about}\n\n```{{raw}} html\n{frame}\n{alone}\n```"
         else:
             again = f"in a notebook by `cc.widgets.{name}()`, or all on one page by `make app`"
             yield f"## {title}\n\n{about}\n\n![{title}: {about}](figures/{picture}.png)\n\nLive: {again}."

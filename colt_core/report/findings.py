@@ -57,7 +57,7 @@ def findings(rows: Iterable[Finding | tuple[str, ...]], *says: str) -> Findings:
     Parameters
     ----------
     rows
-        `Finding`s, or (question, verdict, number[, sentence]).
+        Each a `Finding`, or (question, verdict, number[, sentence]).
     says
         A sentence or two below.
     """

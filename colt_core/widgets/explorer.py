@@ -5,6 +5,7 @@ of it into one file, which needs no Python.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -246,7 +247,8 @@ class Explorer(Still, anywidget.AnyWidget):
                     needed |= dict.fromkeys(sheet.get("masks", ()))
             size = 4 * sum(int(np.prod(shape)) for _, shape in about["layers"])
             if theta0 or (theta0 is None and size <= SMALL):
-                arrays |= {f"theta0 {name}/{layer}": _theta0(run, layer) for layer, _ in about["layers"]}
+                with suppress(*DAMAGED):  # a store may keep the last ticket alone, and then says so when it is asked
+                    arrays |= {f"theta0 {name}/{layer}": _theta0(run, layer) for layer, _ in about["layers"]}
         common = self._common(list(needed))
         arrays |= {f"bits {key}": self.sheets.packed(key) for key in needed if key not in common}
         state = {n: getattr(self, n) for n in ("title", "runs", "run", "other", "round", "layer", "weight", "edition")}
