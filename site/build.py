@@ -35,11 +35,22 @@ TAKEN += ("benchmarks/*", "colt_core/**/*.py", "colt_core/**/*.md", "colt_core/s
 TAKEN += ("CITATION.cff", "LICENSE", "results/*/*.csv")
 ARXIV = "https://arxiv.org/abs"
 
+SMALL = ROOT / "results" / "small" / "store"
 LIVE = {  # of each view: its title, its picture, and what makes it
-    "explorer": ("Look into masks", "live_explorer", lambda: cc.widgets.explorer(store=ROOT / "results/small/store")),
-    "compare": ("Compare tickets", "live_compare", lambda: cc.widgets.compare(store=ROOT / "results/small/store")),
+    "explorer": (
+        "Look into masks",
+        "live_explorer",
+        lambda: cc.widgets.explorer(explored(), SMALL),
+    ),
+    "compare": ("Compare tickets", "live_compare", lambda: cc.widgets.compare(store=SMALL)),
     "what_if": ("What if", "02_what_if", lambda: cc.widgets.what_if()),
 }
+
+
+def explored() -> list[cc.Experiment]:
+    """Return the runs that the explorer's page holds: COLT's and matched IMP's of one seed."""
+    small = cc.Study.named("small").each()
+    return [one for piece in small for one in piece.experiments([0]) if one.method in ("colt", "matched")]
 
 
 def main() -> int:
@@ -124,7 +135,9 @@ def views(folder: Path) -> Iterator[str]:
         about = inspect.getdoc(getattr(cc.widgets, name)).partition("\n\n")[0].replace("\n", " ")
         if saves(make):
             folder.mkdir(parents=True, exist_ok=True)
-            make().save(folder / f"{name}.html")
+            page, fresh = folder / f"{name}.html", folder / f".{name}.html"
+            make().save(fresh)
+            fresh.unlink() if page.exists() and page.read_bytes() == fresh.read_bytes() else fresh.replace(page)
             frame = f'<iframe class="live" src="live/{name}.html" title="{title}" loading="lazy"></iframe>'
             alone = f'<p><a href="live/{name}.html">Alone on a page</a></p>'
             yield f"## {title}\n\n{about}\n\n```{{raw}} html\n{frame}\n{alone}\n```"
