@@ -3,13 +3,13 @@
 import importlib.util
 import json
 import re
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
+import chromium
 import pytest
 import yaml
 
@@ -17,14 +17,6 @@ import colt_core as cc
 
 ROOT = Path(__file__).parent.parent
 SHOTS = ROOT / "screenshots"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-dev-shm-usage",
-]
 EVERY = {}  # all live views
 WIDTHS = {"phone": (390, 844), "laptop": (1280, 800), "wide": (1920, 1080)}
 PAGES = ["index", "live", "notebooks/05_tables", "methods/index", "methods/soup", "api/index", "figures", "reproduce"]
@@ -214,14 +206,11 @@ def test_the_site_is_small_and_has_what_is_searched(site):
 
 @pytest.fixture(scope="module")
 def browser(site):
-    if not CHROMIUM:
+    if not chromium.CHROMIUM:
         pytest.skip("there is no Chromium on this machine (Debian: apt install chromium)")
-    playwright = pytest.importorskip("playwright.sync_api")
     SHOTS.mkdir(exist_ok=True)
-    with playwright.sync_playwright() as engine:
-        found = engine.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium.browser() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture
