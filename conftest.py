@@ -60,17 +60,21 @@ LONG += ["02_cycles.ipynb", "test_resume.py", "test_live.py", "test_cluster.py"]
 LONG += ["test_keep_results.py", "15_your_own.ipynb", "test_own_networks.py"]
 
 
+SIDE = 8  # pixels of the images that notebooks train on here
+LARGER = {"12_generative.ipynb": "cifar10-mini@16:0-3"}  # its encoder halves an image four times
+
+
 def pytest_collection_modifyitems(items):
     notebooks = [item for item in items if hasattr(item, "cell")]
     preset = _some_of_mini() if notebooks else ""
     for item in notebooks:
         if "01_" not in item.path.name:  # trains nothing, and looks at all ten classes
-            _put_preset(item.cell, preset)
+            _put_preset(item.cell, preset, item.path.name)
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 def _some_of_mini():
-    """Write the study `mini` with two of its three seeds, half of its epochs, four of its ten classes, smaller images.
+    """Write the study `mini` with two of its three seeds, half of its epochs, four of its ten classes, small images.
 
     That is a small part of the work, and enough for means, tests and intervals. Returns the path.
     """
@@ -80,8 +84,8 @@ def _some_of_mini():
 
     content = yaml.safe_load((Path(cc.__file__).parent / "studies" / "ready" / "mini.yaml").read_text())
     content["base"]["recipe"] = cc.Recipe.named("mini").changed(epochs=1, batch_size=128).model_dump(mode="json")
-    content["base"]["dataset"] = "cifar10-mini@16:0-3"
-    content["transfer"]["among"] = ["cifar10-mini@16:0-4", "cifar10-mini@16:5-9"]
+    content["base"]["dataset"] = f"cifar10-mini@{SIDE}:0-3"
+    content["transfer"]["among"] = [f"cifar10-mini@{SIDE}:0-4", f"cifar10-mini@{SIDE}:5-9"]
     content["seeds"] = [0, 1]
     path = Path(os.environ["COLT_STORE"]).parent / "mini.yaml"
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
@@ -90,18 +94,21 @@ def _some_of_mini():
     return str(path)
 
 
-def _put_preset(cell, preset):
+def _put_preset(cell, preset, notebook):
     """Set the parameter as papermill would, after the cell that has them, and what it changes in outputs that count."""
     if "parameters" in cell.metadata.get("tags", ()) and "preset: str = " in cell.source:
-        cell.source += f"\npreset = {preset!r}"
+        cell.source += f"\npreset, data = {preset!r}, {LARGER.get(notebook, '')!r}"
+        cell.source = cell.source.replace("seconds: float = 0.1", "seconds: float = 0.01")
+        # Several notebooks run at once: workers of their own would only take turns with each other.
+        cell.source += "\nimport os\n\nos.environ['COLT_WORKERS'] = '1'"
     for output in (output for output in cell.get("outputs", ()) if "text" in output):
         output.text = (
             output.text.replace("seeds [0, 1, 2]", "seeds [0, 1]")
             .replace("rewind 0 against 56", "rewind 0 against 3")
             .replace("takes 56 steps", "takes 3 steps")
             .replace("parts 2 against 5", "parts 2 against 4")
-            .replace("cifar10-mini:", "cifar10-mini@16:")
-            .replace("training images of 32 x 32", "training images of 16 x 16")
+            .replace("cifar10-mini:", f"cifar10-mini@{SIDE}:")
+            .replace("training images of 32 x 32", f"training images of {SIDE} x {SIDE}")
         )
 
 

@@ -204,3 +204,30 @@ def test_the_transfer_figure_draws_what_the_tables_say():
     found = gains[gains["against"] == "own"].set_index(["source", "target"])["difference"]
     assert drawn["a"] == pytest.approx(100 * found["a", "b"]) == pytest.approx(-3.0)
     assert drawn["mean of all pairs"] == pytest.approx(100 * found["all", "all"])
+
+
+# --- what a ticket is ---
+
+
+def test_a_ticket_in_pictures_shows_what_is_cut_and_puts_the_rest_back_at_its_start(network):
+    theta0 = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    weights = {name: weight + torch.randn_like(weight) for name, weight in theta0.items()}
+    mask = cc.masks.magnitude(weights, cc.masks.dense(weights, cc.prunable(network)), 0.8)
+    layer = list(mask)[1]
+
+    figure = cc.plots.trained(weights, mask)
+    pool = torch.cat([weights[name].abs()[mask[name]] for name in mask])
+    (cut,) = {float(line.get_xdata()[0]) for line in figure.axes[0].lines}
+    assert cut < pool.min(), "a weight below the cut is kept"
+    told = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    count = cc.masks.count(mask)
+    assert told == [f"kept: {count:,}", f"pruned: {cc.masks.size(mask) - count:,}"]
+
+    end, kept, start = (axis.images[0].get_array() for axis in cc.plots.rewound(theta0, weights, mask, layer).axes)
+    shown = mask[layer].flatten(1)[: end.shape[0], : end.shape[1]].numpy()
+    for picture, of in ((kept, weights), (start, theta0)):
+        assert (~picture.mask == shown).all(), "white where the mask is zero, and nowhere else"
+        expected = of[layer].detach().flatten(1)[: end.shape[0], : end.shape[1]].numpy()
+        assert (picture.data[shown] == expected[shown]).all()
+    with pytest.raises(ValueError, match="keeps every weight"):
+        cc.plots.trained(weights, {name: torch.ones_like(kept) for name, kept in mask.items()})

@@ -232,6 +232,7 @@ def test_a_notebook_keeps_the_rules(path):
     assert sum("parameters" in t for t in tags) == 1 and "parameters" in tags[0]
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
     assert sum("nbval-check-output" in t for t in tags) >= 2
+    assert path.stem == "app" or any("**Try it" in c.source for c in notebook.cells if c.cell_type == "markdown")
     assert not any("injected-parameters" in t for t in tags) and "papermill" not in notebook.metadata
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "renew with: make figures"
     assert any("image/png" in o.get("data", {}) for cell in code for o in cell.outputs), "no picture in the outputs"

@@ -19,6 +19,7 @@ from .filters import against_chance, beside_chance, filters, venn_words, weight_
 from .frame import COLOURS, KEPT, MARKERS, STYLE, arm_name, canvas, places, png, save, sparsity_axis
 from .gains import accuracy_cost, recovered, waterfall
 from .overview import curves, panels_of, parallel
+from .primer import rewound, trained
 from .reconstruction import overlap_sides, picture_rows
 from .retrained import sizes, sizes_table, soft_targets
 from .similarity import layer_densities, order_of, similarity
@@ -63,6 +64,7 @@ __all__ = [
     "predictions",
     "progress",
     "recovered",
+    "rewound",
     "rounds_table",
     "save",
     "similarity",
@@ -74,6 +76,7 @@ __all__ = [
     "super_tickets",
     "tickets",
     "tickets_chart",
+    "trained",
     "trajectories",
     "transfer",
     "venn_words",

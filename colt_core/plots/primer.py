@@ -1,0 +1,66 @@
+"""What a lottery ticket is, in pictures: a network trained and cut, and what is left back at its start."""
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from ..masks import Mask, Weights, density
+from .frame import COLOURS, KEPT, canvas
+
+
+def trained(weights: Weights, mask: Mask) -> Figure:
+    """Draw the first picture: how large a trained network's weights are, and which of them pruning takes.
+
+    `weights` are the trained ones by parameter name, `mask` what magnitude pruning keeps of them; a `ValueError` where
+    it keeps all, for then there is no cut to draw.
+    """
+    values = torch.cat([weights[name].detach().abs().flatten() for name in mask])
+    kept = torch.cat([mask[name].flatten() for name in mask])
+    if kept.all():
+        raise ValueError(
+            "the mask keeps every weight: there is no cut to draw; give one that magnitude pruning has made"
+        )
+    cut, share = float(values[~kept].max()), float((~kept).float().mean())
+    with canvas(size=(7.4, 3.2)) as (figure, axis):
+        edges = np.linspace(0, float(values.quantile(0.999)), 60)
+        axis.hist(values[kept].numpy(), edges, color=KEPT["kept by both"], label=f"kept: {int(kept.sum()):,}")
+        axis.hist(values[~kept].numpy(), edges, color="#BBBBBB", label=f"pruned: {int((~kept).sum()):,}")
+        axis.axvline(cut, color=COLOURS["colt"])
+        axis.set(xlabel="|w| after training", ylabel="weights", title=f"1. Train, and cut the smallest {share:.0%}")
+        axis.legend()
+    return figure
+
+
+def rewound(theta0: Weights, weights: Weights, mask: Mask, layer: str, limit: tuple[int, int] = (16, 54)) -> Figure:
+    """Draw the second picture: one layer as trained, cut, and with what is left back at its first values: the ticket.
+
+    A filter a row, input channel times position a column; blue is negative, red positive, white gone.
+
+    Parameters
+    ----------
+    theta0, weights
+        The values before and after training, by parameter name.
+    mask
+        What is kept.
+    layer
+        The parameter's name.
+    limit
+        At most how many filters and columns are shown.
+    """
+    rows, columns = limit
+    start, end, kept = (one[layer].detach().flatten(1)[:rows, :columns] for one in (theta0, weights, mask))
+    shown = {
+        "as trained": end,
+        "the smallest cut": end.where(kept, torch.nan),
+        "the rest back at its start: the ticket": start.where(kept, torch.nan),
+    }
+    reach = float(torch.cat([start, end]).abs().quantile(0.98))
+    with canvas(1, 3, size=(7.4, 1.5), sharex=True) as (figure, axes):
+        for axis, (what, values) in zip(axes, shown.items(), strict=True):
+            axis.imshow(values.numpy(), cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto", interpolation="none")
+            axis.set(ylabel="filter", title=what)
+            axis.grid(False)
+        axes[-1].set_xlabel("input channel x position")
+        name, share = layer.removesuffix(".weight"), density({layer: mask[layer]})
+        figure.suptitle(f"2. Rewind ({name}: {share:.0%} kept)", x=0.01, ha="left", fontsize=11)
+    return figure
