@@ -32,8 +32,21 @@ def generator(seed: int, *purpose: object) -> torch.Generator:
 def drawing(seed: int, *purpose: object) -> Iterator[None]:
     """Let PyTorch's own initialisers draw for one purpose, on the CPU; the global random state is put back."""
     with _GLOBAL, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, *purpose))
+        _seed(derive(seed, *purpose), torch.device("cpu"))
         yield
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Seed the CPU's global generator, and the device's.
+
+    `torch.manual_seed` seeds every kind of device that there might be: of those not begun with it notes down the call
+    and the whole stack, each time, for as long as the process lives.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 @contextmanager
@@ -86,7 +99,7 @@ def _as_told(device: torch.device, seed: int, threads: int, tf32: bool) -> Itera
     on_mps = torch.mps.get_rng_state() if device.type == "mps" else None  # fork_rng knows CUDA alone
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
-            torch.manual_seed(seed)
+            _seed(seed, device)
             torch.set_num_threads(threads)
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
             for switch in switches:
