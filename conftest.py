@@ -1,11 +1,22 @@
 """All tests, notebooks included, work in a fresh store and output folder: no old result can pass for a new one."""
 
+import json
 import os
+import shutil
+import socket
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import nbval.kernel
 from traitlets import default
+
+_MEMORY = Path(
+    "/dev/shm"
+)  # what tests write lies in memory where there is room: a disk would take a tenth of their time
+if "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 4 << 30:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the notebooks of all of pytest's processes share one store
     _FOLDER = None
@@ -25,6 +36,16 @@ if "COLT_DATA" not in os.environ:  # what tests prepare is not kept; what lies p
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MPLBACKEND", None)  # the notebooks choose their own
 os.environ["PYTHONWARNINGS"] = "ignore"
+
+_KERNELS = None
+if _FOLDER is not None and hasattr(socket, "send_fds"):  # kernels are forked, see tests/warm.py
+    _WARM, _PLACE = Path(__file__).parent / "tests" / "warm.py", os.path.join(_FOLDER.name, "kernels.socket")
+    _KERNELS = subprocess.Popen([sys.executable, _WARM, "serve", _PLACE], stdin=subprocess.PIPE)
+    _SPECIFICATION = Path(_FOLDER.name) / "kernels" / "python3" / "kernel.json"
+    _SPECIFICATION.parent.mkdir(parents=True)
+    _START = [sys.executable, "-S", "-E", str(_WARM), _PLACE, "-f", "{connection_file}"]
+    _SPECIFICATION.write_text(json.dumps({"argv": _START, "display_name": "Python 3", "language": "python"}))
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [_FOLDER.name, os.environ.get("JUPYTER_PATH")]))
 
 if os.name == "posix":
 
@@ -113,6 +134,8 @@ def _put_preset(cell, preset, notebook):
 
 
 def pytest_unconfigure(config):
+    if _KERNELS is not None:
+        _KERNELS.communicate()
     for folder in (_FOLDER, _DATA):
         if folder is not None:
             folder.cleanup()

@@ -12,6 +12,19 @@ settings.register_profile("tests", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("tests")
 
 
+# Whose subject is processes beside each other. All others train in their own process: starting more takes longer.
+BESIDE = ["test_cli", "test_cluster", "test_copies", "test_kills", "test_live", "test_nursery", "test_resume"]
+BESIDE += ["test_seams", "test_widgets"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alone(request):
+    with pytest.MonkeyPatch.context() as patch:
+        if request.module.__name__.split(".")[-1] not in BESIDE:
+            patch.setenv("COLT_WORKERS", "1")
+        yield
+
+
 @pytest.fixture(scope="session")
 def mini():
     return cc.load("cifar10-mini")
