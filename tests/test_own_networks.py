@@ -68,7 +68,7 @@ def found(network, few, recipe, workers=1, **how):
 # --- by name -----------------------------------------------------------------------------------------------------
 
 TIMM = {
-    "timm:resnet26": ({}, "fc", ["conv1.weight", "layer4.1.conv3.weight"]),
+    "timm:resnet10t": ({}, "fc", ["conv1.0.weight", "layer4.0.conv2.weight"]),
     "timm:mobilenetv3_small_050": ({}, "classifier", ["conv_stem.weight", "blocks.1.0.conv_dw.weight"]),
     "timm:vit_tiny_patch16_224": (
         {"img_size": 32, "patch_size": 8, "depth": 2},

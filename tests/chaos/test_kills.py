@@ -1,6 +1,6 @@
 """Whatever kills a run, wherever it is, and whoever works beside it: in the end the store holds the same bytes.
 
-`COLT_CHAOS_KILLS` kills (8 unless set; `make chaos`: 1,000), of a seed that is printed and can be set
+`COLT_CHAOS_KILLS` kills (6 unless set; `make chaos`: 1,000), of a seed that is printed and can be set
 (COLT_CHAOS_SEED). So few fall on some of the experiments alone.
 """
 
@@ -21,7 +21,7 @@ import colt_core as cc
 from colt_core.methods import METHODS
 
 HERE = Path(__file__).parent
-KILLS = int(os.environ.get("COLT_CHAOS_KILLS", "8"))
+KILLS = int(os.environ.get("COLT_CHAOS_KILLS", "6"))
 
 pytestmark = pytest.mark.chaos
 
