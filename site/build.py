@@ -120,6 +120,8 @@ def shown(path: Path) -> bytes:
         notebook = json.loads(content)
         first = notebook["cells"][0]  # the badge is a picture from the web; the page has a button of its own
         first["source"] = [line for line in first["source"] if not line.startswith("[![Open in Colab]")]
+        for cell in [cell for cell in notebook["cells"] if cell["cell_type"] == "code"][:2]:  # settings, imports
+            cell["metadata"].setdefault("tags", []).append("hide-input")
         return json.dumps(notebook).encode()
     if path.suffix == ".md" and "results" in path.parts and path.name != "README.md":
         text, table = content.decode(), path.parent != ROOT / "results"  # of one run: linked to, not in the navigation

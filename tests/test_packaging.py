@@ -152,7 +152,9 @@ def test_a_notebook_opens_on_colab_and_says_what_its_parameters_are(path):
     exec(first, values)  # where the project is installed, the first cell does nothing else than this
     for name, about in found.items():
         kind = about["inferred_type_name"]
-        assert isinstance(values[name], {"str": str, "int": int, "float": float}.get(kind, list)), f"{name} is no {kind}"
+        assert isinstance(values[name], {"str": str, "int": int, "float": float}.get(kind, list)), (
+            f"{name} is no {kind}"
+        )
 
 
 def test_the_container_and_the_binder_take_cpu_wheels_and_this_project():

@@ -290,6 +290,8 @@ def test_what_if_answers_from_a_disk_as_arithmetic_does(page, tmp_path):
 def test_a_comparison_is_filtered_on_a_page_and_its_points_say_their_numbers(page, tmp_path):
     view = cc.widgets.compare(store=Path(__file__).parent.parent / "results" / "split" / "store")
     page.goto(view.save(tmp_path / "compare.html").as_uri())
+    assert "<table>" in view.verdicts.value and view.verdicts.value in (tmp_path / "compare.html").read_text()
+    assert page.locator("section.colt-verdicts table").is_visible()
     shown = view.chosen(view.scores)
     where = shown["scored_on"] + ", " + shown["net"]
     assert page.locator('select[name="where"]').input_value() == where.value_counts().index[0]
@@ -298,6 +300,8 @@ def test_a_comparison_is_filtered_on_a_page_and_its_points_say_their_numbers(pag
     several = mine.groupby(["arm", "round"])["accuracy"].mean()
     points.first.wait_for()
     assert points.count() == len(several)
+    axes = [axis.locator("text").all_text_contents() for axis in page.locator("svg .role-axis-label").all()]
+    assert any({"75", "80"} <= set(ticks) for ticks in axes), f"sparsities, in percent: {axes}"
     page.locator('select[name="one"]').select_option(cc.plots.arm_name("colt"))
     page.locator('input[name="single"]').check()
     colt = mine[mine["arm"] == "colt"]

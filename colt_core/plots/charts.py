@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..report import metric_of
-from .frame import arm_name, check_rows, looks_of
+from .frame import SPARSITIES, arm_name, check_rows, looks_of
 
 if TYPE_CHECKING:
     import altair
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 SHAPES = {"o": "circle", "s": "square", "D": "diamond", "d": "diamond", "^": "triangle-up", "v": "triangle-down"}
 SHAPES |= {"<": "triangle-left", ">": "triangle-right", "X": "cross", "P": "cross"}
 ALL = "all"
+SPARSITY = "sparsity, %"
 WIDE = {"labelLimit": 0, "titleLimit": 0}  # nothing is cut
 
 
@@ -42,8 +43,14 @@ def _choice(alt: Any, name: str, label: str, options: list[str]) -> Any:
     return alt.param(name=name, value=options[0], bind=alt.binding_select(options=options, name=f"{label} "))
 
 
+def _sparsity(alt: Any, **more: Any) -> Any:
+    """Return the axis of a logarithmic scale of densities, written as sparsities in percent, as figures have it."""
+    said = "format(100 * (1 - datum.value), '.4~g')"
+    return alt.Axis(labelExpr=said, labelOverlap="greedy", labelSeparation=4, **more)
+
+
 def tickets_chart(table: pd.DataFrame) -> "altair.LayerChart":
-    """Chart test accuracy against density, a data set and a network at a time: the mean over seeds, or single runs.
+    """Chart test accuracy against sparsity, a data set and a network at a time: the mean over seeds, or single runs.
 
     Parameters
     ----------
@@ -79,16 +86,17 @@ def tickets_chart(table: pd.DataFrame) -> "altair.LayerChart":
     colour = alt.Color("method:N", title="method", scale=colours, legend=legend)
     shape = alt.Shape("method:N", title="method", scale=shapes)
     across = alt.Scale(type="log", reverse=True, nice=False, padding=12)
-    x = alt.X("density:Q", scale=across, axis=alt.Axis(format="~%")).title("density (kept / prunable weights)")
+    x = alt.X("density:Q", scale=across, axis=_sparsity(alt)).title(SPARSITY)
     y = alt.Y("value:Q", scale=alt.Scale(zero=False), axis=alt.Axis(format=form)).title(f"test {metric}")
     base = alt.Chart(rows).transform_filter("datum.where == where")
     base = base.transform_filter(f"one == '{ALL}' || datum.method == one")
-    hint = ["method", alt.Tooltip("density:Q", format=".2%"), alt.Tooltip("value:Q", format=finer, title=metric)]
+    base = base.transform_calculate(sparsity="1 - datum.density")
+    hint = ["method", alt.Tooltip("sparsity:Q", format=".2%"), alt.Tooltip("value:Q", format=finer, title=metric)]
     runs = base.transform_filter("single").encode(x, y, colour, detail="run:N", tooltip=[*hint, "seed", "round"])
     mean = base.transform_filter("!single").transform_aggregate(
         value="mean(value)", low="min(value)", high="max(value)", density="mean(density)", seeds="count()",
         groupby=["method", "round"],
-    )  # fmt: skip
+    ).transform_calculate(sparsity="1 - datum.density")  # fmt: skip
     several = [*hint, "seeds:Q", *(alt.Tooltip(f"{end}:Q", format=finer) for end in ("low", "high"))]
     lines = mean.encode(x, y, colour, tooltip=[*several, "round:Q"])
     layers = [
@@ -100,7 +108,7 @@ def tickets_chart(table: pd.DataFrame) -> "altair.LayerChart":
     ]
     chart = alt.layer(*layers).add_params(where, one, single)
     zoom = alt.selection_interval(bind="scales", name="zoom")
-    described = f"test {metric} against density of {len(rows)} scored tickets of {rows['run'].nunique()} runs"
+    described = f"test {metric} against sparsity of {len(rows)} scored tickets of {rows['run'].nunique()} runs"
     return chart.add_params(zoom).properties(width="container", height=420, description=described)  # type: ignore[no-any-return]
 
 
@@ -136,7 +144,7 @@ def what_if_chart(rate: float, parts: int, overlap: float, imp_rate: float, targ
     base = alt.Chart(alt.sequence(0, 301, as_="round")).transform_calculate(
         **{names[0]: "pow(1 - imp_rate, datum.round)", names[1]: "pow(keep, datum.round)"}
     )
-    base = base.transform_fold(names, as_=["method", "density"])
+    base = base.transform_fold(names, as_=["method", "density"]).transform_calculate(sparsity="1 - datum.density")
     base = base.transform_filter(f"datum.round <= (datum.method == {names[0]!r} ? imp_rounds : colt_rounds)")
     colour = alt.Color(
         "method:N", title=None,
@@ -146,16 +154,17 @@ def what_if_chart(rate: float, parts: int, overlap: float, imp_rate: float, targ
             orient="top", **WIDE,
         ),
     )  # fmt: skip
+    ticks = [1 - one for one in SPARSITIES]
     lines = base.encode(
         alt.X("round:Q", title="rounds", axis=alt.Axis(tickMinStep=1)),
-        alt.Y("density:Q", title="density (kept / prunable)", scale=alt.Scale(type="log")),
+        alt.Y("density:Q", title=SPARSITY, scale=alt.Scale(type="log"), axis=_sparsity(alt, values=ticks)),
         colour,
-        tooltip=["method:N", "round:Q", alt.Tooltip("density:Q", format=".2%")],
+        tooltip=["method:N", "round:Q", alt.Tooltip("sparsity:Q", format=".2%")],
     )
     level = alt.datum(alt.expr("1 - target"), type="quantitative")
     goal = alt.Chart(alt.InlineData([{}])).mark_rule(strokeDash=[2, 3]).encode(y=level)
     chart = alt.layer(lines.mark_line(), lines.mark_point(filled=True, size=45, opacity=1), goal)
     chart = chart.add_params(*sliders, least, keep, colt, imp)
     title = alt.Title(alt.expr(said), anchor="start", fontSize=13, limit=0)
-    about = "density over rounds that arithmetic gives COLT and IMP, to a target sparsity"
+    about = "sparsity over rounds that arithmetic gives COLT and IMP, to a target sparsity"
     return chart.properties(width="container", height=380, title=title, description=about)  # type: ignore[no-any-return]

@@ -345,6 +345,8 @@ class Compare(View):
     def save(self, path: str | Path) -> Path:
         """Write the scores that the filters let through, as a chart in a page that needs no Python and no network.
 
+        Under it stand the verdicts, a table for each data set and network.
+
         Raises
         ------
         ValueError
@@ -356,7 +358,18 @@ class Compare(View):
         if not len(shown):
             raise ValueError("there is nothing to save: no scored ticket fits these filters")
         chart = plots.tickets_chart(shown)
-        return write_chart(path, escape(self.title), chart, self.still(), self.picture.alt, shown)
+        return write_chart(path, escape(self.title), chart, self.still(), self.picture.alt, shown, self._told(shown))
+
+    def _told(self, shown: pd.DataFrame) -> str:
+        """Write the verdicts of each data set and network, of the arm that is chosen or of the first, as HTML."""
+        tables = []
+        for (data, net), rows in shown.groupby(["scored_on", "net"], sort=False):
+            arms = sorted(set(rows["arm"]), key=_usual_first)
+            arm = self.against.value if self.against.value in arms else arms[0]
+            if len(arms) > 1:
+                found = report.beside(rows, self.chosen_rounds(rows), arm)
+                tables.append(f"<h2>{escape(f'{data}, {net}')}</h2>{_verdict_table(found, arm)}")
+        return f'<section class="colt-verdicts">{"".join(tables)}</section>'
 
 
 SETTINGS_SHOWN = ("method", "parts", "by", "rate", "target", "scope", "rewind", "options", "recipe", "seed")

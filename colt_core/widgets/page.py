@@ -83,9 +83,17 @@ def write_html(path: str | Path, title: str, body: str, inside: str) -> Path:
 
 
 def write_chart(
-    path: str | Path, title: str, chart: Any, still: bytes, alt: str, numbers: pd.DataFrame | None = None
+    path: str | Path,
+    title: str,
+    chart: Any,
+    still: bytes,
+    alt: str,
+    numbers: pd.DataFrame | None = None,
+    below: str = "",
 ) -> Path:
     """Write a page with a chart of `plots.charts`; Vega lies in it. `numbers` can be taken from it as CSV.
+
+    `below` stands under the chart, as HTML.
 
     Raises
     ------
@@ -99,7 +107,7 @@ def write_chart(
         link = f"<p><a {place}>The numbers (CSV)</a></p>"
     spec = chart.to_json(indent=None).replace("</", "<\\/")
     scripts = f"<script>\n{vega()}\n</script>\n<script>\n{asset('chart.js')}\nchart('view', {spec});\n</script>"
-    return write_html(path, title, f"{link}\n{scripts}", picture(still, alt))
+    return write_html(path, title, f"{below}\n{link}\n{scripts}", picture(still, alt))
 
 
 def picture(png: bytes, alt: str) -> str:
