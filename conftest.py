@@ -67,7 +67,7 @@ if os.name == "posix":
 
 # The longest first, so that pytest's processes end together: the browser beside the notebooks that train most, of
 # which others look up what they need. What is not named comes afterwards, in its usual order.
-LONG = ["test_browser.py", "06_controls.ipynb", "04_transfer.ipynb", "test_kills.py", "test_copies.py"]
+LONG = ["test_browser.py", "test_site.py", "06_controls.ipynb", "04_transfer.ipynb", "test_kills.py", "test_copies.py"]
 LONG += ["14_beyond_colt.ipynb", "11_elastic.ipynb", "08_dual_ticket.ipynb", "12_generative.ipynb"]
 LONG += [
     "07_kd_ticket.ipynb",

@@ -32,6 +32,7 @@ suppress_warnings = ["ref.python"]  # a name in backticks may be a method of sev
 
 # --- notebooks: what is committed is shown, nothing is run ---
 nb_execution_mode = "off"
+nb_render_markdown_format = "myst"  # tables too
 nb_merge_streams = True
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3

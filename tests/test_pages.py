@@ -277,7 +277,7 @@ def test_what_if_answers_from_a_disk_as_arithmetic_does(page, tmp_path):
     page.goto(cc.widgets.what_if().save(tmp_path / "what_if.html").as_uri())
     title = page.locator("svg .role-title")
     title.wait_for()
-    assert title.text_content().startswith("COLT keeps 0.7225 of its weights a round: 15 rounds to 99.1%; IMP at 20% a")
+    assert title.text_content().startswith("COLT keeps 0.7225 of its weights a round: 15 rounds to 99.1%IMP at 20% a")
     for overlap in (0.9, 1.0):
         page.locator('input[name="overlap"]').evaluate(
             "(e, v) => (e.value = v, e.dispatchEvent(new Event('input')))", overlap

@@ -189,6 +189,12 @@ def test_every_link_inside_the_site_leads_somewhere(site, pages):
                 assert unquote(anchor) in pages[target].anchors, f"{page.relative_to(site)} leads to {link}"
 
 
+def test_tables_that_a_notebook_writes_in_markdown_are_tables(site):
+    text = (site / "notebooks" / "00_start_here.html").read_text()
+    cells = re.findall(r"<td[^>]*>\s*(?:<p>)?(.*?)(?:</p>)?\s*</td>", text, re.DOTALL)
+    assert {"as accurate as the unpruned network", "COLT by class minus matched is below 0"} <= set(cells)
+
+
 def test_no_page_needs_the_network(site, pages):
     for page, found in pages.items():
         outside = [load for load in found.loads if not load.startswith("data:") and re.match(r"[a-z]+:|//", load)]

@@ -135,9 +135,10 @@ def what_if_chart(rate: float, parts: int, overlap: float, imp_rate: float, targ
     colt = alt.param(name="colt_rounds", expr="keep > 0 ? ceil(log(1 - target) / log(keep) - 1e-9) : 0")
     imp = alt.param(name="imp_rounds", expr="ceil(log(1 - target) / log(1 - imp_rate) - 1e-9)")
     said = (
-        "keep > 0 ? 'COLT keeps ' + format(keep, '.4f') + ' of its weights a round: ' + colt_rounds + ' rounds to ' + "
+        "split(keep > 0 ? 'COLT keeps ' + format(keep, '.4f') + ' of its weights a round: ' + "
+        "colt_rounds + ' rounds to ' + "
         "format(target, '.1%') + '; IMP at ' + format(imp_rate, '.0%') + ' a round: ' + imp_rounds + ' rounds' : "
-        "'Copies that lose so much may leave nothing: raise the overlap'"
+        "'Copies that lose so much may leave nothing: raise the overlap', '; ')"  # a line each, so that none is cut
     )
     looks = looks_of(["imp", "colt"])
     names = ["IMP", "COLT"]
