@@ -333,7 +333,7 @@ def test_what_is_prepared_is_shown_and_can_be_forgotten(tmp_path, place):
     table = datasets.prepared()
     assert list(table.columns) == ["name", "MB", "images", "classes", "made", "used", "file"]
     assert set(table["name"]) == {str(root), f"{root}@64", named}
-    row = table[table["name"] == f"{root}@96"].iloc[0]
+    row = table[table["name"] == f"{root}@64"].iloc[0]
     assert (row["images"], row["classes"]) == (16, 2) and row["MB"] == round(Path(row["file"]).stat().st_size / 1e6, 1)
     assert row["used"] >= row["made"]
     datasets.forget(f"{root}@64")
