@@ -29,11 +29,7 @@ import colt_core as cc
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 STORE = ROOT / "results" / "small" / "store"
-CONTENT = {
-    "explorer": ".colt-legend li",
-    "compare": "canvas, svg.marks, .vega-embed",
-    "what_if": "canvas, svg.marks, .vega-embed, img",
-}
+CONTENT = {"explorer": ".colt-legend li", "compare": "#view svg.marks", "what_if": "#view svg.marks"}
 PAINTED = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
 
 
@@ -107,9 +103,7 @@ def main() -> None:
                 row(f"{name}, saved ({size})", [opened(engine, path.as_uri(), CONTENT[name]) for _ in range(5)])
             )
         with voila() as address:
-            lines.append(
-                row("app in Voila (explorer's legend)", [opened(engine, address, ".colt-legend li") for _ in range(3)])
-            )
+            lines.append(row("app in Voila, its cockpit", [opened(engine, address, ".colt-says") for _ in range(3)]))
         slow = sorted(
             ((*opened(engine, page.as_uri()), page.relative_to(site).as_posix()) for page in pages), reverse=True
         )

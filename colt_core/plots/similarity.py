@@ -78,7 +78,7 @@ def layer_densities(table: pd.DataFrame) -> Figure:
             axis.plot(range(len(table)), table[name], label=name, markersize=5, linewidth=1, **look)
         step = max(1, len(table) // 24)
         axis.set_xticks(range(0, len(table), step), table["layer"][::step], rotation=60, ha="right", fontsize=8)
-        axis.set(ylabel="density (kept / weights)", title="Where in the network are the weights that were kept?")
+        axis.set(ylabel="kept, of the layer's weights", title="Where in the network are the weights that were kept?")
         axis.set_ylim(0)
         percent_axis(axis)
         if len(names) <= 16:
