@@ -217,6 +217,7 @@ def test_speed_tells_every_form_beside_the_dense_one():
     assert torch.get_num_threads() >= 1
     for wrong, told in (
         ({"batches": ()}, "batches must be whole numbers from 1"), ({"rounds": 0}, "rounds must be"),
+        ({"seconds": 0}, "seconds must be a number above 0, not 0"), ({"seconds": "x"}, "seconds must be a number"),
         ({"runtime": "tensorrt"}, "unknown runtime 'tensorrt'; allowed: pytorch, onnx"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=told):

@@ -81,7 +81,7 @@ def speed(
     Raises
     ------
     ValueError
-        In one line, for what `compact` refuses, unknown runtimes, or numbers below 1.
+        In one line, for what `compact` refuses, unknown runtimes, counts below 1, or no time to measure in.
     """
     import pandas as pd
 
@@ -89,6 +89,8 @@ def speed(
     for name, values in (("batches", batches), ("threads", threads or [1]), ("rounds", [rounds])):
         if any(isinstance(one, bool) or int(one) != one or one < 1 for one in values) or not values:
             raise ValueError(f"{name} must be whole numbers from 1, not {values!r}")
+    if isinstance(seconds, bool | str) or not 0 < seconds < float("inf"):
+        raise ValueError(f"seconds must be a number above 0, not {seconds!r}")
     if runtime not in ("pytorch", "onnx"):
         raise ValueError(f"unknown runtime {runtime!r}; allowed: pytorch, onnx")
     forms = forms_of(ticket, multiple)
