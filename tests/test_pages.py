@@ -313,6 +313,23 @@ def test_a_comparison_is_filtered_on_a_page_and_its_points_say_their_numbers(pag
     assert len(pd.read_csv(taken.value.path())) == len(shown)
 
 
+@needed
+def test_axe_finds_nothing_in_charts_in_either_theme(chromium, tmp_path):
+    from axe_playwright_python.sync_playwright import Axe
+
+    results = Path(__file__).parent.parent / "results"
+    views = cc.widgets.compare(store=results / "split" / "store"), cc.widgets.what_if()
+    paths = [view.save(tmp_path / f"{number}.html") for number, view in enumerate(views)]
+    for theme in ("light", "dark"):
+        page = fresh(chromium, color_scheme=theme)
+        for path in paths:
+            page.goto(path.as_uri())
+            page.locator("svg.marks").first.wait_for()
+            found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa"]})
+            assert found.violations_count == 0, found.generate_report()
+        page.close()
+
+
 def scored(method, seed):
     """Records of a run with two scored tickets."""
     about = {"kind": "score", "method": method, "seed": seed, "experiment": f"{method}{seed}", "network": "conv3"}

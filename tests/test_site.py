@@ -253,6 +253,17 @@ def test_nothing_is_cut_at_any_width(site, window, width):
         page.screenshot(path=SHOTS / f"site_{name.replace('/', '_')}_{width}.png")
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(site, browser, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = browser.new_page(color_scheme=scheme)  # axe asks for the style sheets again, which a disk refuses
+    for name in ("index", "live", "notebooks/05_tables", "methods/soup", "figures"):
+        page.goto((site / f"{name}.html").as_uri())
+        found = axe.run(page, options={"runOnly": ["wcag2a", "wcag2aa"]})
+        assert found.violations_count == 0, f"{name}: {found.generate_report()}"
+    page.close()
+
+
 def test_no_page_leaves_a_phone(site, pages, window):
     page = window("phone")
     for path in (path for path in pages if path.parent in (site, site / "api", site / "notebooks")):

@@ -11,9 +11,10 @@ from .arms import called
 from .compare import conclusion, verdict
 from .words import ACCURACY, level, spread, unit
 
-# Told apart by shape; colours are Okabe and Ito's, darkened until small text is legible on white.
+# Told apart by shape; colours are Okabe and Ito's, until small text is legible darkened on white, lightened on black.
 MARKS = {"better": "▲", "worse": "▼", "equivalent": "=", "undecided": "?", "too few seeds": "…", "yes": "✓", "no": "✗"}
-HUES = {"better": "#00598c", "worse": "#a34700", "equivalent": "#00664a", "yes": "#00598c", "no": "#a34700"}
+HUES = {"better": ("#00598c", "#6db8e8"), "worse": ("#a34700", "#ff9e4a"), "equivalent": ("#00664a", "#4fc79a")}
+HUES |= {"yes": HUES["better"], "no": HUES["worse"]}
 
 
 def mark(said: str) -> str:
@@ -101,9 +102,10 @@ def _cells(row: Finding) -> tuple[str, str, str]:
 
 def _row(row: Finding) -> str:
     question, said, number = map(escape, _cells(row))
-    hue = HUES.get(row.verdict.split(", ")[-1].removeprefix("yet "), "inherit")
-    left = "text-align:left"
+    left, hue = "text-align:left", HUES.get(row.verdict.split(", ")[-1].removeprefix("yet "))
+    # The first colour is that of browsers which do not know the second's function.
+    colour = "color:{0};color:light-dark({0}, {1})".format(*hue) if hue else "color:inherit"
     return (
         f'<tr title="{escape(row.told)}"><td style="{left}">{question}</td>'
-        f'<td style="{left};color:{hue}">{said}</td><td style="{left}">{number}</td></tr>'
+        f'<td style="{left};{colour}">{said}</td><td style="{left}">{number}</td></tr>'
     )
