@@ -40,7 +40,7 @@ os.environ["PYTHONWARNINGS"] = "ignore"
 _KERNELS = None
 if _FOLDER is not None and hasattr(socket, "send_fds"):  # kernels are forked, see tests/warm.py
     _WARM, _PLACE = Path(__file__).parent / "tests" / "warm.py", os.path.join(_FOLDER.name, "kernels.socket")
-    _KERNELS = subprocess.Popen([sys.executable, _WARM, "serve", _PLACE], stdin=subprocess.PIPE)
+    _KERNELS = subprocess.Popen([sys.executable, _WARM, "serve", _PLACE], stdin=subprocess.PIPE, start_new_session=True)
     _SPECIFICATION = Path(_FOLDER.name) / "kernels" / "python3" / "kernel.json"
     _SPECIFICATION.parent.mkdir(parents=True)
     _START = [sys.executable, "-S", "-E", str(_WARM), _PLACE, "-f", "{connection_file}"]

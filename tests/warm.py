@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from importlib import import_module
 from select import select
 
@@ -36,7 +37,11 @@ def serve(place: str) -> None:
             if sys.stdin in ready:
                 break
             if door in ready:
-                fork(door.accept()[0], [door, *kernels.values()], kernels)
+                starter, _ = door.accept()
+                try:
+                    fork(starter, [door, *kernels.values()], kernels)
+                except (OSError, ValueError):  # it has ended before it had said what it wants
+                    starter.close()
             for pid, starter in kernels.items():
                 if starter in ready:  # it says nothing: it has ended
                     os.kill(pid, signal.SIGKILL)
@@ -55,7 +60,11 @@ def fork(starter: socket.socket, others: list[socket.socket], kernels: dict[int,
     if not pid:
         for one in [starter, *others]:
             one.close()
-        begin(streams, **about)
+        try:
+            begin(streams, **about)
+        except Exception:
+            traceback.print_exc()
+        sys.exit()  # out of `serve` too: there is one process that forks, and this one tidies up as kernels do
     for stream in streams:
         os.close(stream)
     kernels[pid] = starter
@@ -74,7 +83,6 @@ def begin(streams: list[int], folder: str, environment: dict[str, str], argument
     places = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = [place for place in places if place and place not in sys.path]  # in place of this file's folder
     import_module("ipykernel.kernelapp").launch_new_instance()
-    os._exit(0)
 
 
 def ask(place: str, arguments: list[str]) -> None:
