@@ -12,9 +12,8 @@ from pathlib import Path
 import nbval.kernel
 from traitlets import default
 
-_MEMORY = Path(
-    "/dev/shm"
-)  # what tests write lies in memory where there is room: a disk would take a tenth of their time
+# What tests write lies in memory where there is room: a disk would take a tenth of their time.
+_MEMORY = Path("/dev/shm")
 if "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 4 << 30:
     os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .. import report
@@ -74,15 +75,20 @@ def magnitudes(weights: Sequence[torch.Tensor], thresholds: Sequence[float], rat
     """Draw the distribution of |w| of each trained copy, and where global magnitude pruning cuts."""
     with canvas(len(weights), sharey=True) as (figure, axes):
         for number, (axis, values) in enumerate(zip(np.atleast_1d(axes), weights, strict=True)):
-            edges = np.linspace(0, float(values.quantile(0.999)), 60)
-            below = values[values <= thresholds[number]]
-            axis.hist(values.numpy(), edges, color=KEPT["kept by both"], label="kept")
-            axis.hist(below.numpy(), edges, color="#BBBBBB", label=f"the lowest {rate:.0%}: pruned")
-            axis.axvline(thresholds[number], color=COLOURS["colt"])
-            axis.set(title=f"copy {number}: cut at |w| = {thresholds[number]:.3f}", xlabel="|w| after training")
-            axis.legend()
+            title = f"copy {number}: cut at |w| = {thresholds[number]:.3f}"
+            draw_cut(axis, values, thresholds[number], title, "kept", f"the lowest {rate:.0%}: pruned")
         np.atleast_1d(axes)[0].set_ylabel("weights")
     return figure
+
+
+def draw_cut(axis: Axes, values: torch.Tensor, threshold: float, title: str, kept: str, pruned: str) -> None:
+    """Draw the distribution of magnitudes on an axis, and the threshold up to which they are pruned."""
+    edges = np.linspace(0, float(values.quantile(0.999)), 60).tolist()
+    axis.hist(values.numpy(), edges, color=KEPT["kept by both"], label=kept)
+    axis.hist(values[values <= threshold].numpy(), edges, color="#BBBBBB", label=pruned)
+    axis.axvline(threshold, color=COLOURS["colt"])
+    axis.set(title=title, xlabel="|w| after training")
+    axis.legend()
 
 
 def rounds_table(runs: Mapping[str, Sequence[Round | Mapping[str, Any]]]) -> pd.DataFrame:

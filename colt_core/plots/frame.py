@@ -134,7 +134,10 @@ def sparsity_axis(axis: Axes, which: str = "x", at: Iterable[float] | None = Non
     one = axis.xaxis if which == "x" else axis.yaxis
     axis.set(**{f"{which}scale": "log", f"{which}label": "sparsity, %"})
     low, high = sorted(axis.get_xlim() if which == "x" else axis.get_ylim())
-    ticks = [1 - sparsity for sparsity in (SPARSITIES if at is None else at) if low <= 1 - sparsity <= high]
+    for chosen in (at or (), SPARSITIES):
+        ticks = [1 - sparsity for sparsity in chosen if low <= 1 - sparsity <= high]
+        if len(ticks) > 1:  # one alone would be no scale
+            break
     one.set_ticks(ticks, [f"{100 * (1 - tick):.4g}" for tick in ticks])
     one.set_minor_locator(NullLocator())
     if which == "x" and not axis.xaxis_inverted():

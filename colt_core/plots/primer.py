@@ -1,11 +1,11 @@
 """What a lottery ticket is, in pictures: a network trained and cut, and what is left back at its start."""
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 from ..masks import Mask, Weights, density
-from .frame import COLOURS, KEPT, canvas
+from .cycles import draw_cut
+from .frame import canvas
 
 
 def trained(weights: Weights, mask: Mask) -> Figure:
@@ -22,12 +22,9 @@ def trained(weights: Weights, mask: Mask) -> Figure:
         )
     cut, share = float(values[~kept].max()), float((~kept).float().mean())
     with canvas(size=(7.4, 3.2)) as (figure, axis):
-        edges = np.linspace(0, float(values.quantile(0.999)), 60)
-        axis.hist(values[kept].numpy(), edges, color=KEPT["kept by both"], label=f"kept: {int(kept.sum()):,}")
-        axis.hist(values[~kept].numpy(), edges, color="#BBBBBB", label=f"pruned: {int((~kept).sum()):,}")
-        axis.axvline(cut, color=COLOURS["colt"])
-        axis.set(xlabel="|w| after training", ylabel="weights", title=f"1. Train, and cut the smallest {share:.0%}")
-        axis.legend()
+        told = f"kept: {int(kept.sum()):,}", f"pruned: {int((~kept).sum()):,}"
+        draw_cut(axis, values, cut, f"1. Train, and cut the smallest {share:.0%}", *told)
+        axis.set_ylabel("weights")
     return figure
 
 

@@ -358,9 +358,11 @@ class Compare(View):
         if not len(shown):
             raise ValueError("there is nothing to save: no scored ticket fits these filters")
         chart = plots.tickets_chart(shown)
-        return write_chart(path, escape(self.title), chart, self.still(), self.picture.alt, shown, self._told(shown))
+        return write_chart(
+            path, escape(self.title), chart, self.still(), self.picture.alt, shown, self._verdicts(shown)
+        )
 
-    def _told(self, shown: pd.DataFrame) -> str:
+    def _verdicts(self, shown: pd.DataFrame) -> str:
         """Write the verdicts of each data set and network, of the arm that is chosen or of the first, as HTML."""
         tables = []
         for (data, net), rows in shown.groupby(["scored_on", "net"], sort=False):
