@@ -1,4 +1,6 @@
+from colorsys import rgb_to_hls
 from dataclasses import replace
+from itertools import combinations
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -11,6 +13,7 @@ from test_report import carried_records, records
 
 import colt_core as cc
 from colt_core import plots, report
+from colt_core.plots.frame import looks_of
 
 matplotlib.use("agg")
 
@@ -97,14 +100,33 @@ def test_class_counts_add_up(few, parts):
     assert table.to_numpy().sum() == len(few.train) and table.index.tolist() == list(few.classes)
 
 
-def test_arms_of_one_method_share_its_colour_and_differ_in_stroke():
+def test_arms_of_one_method_share_its_hue_and_differ_in_shade_and_stroke():
     frame = records()
     again = frame[frame["method"] == "colt"].assign(by="random", experiment=lambda rows: rows["experiment"] + "r")
     both = pd.concat([frame.assign(by="class"), again], ignore_index=True)
     table = report.accuracy_table(both[both["method"] == "colt"], [0.5, 0.7])
     first, second = [bars.lines[0] for bars in plots.accuracy_sparsity(table).axes[0].containers]
-    assert to_rgb(first.get_color()) == to_rgb(second.get_color()) == to_rgb(plots.COLOURS["colt"])
+    assert to_rgb(first.get_color()) == to_rgb(plots.COLOURS["colt"])
+    mine, other = (rgb_to_hls(*to_rgb(line.get_color())) for line in (first, second))
+    assert mine[0] == pytest.approx(other[0], abs=0.01) and abs(mine[1] - other[1]) > 0.05
     assert first.get_linestyle() != second.get_linestyle()
+
+
+def test_shades_of_a_method_are_legible_on_white_and_told_apart():
+    for method in plots.COLOURS:
+        looks = looks_of([method, *(f"{method} ({number})" for number in "abcd")])
+        lights = [rgb_to_hls(*to_rgb(look["color"]))[1] for look in looks.values()]
+        assert max(lights[1:]) < 0.66
+        assert min(abs(a - b) for a, b in combinations(lights[1:], 2)) > 0.05
+
+
+def test_the_pareto_front_holds_what_no_other_arm_beats():
+    rows = [("dense", 1.0, 0.40), ("colt", 1.0, 0.38), ("refill", 2.0, 0.35), ("narrow", 1.5, 0.34)]
+    table = pd.DataFrame(rows, columns=["method", "faster", "accuracy"])
+    table = table.assign(density=0.5, half_width=0.01, slowest=table["faster"], fastest=table["faster"])
+    (front,) = [line for line in plots.pareto(table).axes[0].lines if line.get_label() == "Pareto front"]
+    corners = set(zip(front.get_xdata(), front.get_ydata(), strict=True))
+    assert corners == {(1.0, 0.40), (1.0, 0.35), (2.0, 0.35)}
 
 
 def test_agreement_has_a_panel_an_arm_and_data_set_each_with_both_nulls(runs):

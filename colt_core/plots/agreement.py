@@ -78,9 +78,9 @@ def overlaps(records: pd.DataFrame) -> Figure:
     table = report.overlaps(records)
     check_rows(table)
     groups = list(table.groupby(["dataset", "network", "method"], sort=False))
-    columns = len(groups) if len(groups) <= 4 else 3 if len(groups) <= 6 else 4
+    columns = len(groups) if len(groups) <= 3 else 2 if len(groups) == 4 else 3
     rows = -(-len(groups) // columns)
-    with canvas(columns, rows, size=(max(2.6, 8.4 / columns), 3.0), squeeze=False, sharey=True) as (figure, axes):
+    with canvas(columns, rows, size=(max(2.8, 8.4 / columns), 2.8), squeeze=False, sharey=True) as (figure, axes):
         for axis, ((dataset, network, method), cycles) in zip(axes.flat, groups, strict=False):
             three_lines(axis, cycles)
             named = arm_name(str(method)) if table["method"].nunique() > 1 else ""

@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Iterable, Iterator
+from colorsys import hls_to_rgb, rgb_to_hls
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
@@ -108,13 +110,20 @@ def line_look(arm: str) -> dict[str, Any]:
 
 
 def looks_of(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return a look for each arm: its method's, further arms of one method with other strokes and hollow markers."""
+    """Return a look for each arm: its method's, further arms of one method in other shades, strokes, hollow markers."""
     looks: dict[str, dict[str, Any]] = {}
     for arm in dict.fromkeys(methods):
         before = sum(method_of(other) == method_of(arm) for other in looks)
         again = {"linestyle": STROKES[before % len(STROKES)], "markerfacecolor": "none", "markersize": 5 + 2 * before}
-        looks[arm] = line_look(arm) | (again if before else {})
+        look = line_look(arm)
+        looks[arm] = look | (again | {"color": _shade(look["color"], before)} if before else {})
     return looks
+
+
+def _shade(colour: str, number: int) -> str:
+    """Return a colour's shade: its hue at another lightness for each number, none so light that white swallows it."""
+    hue, light, strength = rgb_to_hls(*to_rgb(colour))
+    return to_hex(hls_to_rgb(hue, 0.2 + (light - 0.2 + 0.18 * number) % 0.45, strength))
 
 
 def whole_numbers(axis: Axes) -> None:

@@ -47,7 +47,7 @@ def structure(forms: Mapping[str, Mask], layer: str, rows: int | None = None) ->
 
 
 def pareto(table: pd.DataFrame, title: str = "") -> Figure:
-    """Draw accuracy against measured speed, a line an arm: what lies above and to the right of all others is worth it.
+    """Draw accuracy against measured speed, a line an arm; on the grey stairs lies what no other arm beats in both.
 
     Parameters
     ----------
@@ -67,11 +67,22 @@ def pareto(table: pd.DataFrame, title: str = "") -> Figure:
                 mine["faster"], mine["accuracy"], yerr=mine["half_width"].fillna(0), xerr=apart, elinewidth=0.7,
                 capsize=0, linewidth=1, label=arm_name(str(arm)), **looks[str(arm)] | {"markersize": 7},
             )  # fmt: skip
+        axis.plot(*_front(table), color="#BBBBBB", linewidth=5, alpha=0.45, zorder=0, label="Pareto front")
         axis.set(xlabel="times as fast as the dense network (measured)", ylabel="test accuracy")
         axis.set_title("\n".join(part for part in ("Accuracy against measured speed", title) if part))
         percent_axis(axis)
         axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9)
     return figure
+
+
+def _front(table: pd.DataFrame) -> tuple[list[float], list[float]]:
+    """Return the stairs through the rows that no other row beats in both speed and accuracy, the slowest first."""
+    x: list[float] = []
+    y: list[float] = []
+    for row in table.sort_values(["faster", "accuracy"], ascending=False).itertuples():
+        if not y or row.accuracy > y[-1]:
+            x, y = [*x, *([row.faster] if y else []), row.faster], [*y, *([y[-1]] if y else []), row.accuracy]
+    return x[::-1], y[::-1]
 
 
 def importance(units: pd.DataFrame) -> Figure:

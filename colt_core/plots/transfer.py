@@ -35,16 +35,21 @@ def transfer(table: pd.DataFrame, gains: pd.DataFrame, title: str = "Tickets car
     )
     against = [kind for kind in report.AGAINST if kind in set(moved["against"])] or list(report.AGAINST)[:1]
     scale = 100 if metric == "accuracy" else 1
-    size = (max(2.6, 10.5 / len(against)), 1.5 + 0.42 * len(pairs))
-    with canvas(len(against), size=size, squeeze=False, sharey=True) as (figure, axes):
+    columns = min(2, len(against))  # four beside each other leave no room for letters
+    rows = -(-len(against) // columns)
+    size = (4.0, 1.2 + 0.42 * len(pairs))
+    with canvas(columns, rows, size=size, squeeze=False, sharey=True) as (figure, axes):
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-        for axis, kind in zip(axes[0], against, strict=True):
+        for axis in axes.flat[len(against) :]:
+            axis.set_axis_off()
+        for axis, kind in zip(axes.flat, against, strict=False):
             axis.axvline(0, color="#444444", linestyle="--", linewidth=1)
             _dots(axis, moved[moved["against"] == kind], pairs, levels, scale)
             axis.set_title(f"minus {WORDS[kind]}", fontsize=9)
             axis.set_xlabel(unit(metric), fontsize=9)
             axis.grid(axis="y", visible=False)
-        axes[0][0].set_yticks(range(len(pairs)), [_said(pair, tickets, metric) for pair in pairs], fontsize=8.5)
+        for axis in axes[:, 0]:
+            axis.set_yticks(range(len(pairs)), [_said(pair, tickets, metric) for pair in pairs], fontsize=8.5)
         axes[0][0].set_ylim(-0.6, len(pairs) - 0.4)
         handles, labels = axes[0][0].get_legend_handles_labels()
         drawn = "bars: 95 % intervals" if moved["half_width"].notna().any() else "hollow: too few seeds for bars"

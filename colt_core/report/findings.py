@@ -48,7 +48,7 @@ class Findings:
         head = "".join(
             f'<th scope="col" style="text-align:left">{name}</th>' for name in ("question", "verdict", "number")
         )
-        said = "".join(f"<p>{escape(text)}</p>" for text in self.says)
+        said = "".join(f'<p style="margin:0.7em 0">{escape(text)}</p>' for text in self.says)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(map(_row, self.rows))}</tbody></table>{said}"
 
 
@@ -107,5 +107,5 @@ def _row(row: Finding) -> str:
     colour = "color:{0};color:light-dark({0}, {1})".format(*hue) if hue else "color:inherit"
     return (
         f'<tr title="{escape(row.told)}"><td style="{left}">{question}</td>'
-        f'<td style="{left};{colour}">{said}</td><td style="{left}">{number}</td></tr>'
+        f'<td style="{left};white-space:nowrap;{colour}">{said}</td><td style="{left}">{number}</td></tr>'
     )

@@ -114,7 +114,9 @@ def _headed(name: str) -> str:
 
 
 def _three(value: Any) -> Any:
-    """Write a number with three digits; whole ones whole, with thousands set apart."""
+    """Write a number with three digits; whole ones whole, with thousands set apart. "40.4 ± 2.3" keeps to one line."""
+    if isinstance(value, str):
+        return value.replace(" ± ", "\u00a0±\u00a0")
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
         return value
     value = float(value)
