@@ -250,6 +250,12 @@ def test_a_perfect_reconstruction_is_recognised_as_the_image_is(small, quick):
     cc.train(judge, small.train, quick)
     assert torch.equal(reconstructed(Same(), small.test).images, small.test.images)
     assert recognised(judge, Same(), small.test) == 1
+    with torch.no_grad():
+        judge.head.bias[3] += 100  # now it says one thing of everything: another judge, asked anew
+    constant = cc.build("autoencoder", width=4)
+    assert recognised(judge, constant, small.test) == recognised(judge, Same(), small.test) == 1
+    with torch.no_grad():
+        judge.head.bias[3] -= 100
     features = yardsticks.features_of(judge, small.test)
     with torch.no_grad():
         scores = judge.head(features.float())
