@@ -6,6 +6,7 @@ from torch import nn
 
 import colt_core as cc
 from colt_core import models
+from colt_core.models.gather import Gather
 from colt_core.publish.speed import speed
 
 SIZES = {"torchvision:resnet50": 64, "torchvision:mobilenet_v2": 64, "torchvision:squeezenet1_1": 64}
@@ -66,6 +67,24 @@ def test_a_compact_network_is_the_same_function(name):
     assert count(small) < 0.85 * count(network)
     shape = images.shape[1:]
     assert models.forward_flops(small, shape) < 0.95 * models.forward_flops(network, shape)
+
+
+@pytest.mark.parametrize("places", [[0, 1, 3], [-1, 0, -1, 1, 2, 3, -1], [3, 1]])
+def test_channels_are_moved_by_ones_as_by_indices_forwards_and_backwards(places):
+    by_ones, by_indices = (Gather(torch.tensor(places), 4) for _ in "12")
+    by_indices.by_ones = False
+    x = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+    wanted = torch.stack([x[:, place] if place >= 0 else torch.zeros(3, 5, 6) for place in places], 1)
+    weight, gradients = torch.linspace(-1, 1, wanted.numel()).view_as(wanted), []
+    for module in (by_ones, by_indices):
+        given = x.clone().requires_grad_()
+        moved = module(given)
+        assert torch.equal(moved, wanted)
+        (moved * weight).sum().backward()
+        gradients.append(given.grad)
+    assert torch.equal(*gradients)
+    assert by_ones(x).is_contiguous(memory_format=torch.channels_last)
+    assert models.forward_flops(nn.Sequential(nn.Conv2d(3, 4, 1), by_ones), (3, 5, 6)) == 2 * 3 * 4 * 30
 
 
 def test_silenced_are_scale_and_shift_of_what_normalises_a_dead_row():

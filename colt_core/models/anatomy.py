@@ -15,6 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from ..seeding import drawing
 from ..settings import first_line
 from .architecture import architecture
+from .gather import Gather
 from .zoo import NETWORKS
 
 if TYPE_CHECKING:
@@ -388,6 +389,9 @@ def _all_flops(probe: nn.Module, images: torch.Tensor) -> int:
     """Count what PyTorch's own counter knows: attention too."""
     from torch.utils.flop_counter import FlopCounterMode
 
+    for module in probe.modules():
+        if isinstance(module, Gather):
+            module.by_ones = False
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one call that the counter does not know
     try:

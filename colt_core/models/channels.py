@@ -14,6 +14,7 @@ from torch import fx, nn
 from ..seeding import alone
 from .anatomy import CONVOLUTIONS, anatomy_of
 from .architecture import architecture
+from .gather import Gather
 
 Rows = Mapping[str, torch.Tensor]  # by layer, bool [outputs]: the rows that are there
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -36,7 +37,7 @@ class _Tracer(fx.Tracer):
     """Takes every layer that this package knows how to read as it stands."""
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        known = isinstance(module, (nn.Linear, *CONVOLUTIONS, *NORMS)) or keeps(module)
+        known = isinstance(module, (nn.Linear, Gather, *CONVOLUTIONS, *NORMS)) or keeps(module)
         return known or super().is_leaf_module(module, qualified_name)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import fx, nn
 
 from .channels import ADDING, MULTIPLYING, NORMS, Rows, follow, keeps, name_of, traced
+from .gather import Gather
 
 
 class Compact(fx.GraphModule):
@@ -191,36 +192,12 @@ class _Shrinking:
             return
         where = torch.full((wide,), -1)
         where[sources] = torch.arange(len(sources))
-        change = _Gather(where[targets], len(sources))
+        change = Gather(where[targets], len(sources))
         name = f"gather_{len([n for n in self.graph._modules if n.startswith('gather_')])}"
         self.graph.add_submodule(name, change)
         with self.graph.graph.inserting_before(node):
             new = self.graph.graph.call_module(name, (read,))
         node.replace_input_with(read, new)
-
-
-class _Gather(nn.Module):
-    """Brings a tensor [N, C, ...] to other channels; those that it has not are zero."""
-
-    def __init__(self, places: torch.Tensor, width: int) -> None:
-        super().__init__()
-        self.width = width
-        whole = bool((places >= 0).all())
-        self.spread = not whole
-        kept = (places >= 0).nonzero().flatten()
-        self.register_buffer("index", places if whole else kept, persistent=False)
-        self.channels = len(places)
-
-    def extra_repr(self) -> str:
-        return f"{self.width} -> {self.channels}"
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Take channels, or put them among zeros."""
-        assert isinstance(self.index, torch.Tensor)
-        if not self.spread:
-            return x.index_select(1, self.index)
-        shape = (x.shape[0], self.channels, *x.shape[2:])
-        return x.new_zeros(shape).index_copy(1, self.index, x)
 
 
 def _keep_features(module: nn.Module, index: torch.Tensor | None) -> None:
