@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from functools import partial
-from itertools import pairwise
+from importlib.util import find_spec
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -396,7 +397,32 @@ def compact_training(data: cc.Dataset, names: list[str], repeats: int) -> Iterat
         yield row(8, what, name, *about, f"{spread(times['ratio'])}; {spread(reached)}", "share from 0.80 to 1.20")
 
 
-ITEMS = [masked_step, training_loop, colt_round, share_of_matmul, mask_operations, scaling, memory, compact_training]
+def compact_inference(data: cc.Dataset, names: list[str], repeats: int) -> Iterator[Row]:
+    """9. Answers of a refilled, compact ticket against the dense network's, two threads, 256 images at once."""
+    runtimes = ["pytorch"] + ["onnx"] * (DEVICE.type == "cpu" and find_spec("onnxruntime") is not None)
+    for name in [name for name in names if name in ("conv3", "resnet18")]:
+        whole = network_of(name)
+        weights = dict(whole.named_parameters())
+        for density in (0.5, 0.3):
+            kept = masks.magnitude(weights, masks.dense(weights, cc.prunable(whole)), 1 - density)
+            ticket = cc.Ticket.of(whole, masks.refill(kept, weights)).silent()
+            for runtime, multiple in product(runtimes, (1, 16)):
+                table = cc.speed(
+                    ticket, shape=data.train.shape, batches=[256], threads=[min(2, cores())], device=DEVICE,
+                    runtime=runtime, multiple=multiple, rounds=repeats, seconds=0.3,
+                ).set_index("form")  # fmt: skip
+                both = (table.loc[form] for form in ("compact", "dense"))
+                told = [f"{one['latency']:.1f} ({one['low']:.1f}-{one['high']:.1f}) ms" for one in both]
+                share = table.loc["compact", "flops"] / table.loc["dense", "flops"]
+                sizes = f", channels in sixteens, {runtime}" if multiple > 1 else f", {runtime}"
+                what = f"answers, refilled at {density:.0%} of the weights ({share:.2f} of the FLOPs) / dense{sizes}"
+                yield row(9, what, name, *told, f"{table.loc['compact', 'faster']:.2f}", "at least 2")
+
+
+ITEMS = [
+    *(masked_step, training_loop, colt_round, share_of_matmul, mask_operations, scaling, memory),
+    *(compact_training, compact_inference),
+]
 
 
 def machine() -> str:

@@ -92,7 +92,7 @@ def all_pieces(store: Path, device: str) -> list[Piece]:
     # The tests' own fixtures are enough: what the notebooks' tests need may not be there.
     tests = ("-m", "pytest", "-q", "--confcutdir=tests", "tests/test_cuda.py", "tests/test_training.py", "-k", "cuda")
     bench = ("benchmarks/bench.py", "--device", device, "--only")
-    items = tuple(Step(f"bench {item}", (*bench, str(item)), ITEM) for item in range(1, 9))
+    items = tuple(Step(f"bench {item}", (*bench, str(item)), ITEM) for item in range(1, 10))
     found = [
         Piece("tests", "the tests that need a CUDA device", (Step("tests", tests, TESTS),)),
         Piece("bench", "the eight items of `make bench`, into results/bench-cuda.md", items),

@@ -59,7 +59,7 @@ def test_the_dry_run_lists_every_piece_in_order_and_touches_nothing(gpu, tmp_pat
     assert titles == [f"{number}. {name}" for number, name in enumerate(NAMES, 1)]
     assert lines[0] == gpu.UNTRIED and lines[-1].endswith(gpu.UNTRIED)
     assert any("tests/test_cuda.py" in line for line in lines)
-    assert sum("bench.py --device cuda:1 --only" in line for line in lines) == 8
+    assert sum("bench.py --device cuda:1 --only" in line for line in lines) == 9
     assert sum("colt_core.cli study results/length/" in line and "--device cuda:1" in line for line in lines) == 3
     # Each seed: COLT's two copies and IMP in three rounds; dense, COLT, IMP, random and initial scored once.
     assert sum("27 trainings find its tickets" in line for line in lines) == 3
@@ -192,7 +192,7 @@ def test_the_whole_command_on_a_machine_that_says_it_has_a_gpu(gpu, tmp_path, ca
     monkeypatch.setattr(gpu.subprocess, "Popen", lambda *_, **__: Ended())
     assert gpu.main(["--store", str(tmp_path), "--only", "bench", "length_full"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("a card, torch ") and out[-2].startswith("bench           finished  8 of 8 steps done")
+    assert out[0].startswith("a card, torch ") and out[-2].startswith("bench           finished  9 of 9 steps done")
     assert "0 of 15 experiments done; 2 of 2 steps done" in out[-1], "the store tells what a study has come to"
 
 
