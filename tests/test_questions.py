@@ -147,6 +147,28 @@ def test_what_studies_have_answered_is_read_from_their_folders_and_told_in_point
     assert plots.predictions(found).axes[0].get_yticklabels()[1].get_text() == "a"
 
 
+def test_each_metric_is_told_in_its_own_unit_and_drawn_on_its_own_scale(study):
+    values = made_up(study, accuracies())
+    values["psnr"], values["nats"] = 20 + values["accuracy"], 1 - values["accuracy"]
+    asked = ASKED.model_copy(
+        update={"questions": {**ASKED.questions, "C": ASKED.questions["C"].model_copy(update={"metric": "psnr"}),
+                              "D": ASKED.questions["D"].model_copy(update={"metric": "nats"})}}
+    )  # fmt: skip
+    table = report.decided(study, values, asked).assign(study="s", about="a")
+    plain = report.decided(study, values, ASKED).set_index("letter")
+    assert list(table["metric"]) == ["accuracy", "accuracy", "psnr", "nats", "accuracy"]
+    row = table.set_index("letter").loc["C"]
+    assert row["estimate"] == pytest.approx(plain.loc["C", "estimate"])
+    numbers = list(report.answers(table)["number"])
+    assert numbers[2] == f"{row['estimate']:+.3g} ± {row['half_width']:.2g} dB" and numbers[3].endswith(" nats")
+    assert f"within {row['margin']:.3g} dB" in report.answers(table)["said beforehand"][2]
+    panels = plots.predictions(table).axes
+    assert [panel.get_xlabel().split(";")[0] for panel in panels] == [
+        "difference in test accuracy, points", "difference in test psnr, dB", "difference in test nats",
+    ]  # fmt: skip
+    assert panels[1].containers[0].lines[0].get_xdata()[0] == pytest.approx(row["estimate"])
+
+
 def test_mistakes_in_questions_are_one_line(study, tmp_path):
     wrong = Questions(questions={"A": Question(says="a", of={"grass": 1}, expect="above")})
     with pytest.raises(ValueError, match="^unknown arm 'grass'; there are: dense, colt, matched, random, half$"):

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .. import report
-from ..report.words import unit
+from ..report.words import ACCURACY, unit
 from .frame import (
     arm_name,
     canvas,
@@ -53,33 +53,46 @@ VERDICTS = {"holds": ("#0072B2", "o"), "the opposite": ("#D55E00", "X")}  # othe
 def predictions(found: pd.DataFrame) -> Figure:
     """Draw what was said beforehand and what came out: a row a prediction, `report.predictions` of one study or more.
 
-    The bar is the 95 % interval over seeds; a band is the margin that an equivalence is held against.
+    The bar is the 95 % interval over seeds; a band is the margin that an equivalence is held against. Each metric has a
+    panel, and a scale, of its own.
     """
     check_rows(found)
-    lines: list[str] = []
-    with canvas(size=(9.6, 1.0 + 0.36 * len(found) + 0.3 * found["study"].nunique())) as (figure, axis):
-        axis.axvline(0, color="#444444", linestyle="--", linewidth=1)
-        for study, rows in found.groupby("study", sort=False):
-            about = textwrap.fill(f"{study}: {rows['about'].iloc[0]}", 96)
-            axis.annotate(about, (0.01, len(lines)), xycoords=("axes fraction", "data"), fontsize=8, va="center",
-                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip
-            lines.append("")
-            for row in rows.itertuples():
-                colour, marker = VERDICTS.get(row.verdict, ("#777777", "s"))
-                if not np.isnan(row.margin):
-                    ends = [-100 * row.margin, 100 * row.margin]
-                    axis.fill_betweenx([len(lines) - 0.32, len(lines) + 0.32], *ends, color="#444444", alpha=0.12)
-                half = None if np.isnan(row.half_width) else 100 * row.half_width
-                axis.errorbar(100 * row.estimate, len(lines), xerr=half, color=colour, marker=marker, capsize=3)
-                axis.annotate(f" {row.verdict}", (1.0, len(lines)), xycoords=("axes fraction", "data"), color=colour,
-                              fontsize=9, va="center", annotation_clip=False)  # fmt: skip
-                lines.append(textwrap.fill(str(row.prediction), 40))
-        axis.set_yticks(range(len(lines)), lines, fontsize=8)
-        axis.set(ylim=(len(lines) - 0.4, -0.6), title="Said beforehand, and found")
-        axis.set_xlabel("difference in test accuracy, points; bar: 95 % interval; band: what counts as equivalent")
-        axis.grid(axis="y", visible=False)
-        axis.tick_params(axis="y", length=0)
+    metrics = [rows for _, rows in found.groupby("metric", sort=False)]
+    tall = [1.0 + 0.36 * len(rows) + 0.3 * rows["study"].nunique() for rows in metrics]
+    size, ratios = (9.6, sum(tall) / len(tall)), {"height_ratios": tall}
+    with canvas(1, len(metrics), size, squeeze=False, gridspec_kw=ratios) as (figure, axes):
+        for axis, rows in zip(axes[:, 0], metrics, strict=True):
+            _predicted(axis, rows, str(rows["metric"].iloc[0]))
+        axes[0, 0].set_title("Said beforehand, and found")
     return figure
+
+
+def _predicted(axis: Axes, found: pd.DataFrame, metric: str) -> None:
+    """Draw the predictions about one metric, study after study."""
+    lines: list[str] = []
+    scale = 100 if metric == ACCURACY else 1
+    axis.axvline(0, color="#444444", linestyle="--", linewidth=1)
+    for study, rows in found.groupby("study", sort=False):
+        about = textwrap.fill(f"{study}: {rows['about'].iloc[0]}", 96)
+        axis.annotate(about, (0.01, len(lines)), xycoords=("axes fraction", "data"), fontsize=8, va="center",
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip
+        lines.append("")
+        for row in rows.itertuples():
+            colour, marker = VERDICTS.get(row.verdict, ("#777777", "s"))
+            if not np.isnan(row.margin):
+                ends = [-scale * row.margin, scale * row.margin]
+                axis.fill_betweenx([len(lines) - 0.32, len(lines) + 0.32], *ends, color="#444444", alpha=0.12)
+            half = None if np.isnan(row.half_width) else scale * row.half_width
+            axis.errorbar(scale * row.estimate, len(lines), xerr=half, color=colour, marker=marker, capsize=3)
+            axis.annotate(f" {row.verdict}", (1.0, len(lines)), xycoords=("axes fraction", "data"), color=colour,
+                          fontsize=9, va="center", annotation_clip=False)  # fmt: skip
+            lines.append(textwrap.fill(str(row.prediction), 40))
+    axis.set_yticks(range(len(lines)), lines, fontsize=8)
+    told = "; bar: 95 % interval" + ("; band: what counts as equivalent" if found["margin"].notna().any() else "")
+    counted = metric if unit(metric) == metric else f"{metric}, {unit(metric)}"
+    axis.set(ylim=(len(lines) - 0.4, -0.6), xlabel=f"difference in test {counted}{told}")
+    axis.grid(axis="y", visible=False)
+    axis.tick_params(axis="y", length=0)
 
 
 def _grouped(axis: Axes, table: pd.DataFrame, pairs: list[str], scale: float) -> None:

@@ -18,9 +18,10 @@ from ..studies.study import Study
 from .accuracy import first_rounds
 from .records import distinct
 from .statistics import TINY, holm, interval
-from .words import count_seeds, points, spread
+from .words import ACCURACY, count_seeds, points, spread, unit
 
-DECIDED = ["letter", "prediction", "estimate", "half_width", "margin", "p", "p_holm", "verdict", "seeds", "left_out"]
+DECIDED = ["letter", "prediction", "estimate", "half_width", "margin", "p", "p_holm", "verdict", "seeds", "left_out",
+           "metric"]  # fmt: skip
 Arm = str  # a name: of `Questions.arms`, or else of the study's methods
 
 
@@ -105,7 +106,8 @@ def decided(study: Study, records: pd.DataFrame, asked: Questions) -> pd.DataFra
     pandas.DataFrame
         Columns letter, prediction, estimate (the mean sum over seeds), half_width (95 %), margin (its mean; NaN but for
         equivalence), p (paired t, or the larger of two one-sided ones), p_holm, verdict ("holds", "the opposite",
-        "undecided", or "too few seeds" below three), seeds, left_out (seeds of the study without all arms).
+        "undecided", or "too few seeds" below three), seeds, left_out (seeds of the study without all arms), metric (of
+        estimate, half_width and margin).
 
     Raises
     ------
@@ -129,7 +131,8 @@ def decided(study: Study, records: pd.DataFrame, asked: Questions) -> pd.DataFra
         row: dict[str, Any] = {"letter": letter, "prediction": one.says, "estimate": mean, "half_width": half}
         row |= {"margin": margins.mean() if one.expect == "equivalent" and len(there) else math.nan}
         row |= {"p": _p(sums, margins, one), "expect": one.expect, "than": one.than, "seeds": len(there)}
-        rows.append(row | {"left_out": " ".join(str(seed) for seed in study.seeds if seed not in there.index)})
+        row |= {"left_out": " ".join(str(seed) for seed in study.seeds if seed not in there.index)}
+        rows.append(row | {"metric": one.metric})
     table = pd.DataFrame(rows)
     # A question without an answer stays one of the family that was fixed beforehand.
     table["p_holm"] = np.where(table["p"].isna(), math.nan, holm(table["p"].fillna(1.0)))
@@ -229,14 +232,18 @@ def predictions(results: str | Path) -> pd.DataFrame:
         found.append(pd.read_csv(path).assign(study=path.parent.name, about=study.title))
     if not found:
         return pd.DataFrame(columns=["study", "about", *DECIDED])
-    return pd.concat(found, ignore_index=True)[["study", "about", *DECIDED]]
+    table = pd.concat(found, ignore_index=True).reindex(columns=["study", "about", *DECIDED])
+    return table.fillna({"metric": ACCURACY})  # files that are older than other metrics
 
 
 def answers(found: pd.DataFrame) -> pd.DataFrame:
     """Return `predictions` in words: columns asked, verdict, number, scope."""
     rows = []
     for row in found.itertuples():
-        within = "" if math.isnan(row.margin) else f", within {points(round(row.margin, 4))}"
+        plain = row.metric == ACCURACY
+        margin = points(round(row.margin, 4)) if plain else f"{row.margin:.3g} {unit(row.metric)}"
+        within = "" if math.isnan(row.margin) else f", within {margin}"
         scope = f"`{row.study}`: {count_seeds(row.seeds)}, p = {row.p_holm:.3f} after Holm"
-        rows.append((row.prediction + within, row.verdict, f"{spread(row.estimate, row.half_width)} points", scope))
+        number = f"{spread(row.estimate, row.half_width, row.metric)} {unit(row.metric)}"
+        rows.append((row.prediction + within, row.verdict, number, scope))
     return pd.DataFrame(rows, columns=["said beforehand", "verdict", "number", "scope"])

@@ -37,8 +37,8 @@ def points(share: float, metric: str = ACCURACY) -> str:
 
 
 def unit(metric: str = ACCURACY) -> str:
-    """Return what differences are counted in: "points", or the metric's name."""
-    return "points" if metric == ACCURACY else metric
+    """Return what differences are counted in: "points" of accuracy, "dB" of PSNR, else the metric's name."""
+    return {ACCURACY: "points", "psnr": "dB"}.get(metric, metric)
 
 
 def count_seeds(count: int) -> str:
