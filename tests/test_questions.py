@@ -159,6 +159,10 @@ def test_each_metric_is_told_in_its_own_unit_and_drawn_on_its_own_scale(study):
     assert list(table["metric"]) == ["accuracy", "accuracy", "psnr", "nats", "accuracy"]
     row = table.set_index("letter").loc["C"]
     assert row["estimate"] == pytest.approx(plain.loc["C", "estimate"])
+    own = {arm: study.experiment(arm, 0).hash for arm in ("colt", "half")}
+    alone = asked.model_copy(update={"questions": {"D": asked.questions["D"]}})
+    assert asked.metric_for(study, [own["colt"]]) == "accuracy" and alone.metric_for(study, own.values()) is None
+    assert alone.metric_for(study, [study.experiment("random", 3).hash]) == "nats"
     numbers = list(report.answers(table)["number"])
     assert numbers[2] == f"{row['estimate']:+.3g} ± {row['half_width']:.2g} dB" and numbers[3].endswith(" nats")
     assert f"within {row['margin']:.3g} dB" in report.answers(table)["said beforehand"][2]

@@ -663,6 +663,23 @@ def test_the_share_recovered_is_the_gain_over_random_as_a_share_of_matcheds():
     assert set(report.gains(missing, levels)["seed"]) == {0, 2, 3}, "a seed without a control is left out"
 
 
+def test_gains_and_costs_of_another_metric_are_in_its_unit_and_more_is_better():
+    frame, levels = three_arms(), [0.5, 0.7]
+    frame = frame.assign(nats=1 - frame["accuracy"] / 100, steps=100.0, train_images=50)
+    plain, told = frame, report.measured_by(frame, "nats")
+    assert report.metric_of(told) == ("nats", False)
+    found, of_accuracy = report.gains(told, levels), report.gains(plain, levels)
+    assert list(found["metric"]) == ["nats"] * 8
+    assert np.allclose(found["gain"], of_accuracy["gain"] / 100)
+    assert np.allclose(found["share"], of_accuracy["share"]), "small as they are, they are no half point of accuracy"
+    assert " nats)" in "".join(text.get_text() for text in plots.recovered(found).axes[0].texts)
+    spent, of_accuracy = report.spent(told, levels), report.spent(plain, levels)
+    assert np.allclose(spent["nats"], 1 - of_accuracy["accuracy"] / 100) and "accuracy" not in spent
+    axis = plots.accuracy_cost(spent).axes[0]
+    assert axis.get_ylabel() == "test nats a pixel value (lower is better)"
+    assert axis.containers[0].lines[0].get_ydata()[0] == pytest.approx(spent["nats"].iloc[0])
+
+
 def test_an_arm_is_held_against_controls_of_its_own_trainings():
     several = []
     for epochs, shift in ((1, 0.0), (8, 0.1)):
@@ -920,7 +937,7 @@ def test_a_mixture_of_metrics_is_refused_in_one_line_and_kept_apart_by_the_table
 def test_figures_name_the_metric_and_draw_no_guessing_where_nobody_knows_it():
     figure = plots.accuracy_sparsity(report.accuracy_table(errors(records()), [0.5, 0.7]))
     axis = figure.axes[0]
-    assert axis.get_ylabel() == "test mse" and axis.get_title(loc="left").startswith("mse of tickets")
+    assert axis.get_ylabel() == "test mse (lower is better)" and axis.get_title(loc="left").startswith("mse of tickets")
     assert "%" not in "".join(label.get_text() for label in axis.get_yticklabels())
     assert not axis.texts and "guessing" not in figure.legends[0].get_title().get_text()
     every = plots.tickets(report.scored(errors(records()))).axes[0]

@@ -62,7 +62,7 @@ def main(name: str, store: Path, records_alone: bool) -> None:
         tables.append(cc.report.tables(records=mine, sparsities=piece.levels))
         mine, base = own[own["experiment"].isin([e.hash for e in jobs])], jobs[0]
         for (dataset, network), rows in mine.groupby(["dataset", "network"], sort=False):
-            rows = cc.report.called_by(rows, piece) if asked.exists() else rows
+            rows = told(rows, piece, asked)
             if records_alone or not len(table := cc.report.accuracy_table(rows, piece.levels)):
                 continue
             if table["seeds"].max() < 3:  # a line through single points looks like a finding
@@ -90,6 +90,15 @@ def main(name: str, store: Path, records_alone: bool) -> None:
             cc.report.save(gains, out, f"{piece.name.replace('/', '-')}-gains")
             cc.plots.save(cc.plots.transfer(table, gains), f"{piece.name.replace('/', '-')}_transfer", gains)
     print(cc.status(begun, store).groupby(["dataset", "method", "state"]).size().to_string())
+
+
+def told(rows: pd.DataFrame, piece: cc.Study, asked: Path) -> pd.DataFrame:
+    """Return records by the names of a study's arms and the measure that was asked of them, where questions were."""
+    if not asked.exists():
+        return rows
+    metric = cc.report.Questions.read(asked).metric_for(piece, rows["experiment"].unique())
+    named = cc.report.called_by(rows, piece)
+    return cc.report.measured_by(named, metric) if metric not in (None, cc.report.metric_of(named)[0]) else named
 
 
 if __name__ == "__main__":

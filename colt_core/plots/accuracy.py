@@ -14,6 +14,7 @@ from .. import report
 from ..report import metric_of
 from .frame import (
     COLOURS,
+    UNITS,
     arm_name,
     canvas,
     check_rows,
@@ -27,7 +28,6 @@ from .frame import (
 )
 
 _WORDS = {"accuracy": "Accuracy", "psnr": "PSNR", "nats": "Negative evidence bound"}
-_UNITS = {"psnr": "psnr in dB", "nats": "nats a pixel value (lower is better)"}
 
 
 def accuracy_sparsity(table: pd.DataFrame, title: str = "", levels: Mapping[str, float] | None = None) -> Figure:
@@ -50,13 +50,14 @@ def accuracy_sparsity(table: pd.DataFrame, title: str = "", levels: Mapping[str,
             half = rows["half_width"].fillna(0)
             if method_of(name) == "dense":
                 level, spread = float(rows[metric].iloc[0]), float(half.iloc[0])
-                axis.axhline(level, color=COLOURS["dense"], linestyle="--", label=name + fewer)
-                axis.axhspan(level - spread, level + spread, color=COLOURS["dense"], alpha=0.08)
+                stroke = "--" if looks[name]["color"] == COLOURS["dense"] else "-."  # a second one: of another width
+                axis.axhline(level, color=looks[name]["color"], linestyle=stroke, label=arm_name(name) + fewer)
+                axis.axhspan(level - spread, level + spread, color=looks[name]["color"], alpha=0.08)
             else:
                 look = looks[name] | {"label": textwrap.fill(arm_name(name) + fewer, 40)}
                 aside = 1.015 ** ((len(looks) - 1) / 2 - list(looks).index(name))
                 axis.errorbar(aside * (1 - rows["sparsity"]), rows[metric], half, capsize=3, **look)
-        axis.set(ylabel=f"test {_UNITS.get(metric, metric)}", title=title, xscale="log")
+        axis.set(ylabel=f"test {UNITS.get(metric, metric)}", title=title, xscale="log")
         asked = sorted(
             set(table.loc[table["at"] > 0, "at"])
         )  # few have their own ticks, where round ones might miss them

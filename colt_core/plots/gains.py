@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import report
-from .frame import arm_name, canvas, check_rows, line_look, looks_of, method_of, percent_axis
+from ..report.words import ACCURACY, unit
+from .frame import UNITS, arm_name, canvas, check_rows, line_look, looks_of, method_of, percent_axis
 
 LEFT, RIGHT = -0.75, 1.75  # what is drawn; intervals that go on beyond have an arrow
 
@@ -30,14 +31,16 @@ def recovered(found: pd.DataFrame, names: Iterable[str] | None = None) -> Figure
     found, looks = found.assign(study=runs), looks_of(arms)
     table = report.shares_of(found)
     table = table.sort_values("method", key=lambda column: column.map(arms.index), kind="stable")
+    metric, _ = report.metric_of(found)
+    scale, digits = (100, ".1f") if metric == ACCURACY else (1, ".2g")
     lines: list[str] = []
     with canvas(size=(8.6, 1.7 + 0.27 * len(table) + 0.3 * found["study"].nunique())) as (figure, axis):
         axis.axvline(0, color="#444444", linewidth=1)
         axis.axvline(1, color="#444444", linestyle="--", linewidth=1)
         for run in dict.fromkeys(found["study"]):
-            full = (100 * table.loc[table["study"] == run, "full"]).round(1)  # of several splits each has its own
-            gained = " to ".join(dict.fromkeys(f"{end:.1f}" for end in (full.min(), full.max())))
-            told = textwrap.fill(f"{run}   (IMP gains {gained} points)", 92)
+            full = scale * table.loc[table["study"] == run, "full"]  # of several splits each has its own
+            gained = " to ".join(dict.fromkeys(f"{end:{digits}}" for end in (full.min(), full.max())))
+            told = textwrap.fill(f"{run}   (IMP gains {gained} {unit(metric)})", 92)
             axis.annotate(
                 told, (LEFT + 0.01, len(lines)), fontsize=8, va="center",
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5}, zorder=5,
@@ -119,9 +122,10 @@ def waterfall(table: pd.DataFrame, title: str = "") -> Figure:
 def accuracy_cost(table: pd.DataFrame, title: str = "") -> Figure:
     """Draw test accuracy against what finding cost, in image passes and in sequential steps; a point an arm.
 
-    `table` is `report.spent`, of one sparsity or of the mean over several.
+    `table` is `report.spent`, of one sparsity or of the mean over several; of another metric, that is drawn.
     """
     check_rows(table)
+    metric, _ = report.metric_of(table)
     looks, alike = looks_of(table["method"]), table["method"].map(method_of).duplicated().any()
     with canvas(2, size=(5.2, 4.2), sharey=True) as (figure, axes):
         for axis, column, what in zip(
@@ -129,18 +133,19 @@ def accuracy_cost(table: pd.DataFrame, title: str = "") -> Figure:
         ):
             places = _aside(table[column].tolist())
             for number, (row, place) in enumerate(zip(table.itertuples(), places, strict=True), 1):
-                half = 0 if np.isnan(row.half_width) else row.half_width
+                half, height = 0 if np.isnan(row.half_width) else row.half_width, getattr(row, metric)
                 look = looks[str(row.method)] | {"linestyle": "", "markersize": 7}
                 label = _wrapped(str(row.method)) if column == "passes" else None
                 if alike:  # arms of one method share colour and marker: a number tells them apart
                     beside = (6, 4 - 12 * (number % 2))  # above and below in turn: neighbours' must not meet
-                    axis.annotate(f"{number}", (place, row.accuracy), beside, textcoords="offset points", fontsize=8)
+                    axis.annotate(f"{number}", (place, height), beside, textcoords="offset points", fontsize=8)
                     label = label and f"{number}  " + label.replace("\n", "\n     ")
-                axis.errorbar(place, row.accuracy, half, capsize=2, elinewidth=1, label=label, **look)
+                axis.errorbar(place, height, half, capsize=2, elinewidth=1, label=label, **look)
             axis.set_xlabel(what, fontsize=9)
             axis.set_xlim(left=-0.05 * max(1, table[column].max()))
-            percent_axis(axis)
-        axes[0].set(ylabel="test accuracy", title=title or "What finding cost, and what it gave")
+            if metric == ACCURACY:
+                percent_axis(axis)
+        axes[0].set(ylabel=f"test {UNITS.get(metric, metric)}", title=title or "What finding cost, and what it gave")
         axes[1].set_title("with a machine a copy", fontsize=9)
         drawn = "bars: 95 % interval over seeds" if table["half_width"].notna().any() else "too few seeds for bars"
         figure.legend(fontsize=8, title=drawn, title_fontsize=8, loc="outside right upper")

@@ -12,9 +12,10 @@ from .. import masks, models
 from ..training import Recipe
 from .accuracy import at_sparsities
 from .arms import SETTING, arms, hashes
-from .records import distinct, metric_of
-from .statistics import fieller, interval
+from .records import distinct, marked, metric_of
+from .statistics import TINY, fieller, interval
 from .transfer import SHARED, told
+from .words import ACCURACY
 
 FULL = 0.005  # of accuracy: where IMP gains less than half a point over random, a share of it says nothing
 LADDER = ("random", "colt", "consensus", "matched", "dense")
@@ -27,7 +28,7 @@ EXTRA = ("options", "finding")  # a control with settings of its own is a furthe
 
 
 def gains(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
-    """Return, for each arm and seed, its gain over the random mask and IMP's at the same densities.
+    """Return, for each arm and seed, its gain over the random mask and IMP's at the same densities: more is better.
 
     All are means over the sparsities of runs that have a score at each. An arm is held against the `matched` and the
     `random` runs of its settings; where an experiment's densities are named, against those at the same densities,
@@ -37,8 +38,8 @@ def gains(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Columns scored_on, network, method (the arm), finder, seed, score, gain (arm minus random), full (matched minus
-        random), share (gain / full; NaN where `full` is under half a point), matched and random (the arms), sparsities,
-        train_images, experiment.
+        random), share (gain / full; NaN where `full` is under half a point of accuracy, or not above 0 of another
+        metric), matched and random (the arms), sparsities, train_images, experiment; of another metric its name too.
     """
     levels = list(dict.fromkeys(sparsities))
     table = at_sparsities(records, levels)
@@ -55,17 +56,17 @@ def gains(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
                 about = {"scored_on": scored_on, "network": network, "method": mine["method"]}
                 about |= {"finder": mine["finder"], "matched": full, "random": low, "sparsities": len(levels)}
                 own = cell[cell["method"] == mine["method"]]
-                rows += _by_seed(means, own, about)
-    return pd.DataFrame(rows, columns=GAINS)
+                rows += _by_seed(means, own, about, FULL if metric == ACCURACY else TINY)
+    return marked(pd.DataFrame(rows, columns=GAINS), metric, True)
 
 
-def _by_seed(means: pd.DataFrame, own: pd.DataFrame, about: dict[str, Any]) -> list[dict[str, Any]]:
+def _by_seed(means: pd.DataFrame, own: pd.DataFrame, about: dict[str, Any], least: float) -> list[dict[str, Any]]:
     rows = []
     for seed, row in means.iterrows():
         score, full, low = (float(row[about[name]]) for name in ("method", "matched", "random"))
         if any(map(math.isnan, (score, full, low))):
             continue
-        share = (score - low) / (full - low) if full - low >= FULL else math.nan
+        share = (score - low) / (full - low) if full - low >= least else math.nan
         mine = own[own["seed"] == seed]
         images = mine["train_images"].max() if "train_images" in mine else math.nan
         behind = {"train_images": images, "experiment": mine["experiment"].iloc[0]}
@@ -152,26 +153,28 @@ def ladder(records: pd.DataFrame, sparsities: Iterable[float], steps: Iterable[s
 def spent(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
     """Return what finding cost each arm, and what it gave: means over the sparsities, then over seeds.
 
-    Columns scored_on, network, method, accuracy, half_width, passes (over the training set), steps (optimiser steps
-    that follow one another: of copies side by side the longest's), seeds. The cost is that of the sparsest ticket.
+    Columns scored_on, network, method, accuracy (or another metric), half_width, passes (over the training set), steps
+    (optimiser steps that follow one another: of copies side by side the longest's), seeds. The cost is that of the
+    sparsest ticket.
     Arms whose records do not count steps are left out, dense ones too.
     """
     levels = list(dict.fromkeys(sparsities))
     table = at_sparsities(records, levels)
+    metric, higher = metric_of(table)
     table = table.assign(steps=table["steps"].astype(float) if "steps" in table else math.nan)
     table = table[(table["finder"] != "dense") & table["steps"].notna()]
     table = table.assign(passes=table["image_epochs"] / table["train_images"])
     runs = table.groupby([*SETTING, "seed"], sort=False)
-    by_seed = runs.agg(accuracy=("accuracy", "mean"), passes=("passes", "max"), steps=("steps", "max"))
+    by_seed = runs.agg(value=(metric, "mean"), passes=("passes", "max"), steps=("steps", "max"))
     by_seed = by_seed[runs["at"].nunique() == len(levels)]
     rows = []
     for key, group in by_seed.groupby(SETTING, sort=False):
-        mean, half = interval(group["accuracy"])
-        about = dict(zip(SETTING, key, strict=True)) | {"accuracy": mean, "half_width": half}
+        mean, half = interval(group["value"])
+        about = dict(zip(SETTING, key, strict=True)) | {metric: mean, "half_width": half}
         costs = {name: group[name].mean() for name in ("passes", "steps")}
         rows.append(about | costs | {"seeds": len(group)})
-    columns = [*SETTING, "accuracy", "half_width", "passes", "steps", "seeds"]
-    return pd.DataFrame(rows, columns=columns)
+    columns = [*SETTING, metric, "half_width", "passes", "steps", "seeds"]
+    return marked(pd.DataFrame(rows, columns=columns), metric, higher)
 
 
 # --- regimes -----------------------------------------------------------------------------------------------------

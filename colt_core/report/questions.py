@@ -1,7 +1,7 @@
 """Questions that were asked before a study ran, and what its records answer: `decided()`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -94,6 +94,27 @@ class Questions(Settings):
             raise ValueError(f"{path}: questions must be a mapping of letters to mappings")
         return cls(**{**content, "questions": {letter: Question(**one) for letter, one in asked.items()}})
 
+    def experiment(self, study: Study, name: Arm, seed: int) -> Experiment:
+        """Return an arm's experiment.
+
+        Raises
+        ------
+        ValueError
+            For an arm that neither the questions nor the study know.
+        """
+        if name not in self.arms and name not in study.methods:
+            raise ValueError(f"unknown arm {name!r}; there are: {', '.join({**self.arms, **study.methods})}")
+        fields = dict(self.arms.get(name, {}))
+        return study.experiment(str(fields.pop("method", name)), seed, **fields)
+
+    def metric_for(self, study: Study, experiments: Iterable[str]) -> str | None:
+        """Return the metric that is asked of some of a study's experiments, given by their hashes; None: nothing is."""
+        there = set(experiments)
+        for one in self.questions.values():
+            if any(self.experiment(study, name, seed).hash in there for name in one.of for seed in study.seeds):
+                return one.metric
+        return None
+
 
 def decided(study: Study, records: pd.DataFrame, asked: Questions) -> pd.DataFrame:
     """Return what a study's records say to the questions that were asked beforehand, a row each.
@@ -142,13 +163,9 @@ def decided(study: Study, records: pd.DataFrame, asked: Questions) -> pd.DataFra
 
 def _by_seed(study: Study, records: pd.DataFrame, asked: Questions, name: Arm, metric: str) -> pd.Series:
     """Return an arm's mean of a metric over the study's sparsities, by seed; seeds that lack a score are left out."""
-    if name not in asked.arms and name not in study.methods:
-        raise ValueError(f"unknown arm {name!r}; there are: {', '.join({**asked.arms, **study.methods})}")
-    fields = dict(asked.arms.get(name, {}))
-    method = str(fields.pop("method", name))
     found = {}
     for seed in study.seeds:
-        value = _score(study.experiment(method, seed, **fields), records, study.levels, metric)
+        value = _score(asked.experiment(study, name, seed), records, study.levels, metric)
         if value is not None:
             found[seed] = value
     return pd.Series(found, dtype=float)

@@ -143,6 +143,9 @@ def score_values(records: pd.DataFrame) -> np.ndarray:
     return np.where(np.isfinite(found), found, math.nan)
 
 
+LOWER = ("mse", "nats", "kl", "frechet")  # measures of which less is better
+
+
 def metric_of(records: pd.DataFrame) -> tuple[str, bool]:
     """Return the metric of some records' scores, or of a table made of them: its name, and whether higher is better.
 
@@ -167,10 +170,11 @@ def metrics(records: pd.DataFrame) -> pd.Series:
     return records["metric"].astype(object).where(records["metric"].notna(), ACCURACY)
 
 
-def measured_by(records: pd.DataFrame, measure: str, higher_is_better: bool = True) -> pd.DataFrame:
+def measured_by(records: pd.DataFrame, measure: str, higher_is_better: bool | None = None) -> pd.DataFrame:
     """Return records whose scores are told by another of their measures, `psnr` for example, in place of the metric.
 
-    Scores without it are left out; the metric's chance level is not the measure's, and goes.
+    Scores without it are left out; the metric's chance level is not the measure's, and goes. Unless said, higher is
+    better but of errors, bounds and distances (`LOWER`).
 
     Raises
     ------
@@ -180,6 +184,7 @@ def measured_by(records: pd.DataFrame, measure: str, higher_is_better: bool = Tr
     scores = records["kind"] == "score"
     if measure not in records or not records.loc[scores, measure].notna().any():
         raise ValueError(f"no score has a column {measure!r}")
+    higher_is_better = measure not in LOWER if higher_is_better is None else higher_is_better
     kept = records[~scores | records[measure].notna()].copy()
     scores = kept["kind"] == "score"
     kept.loc[scores, ["metric", "chance"]] = [measure, math.nan]
