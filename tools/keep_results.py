@@ -13,6 +13,7 @@ choice is to be made on it (`screening.md` beside it), validation accuracies alo
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -28,18 +29,8 @@ def main(name: str, store: Path, records_alone: bool) -> None:
     out = Path("results") / study.name
     grid = [experiment for piece in study.each() for experiment in piece.experiments()]
     moved = [experiment for piece in study.each() if piece.transfer for experiment in piece.transfers()]
-    begun = {e.hash: e for e in grid + moved if (store / e.hash / "records.jsonl").exists()}.values()
-    shutil.rmtree(out / "store", ignore_errors=True)
-    for experiment in begun:
-        source, target = store / experiment.hash, out / "store" / experiment.hash
-        target.mkdir(parents=True)
-        tickets = sorted(source.glob("round-*.safetensors"))
-        finished = (source / "complete").exists()
-        kept = tickets[-1:] if finished and experiment.method != "colt" else tickets
-        kept = [] if records_alone else kept
-        for path in [*kept, *(source / n for n in ("experiment.json", "records.jsonl", "complete"))]:
-            if path.exists():
-                shutil.copy(path, target)
+    begun = list({e.hash: e for e in grid + moved if (store / e.hash / "records.jsonl").exists()}.values())
+    copy_runs(begun, store, out, records_alone)
     asked, screened = (Path(name).parent / one for one in ("questions.yaml", "screening.md"))
     blind = asked.exists() or screened.exists()
     lacking = [e for e in grid if not is_over(e, open_store(store))] if blind else []
@@ -58,38 +49,66 @@ def main(name: str, store: Path, records_alone: bool) -> None:
     tables = []
     for piece in study.each():
         jobs = [*piece.experiments(), *(piece.transfers() if piece.transfer else ())]
-        mine = records[records["experiment"].isin([e.hash for e in jobs])]
-        tables.append(cc.report.tables(records=mine, sparsities=piece.levels))
-        mine, base = own[own["experiment"].isin([e.hash for e in jobs])], jobs[0]
-        for (dataset, network), rows in mine.groupby(["dataset", "network"], sort=False):
-            rows = told(rows, piece, asked)
-            if records_alone or not len(table := cc.report.accuracy_table(rows, piece.levels)):
-                continue
-            if table["seeds"].max() < 3:  # a line through single points looks like a finding
-                continue
-            several = len(mine[["dataset", "network"]].drop_duplicates()) > 1
-            stem = piece.name.replace("/", "-")  # two pieces may share a network: a recipe each
-            figure = f"{stem}_accuracy" + (f"_{network}_{dataset}" if several else "")
-            shape, images = base.network_args.get("width"), table["train_images"].max()
-            named = network + (f" of width {shape}" if shape else "")
-            epochs = f"{base.recipe.epochs} epochs a training"
-            title = f"{study.name}: {named} on {dataset},\n{images:,.0f} training images, {epochs}"
-            cc.plots.save(cc.plots.accuracy_sparsity(table, title), figure, table)
-            gains, spent = (make(rows, piece.levels) for make in (cc.report.gains, cc.report.spent))
-            if len(gains) and asked.exists():
-                run = title.replace("\n", " ") + f", {cc.report.count_seeds(gains['seed'].nunique())}"
-                cc.plots.save(cc.plots.recovered(gains.assign(run=run)), figure.replace("accuracy", "recovered"), gains)
-            if len(spent) and asked.exists():
-                cc.plots.save(cc.plots.accuracy_cost(spent, title), figure.replace("accuracy", "cost"), spent)
+        hashes = [e.hash for e in jobs]
+        tables.append(cc.report.tables(records=records[records["experiment"].isin(hashes)], sparsities=piece.levels))
+        if not records_alone:
+            draw(study.name, piece, own[own["experiment"].isin(hashes)], asked)
     cc.report.joined(tables, out)
+    carry(study, records, out)
+    print(cc.status(begun, store).groupby(["dataset", "method", "state"]).size().to_string())
+
+
+def copy_runs(begun: Iterable[cc.Experiment], store: Path, out: Path, records_alone: bool) -> None:
+    """Copy what is there of each experiment, in place of what was there before."""
+    shutil.rmtree(out / "store", ignore_errors=True)
+    for experiment in begun:
+        source, target = store / experiment.hash, out / "store" / experiment.hash
+        target.mkdir(parents=True)
+        tickets = sorted(source.glob("round-*.safetensors"))
+        finished = (source / "complete").exists()
+        kept = tickets[-1:] if finished and experiment.method != "colt" else tickets
+        kept = [] if records_alone else kept
+        for path in [*kept, *(source / n for n in ("experiment.json", "records.jsonl", "complete"))]:
+            if path.exists():
+                shutil.copy(path, target)
+
+
+def draw(name: str, piece: cc.Study, own: pd.DataFrame, asked: Path) -> None:
+    """Draw a piece's scores, a figure a data set and network; where questions were asked, shares and costs too."""
+    several = len(own[["dataset", "network"]].drop_duplicates()) > 1
+    stem = piece.name.replace("/", "-")  # two pieces may share a network: a recipe each
+    base = piece.experiments()[0]
+    for (dataset, network), rows in own.groupby(["dataset", "network"], sort=False):
+        rows = told(rows, piece, asked)
+        table = cc.report.accuracy_table(rows, piece.levels)
+        if not len(table) or table["seeds"].max() < 3:  # a line through single points looks like a finding
+            continue
+        figure = f"{stem}_accuracy" + (f"_{network}_{dataset}" if several else "")
+        shape, images = base.network_args.get("width"), table["train_images"].max()
+        named = network + (f" of width {shape}" if shape else "")
+        epochs = f"{base.recipe.epochs} epochs a training"
+        title = f"{name}: {named} on {dataset},\n{images:,.0f} training images, {epochs}"
+        cc.plots.save(cc.plots.accuracy_sparsity(table, title), figure, table)
+        if not asked.exists():
+            continue
+        gains, spent = (make(rows, piece.levels) for make in (cc.report.gains, cc.report.spent))
+        if len(gains):
+            run = title.replace("\n", " ") + f", {cc.report.count_seeds(gains['seed'].nunique())}"
+            cc.plots.save(cc.plots.recovered(gains.assign(run=run)), figure.replace("accuracy", "recovered"), gains)
+        if len(spent):
+            cc.plots.save(cc.plots.accuracy_cost(spent, title), figure.replace("accuracy", "cost"), spent)
+
+
+def carry(study: cc.Study, records: pd.DataFrame, out: Path) -> None:
+    """Write tables and figure of the tickets that were carried from one data set to another."""
     for piece in (piece for piece in study.each() if piece.transfer):
         mine = records[records["experiment"].isin([e.hash for e in piece.transfers()])]
         table, gains = (f(mine, piece.carried_scores) for f in (cc.report.transfers, cc.report.transfer_gains))
         if len(gains):
-            cc.report.save(table, out, f"{piece.name.replace('/', '-')}-transfers")
-            cc.report.save(gains, out, f"{piece.name.replace('/', '-')}-gains")
-            cc.plots.save(cc.plots.transfer(table, gains), f"{piece.name.replace('/', '-')}_transfer", gains)
-    print(cc.status(begun, store).groupby(["dataset", "method", "state"]).size().to_string())
+            stem = piece.name.replace("/", "-")
+            cc.report.save(table, out, f"{stem}-transfers")
+            cc.report.save(gains, out, f"{stem}-gains")
+            cc.plots.save(cc.plots.transfer(table, gains), f"{stem}_transfer", gains)
 
 
 def told(rows: pd.DataFrame, piece: cc.Study, asked: Path) -> pd.DataFrame:
