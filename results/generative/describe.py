@@ -1,0 +1,131 @@
+"""What entry 17 of ../PLAN.md describes and does not test: `python results/generative/describe.py STORE [STUDY.yaml]`.
+
+Reads the records and tickets of the whole study; trains, for the pictures and the Frechet distance, seven tickets of
+its first seed and a judge once more (four minutes on one core). Writes described.md beside the study and two figures.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+import colt_core as cc
+from colt_core.training import reconstruction, yardsticks
+
+HERE = Path(__file__).parent
+DENSITY = 0.125  # of the pictures
+MORE = 0.02  # of Jaccard index: agreement that is called more than a classifier's
+
+
+def told(
+    study: cc.Study, records: pd.DataFrame, arms: list[str], metric: str, digits: int, scale: float = 1
+) -> pd.DataFrame:
+    """Return mean and 95 % interval over seeds, an arm a row, a density asked for a column; in brackets what it is."""
+    rows = []
+    for arm in arms:
+        own = [study.experiment(arm, seed) for seed in study.seeds]
+        mine = records[records["experiment"].isin([e.hash for e in own]) & (records["kind"] == "score")]
+        asked = dict(enumerate(own[0].densities, 1)) if own[0].method != "dense" else {0: 1}
+        for number, density in asked.items():
+            there = mine[mine["round"] == number]
+            mean, half = cc.report.interval(scale * there[metric].astype(float))
+            reached = there["density"].mean()
+            other = f" ({reached:.2f})" if abs(reached - density) > 0.005 else ""
+            name = f"{density:g}" if number else "whole"
+            rows.append((arm, name, f"{mean:.{digits}f} ± {half:.{digits}f}{other}"))
+    frame = pd.DataFrame(rows, columns=["arm", "density", metric])
+    table = frame.pivot(index="arm", columns="density", values=metric).fillna("")
+    return table.loc[arms, sorted(table.columns, key=lambda name: -2 if name == "whole" else -float(name))]
+
+
+def agreement(study: cc.Study, store: Path) -> pd.DataFrame:
+    """Return what the copies of the first round agree on beyond theta0, by side, with the classifier's beside."""
+    tables = []
+    for arm, sides in (("colt", None), ("by_random", None), ("vae", None), ("classifier", {"classifier": "*"})):
+        for seed in study.seeds:
+            found = cc.rounds(study.experiment(arm, seed), store)
+            table = cc.report.by_side(found) if sides is None else cc.report.by_side(found, sides)
+            tables.append(table[table["round"] == 1].assign(arm=arm, seed=seed))
+    table = pd.concat(tables, ignore_index=True)
+    table["learnt"] = table["jaccard"] - table["chance_theta0"]
+    plain = table[table["arm"] == "classifier"].set_index("seed")["learnt"]
+    rows = []
+    for (arm, side), group in table.groupby(["arm", "side"], sort=False):
+        learnt, half = cc.report.interval(group["learnt"])
+        gap, gap_half = cc.report.interval(group.set_index("seed")["learnt"] - plain)
+        verdict = "" if arm == "classifier" else "more" if gap - gap_half > MORE else "not more, or not told"
+        rows.append(
+            (arm, side, group["jaccard"].mean(), f"{learnt:+.3f} ± {half:.3f}", f"{gap:+.3f} ± {gap_half:.3f}", verdict)
+        )
+    names = ["arm", "side", "Jaccard index", "beyond theta0", "minus the classifier's", f"by {MORE} or more?"]
+    return pd.DataFrame(rows, columns=names).round(3)
+
+
+def trained(study: cc.Study, store: Path, arm: str, seed: int, data: cc.Dataset) -> torch.nn.Module:
+    """Return what an arm's ticket at the pictures' density becomes: trained from theta0 under its mask."""
+    experiment = study.experiment(arm, seed)
+    last = [r for r in cc.rounds(experiment, store) if experiment.method == "dense" or r.density > 0.99 * DENSITY][-1]
+    network = last.ticket.model()
+    cc.train(network, data.train, experiment.recipe, mask=last.ticket.mask_for(network), seed=seed)
+    return network
+
+
+def main(store: Path, file: Path) -> None:
+    """Write all of it."""
+    study = cc.Study.named(str(file))
+    data, seed = cc.load(study.dataset), study.seeds[0]
+    records = pd.DataFrame(cc.report.load(store))
+    text = [
+        "# What entry 17 describes",
+        "Means and 95 % intervals over three seeds; columns are the densities asked for.",
+    ]
+
+    def add(title: str, table: pd.DataFrame, index: bool = True) -> None:
+        text.extend([f"## {title}", table.to_markdown(index=index)])
+
+    def scored(title: str, arms: list[str], metric: str, digits: int, scale: float = 1) -> None:
+        add(title, told(study, records, arms, metric, digits, scale))
+
+    both = ["dense", "narrow", "colt", "by_random", "matched", "union", "random", "reinit"]
+    vaes = ["vae_dense", "vae", "vae_matched", "vae_random", "autoencoder_to_vae"]
+    moved = ["classifier", "encoder_to_classifier", "encoder_to_classifier_random", "encoder_to_classifier_redrawn"]
+    latent = cc.build("autoencoder", seed=0).encode(torch.zeros(1, *data.train.shape)).numel()
+    errors = yardsticks.simple_errors(data, [latent])
+    plain = {name: f"{reconstruction.psnr(error):.2f} dB" for name, error in errors.items()}
+    scored("Autoencoder: PSNR in dB", both, "psnr", 2)
+    add("Beside it, without a network", pd.DataFrame([plain]), index=False)
+    scored("Accuracy on reconstructions over that on originals, %", both, "recognised", 1, 100)
+    scored("One side alone, at that side's own density: PSNR in dB", ["encoder", "decoder"], "psnr", 2)
+    add("Do the copies of the first round agree more than a classifier's?", agreement(study, store), index=False)
+    for metric, digits in (("nats", 4), ("psnr", 2), ("kl", 1), ("active", 0)):
+        scored(f"VAE: {metric}", vaes, metric, digits)
+    scored("Encoders' tickets as classifiers: accuracy, %", moved, "accuracy", 1, 100)
+    scored("Classifiers' tickets as encoders: PSNR in dB", ["classifier_to_encoder"], "psnr", 2)
+
+    shown = data.test.take(torch.arange(8) * (len(data.test) // 8))
+    rows = {"original": shown.images}
+    for arm in ("dense", "matched", "colt", "random"):
+        name = arm if arm == "dense" else f"{cc.report.called(arm)}, {cc.report.level(1 - DENSITY)}"
+        rows[name] = reconstruction.reconstructed(trained(study, store, arm, seed, data), shown).images
+    title = f"{study.name}: what tickets give back (seed {seed})"
+    numbers = pd.DataFrame({"row": list(rows)})
+    cc.plots.save(cc.plots.picture_rows(rows, title), "generative_reconstructions", numbers, "figures")
+    judge = cc.build("conv3", len(data.classes), seed=seed, width=16)
+    cc.train(judge, data.train, study.experiment("classifier", seed).recipe, seed=seed)
+    few = data.test.take(torch.arange(0, len(data.test), max(1, len(data.test) // 2000)))
+    real = yardsticks.features_of(judge, few)
+    distances, rows = {"null (halves)": yardsticks.frechet_null(real, seed)}, {}
+    for arm in ("vae_dense", "vae", "vae_random"):
+        drawn = yardsticks.samples(trained(study, store, arm, seed, data), len(few), few, seed)
+        distances[arm] = yardsticks.frechet(real, yardsticks.features_of(judge, drawn))
+        rows[arm] = drawn.images[:9]
+    add(f"Frechet distance of {len(few):,} samples in our classifier's features (seed {seed}); no FID",
+        pd.DataFrame([{k: f"{v:.3g}" for k, v in distances.items()}]), index=False)  # fmt: skip
+    title = f"{study.name}: what VAEs draw, {cc.report.level(1 - DENSITY)} (seed {seed})"
+    cc.plots.save(cc.plots.picture_rows(rows, title), "generative_samples", pd.DataFrame([distances]), "figures")
+    (file.parent / "described.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else HERE / "generative.yaml")
