@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from toys import Headless, SquaredError
@@ -108,12 +109,15 @@ def test_an_objective_is_part_of_what_is_found_and_scoring_is_not(make):
     assert make("a network", scoring={"head": "own"}).hash == plain.hash
 
 
-def test_another_way_of_scoring_stands_beside_the_plain_one(make, tmp_path):
+def test_another_way_of_scoring_stands_beside_the_plain_one_and_is_told_to_who_asks_for_it(make, tmp_path):
     both = [make("a network"), make("a network", scoring={"objective": "toys:SquaredError"})]
-    frames = [cc.run(experiment, tmp_path, device="cpu") for experiment in both]
-    scores = frames[1][frames[1]["kind"] == "score"]
-    assert len(frames[0][frames[0]["kind"] == "score"]) == 1 and len(scores) == 2
-    assert sorted(scores["scored_by"].fillna("as found")) == ["as found", "toys:SquaredError"]
+    told = lambda frame: sorted(frame[frame["kind"] == "score"].get("scored_by", pd.Series([None])).fillna("as found"))
+    for experiment, way in zip(both, ("as found", "toys:SquaredError"), strict=True):
+        assert told(cc.run(experiment, tmp_path, device="cpu")) == [way]
+    assert told(pd.DataFrame(read_records(both[0], tmp_path))) == ["as found", "toys:SquaredError"], "both are kept"
+    for experiment, way in zip(both, ("as found", "toys:SquaredError"), strict=True):
+        assert told(cc.study([experiment], tmp_path, device="cpu", workers=1)) == [way], "not what others scored"
+    assert told(cc.study(both, tmp_path, device="cpu", workers=1)) == ["as found", "toys:SquaredError"]
 
 
 def test_the_objective_of_a_worker_has_its_settings(few, recipe):

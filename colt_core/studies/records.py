@@ -1,7 +1,7 @@
 """An experiment's records and tickets as a store has them: read, verified, and what is still missing of them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,27 @@ def read_records(experiment: Experiment | str, store: Place = None) -> list[dict
             f"{place.url}/{name}/records.jsonl lacks the record of round {min(gaps)}: restore or remove it"
         )
     return sorted(records.values(), key=lambda r: (r["round"], r["kind"], r.get("scored_on") or ""))
+
+
+def records_of(experiments: Iterable[Experiment], store: Place = None) -> list[dict[str, Any]]:
+    """Return the records of some experiments: every round, and of the scores those that they ask for.
+
+    A store may hold scores of the same run on other data, or made in another way: they are of other experiments.
+
+    Raises
+    ------
+    ValueError
+        As `read_records`.
+    """
+    asked: dict[str, list[dict[str, str]]] = {}
+    for experiment in experiments:
+        asked.setdefault(experiment.hash, []).append(scored_as(experiment))
+    return [
+        record
+        for name, ways in asked.items()
+        for record in read_records(name, store)
+        if record["kind"] != "score" or {k: record[k] for k in ("scored_on", "scored_by") if record.get(k)} in ways
+    ]
 
 
 def is_complete(experiment: Experiment, store: Store) -> bool:

@@ -25,6 +25,7 @@ from .records import (
     is_complete,
     is_scored,
     read_records,
+    records_of,
     rounds_scored,
     saved_rounds,
     scored_as,
@@ -79,7 +80,7 @@ def run(
     place = open_store(store)
     with watched([experiment], place, progress):
         carry_out(experiment, place, str(choose_device(device)), threads, callback)
-    return pd.DataFrame(read_records(experiment, place))
+    return pd.DataFrame(records_of([experiment], place))
 
 
 def rounds(experiment: Experiment, store: Place = None, device: str = "auto", threads: int = 1) -> Iterator[Round]:

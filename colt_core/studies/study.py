@@ -18,7 +18,7 @@ from .cluster import work_off_on
 from .experiment import Experiment
 from .queue import work_off
 from .reading import check_name, file_of, on_other_data, parsed, read_text
-from .records import Place, check_stored, is_over, read_records
+from .records import Place, check_stored, is_over, records_of
 from .run import check
 from .watching import size_of, watched
 
@@ -358,8 +358,7 @@ def study(
     with watched(jobs, place, progress):
         for _ in done:
             pass
-    names = dict.fromkeys(e.hash for e in experiments)
-    records = [record for name in names for record in read_records(name, place)]
+    records = records_of(experiments, place)
     return pd.DataFrame(records) if records else pd.DataFrame(columns=list(COLUMNS))
 
 
