@@ -16,6 +16,7 @@ from .. import models
 from ..compute.pool import cores
 from ..seeding import choose_device
 from ..tickets import Ticket, compact
+from ..training import keeping_memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,8 @@ def speed(
     """Measure how fast a ticket's network answers: dense, under the mask, and compact.
 
     All forms run in turn, round after round, so that what else the machine does falls on all of them alike. Images lie
-    in memory with their channels last, as in training.
+    in memory with their channels last, and what a pass frees is kept for the next, as in training: with glibc's usual
+    settings large results are zeroed pages each time, which a smaller network escapes without being faster.
 
     Parameters
     ----------
@@ -135,7 +137,7 @@ def in_words(table: "pd.DataFrame") -> str:
 def _measured(forms: list[Form], shape: Sequence[int], clock: _Clock, runtime: str, rounds: int) -> list[list[float]]:
     """Return the seconds a pass of each form, a number a round."""
     images = torch.randn(clock.batch, *shape, generator=torch.Generator().manual_seed(0))
-    with _threads(clock.threads):
+    with _threads(clock.threads), keeping_memory(clock.device):  # else large results are zeroed pages each time
         passes = [_pass_of(network, images, clock, runtime) for _, network in forms]
         counts = [_count(one, clock) for one in passes]
         times: list[list[float]] = [[] for _ in passes]
