@@ -33,6 +33,7 @@ dask's TLS: the same certificates in `distributed.comm.tls` of every machine's d
 `require-encryption: true` (https://distributed.dask.org/en/stable/tls.html); then the address is tls://host:8786.
 """
 
+import gc
 import hashlib
 import json
 import logging
@@ -220,10 +221,16 @@ def _told(tasks: dict[str, _Task], errors: dict[str, str]) -> str:
 def _connected(address: str) -> Iterator[Any]:
     from distributed import Client
 
+    client, told = None, ""
     try:
         client = Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError) as problem:
-        raise OSError(f"no dask scheduler answers at {address} ({first_line(problem)})") from None
+        told = first_line(problem)
+    if client is None:
+        # The client that did not connect closes when it is collected, and that takes a lock of dask's: here and now,
+        # not in whichever thread happens to collect it, which may be one that somebody waits for with the same lock.
+        gc.collect()
+        raise OSError(f"no dask scheduler answers at {address} ({told})")
     with client:
         yield client
 
