@@ -77,17 +77,14 @@ def draw(name: str, piece: cc.Study, own: pd.DataFrame, asked: Path) -> None:
     """Draw a piece's scores, a figure a data set and network; where questions were asked, shares and costs too."""
     several = len(own[["dataset", "network"]].drop_duplicates()) > 1
     stem = piece.name.replace("/", "-")  # two pieces may share a network: a recipe each
-    base = piece.experiments()[0]
     for (dataset, network), rows in own.groupby(["dataset", "network"], sort=False):
         rows = told(rows, piece, asked)
         table = cc.report.accuracy_table(rows, piece.levels)
         if not len(table) or table["seeds"].max() < 3:  # a line through single points looks like a finding
             continue
         figure = f"{stem}_accuracy" + (f"_{network}_{dataset}" if several else "")
-        shape, images = base.network_args.get("width"), table["train_images"].max()
-        named = network + (f" of width {shape}" if shape else "")
-        epochs = f"{base.recipe.epochs} epochs a training"
-        title = f"{name}: {named} on {dataset},\n{images:,.0f} training images, {epochs}"
+        named, epochs = setting(next(e for e in piece.experiments() if e.network == network))
+        title = f"{name}: {named} on {dataset},\n{table['train_images'].max():,.0f} training images, {epochs}"
         cc.plots.save(cc.plots.accuracy_sparsity(table, title), figure, table)
         if not asked.exists():
             continue
@@ -108,7 +105,16 @@ def carry(study: cc.Study, records: pd.DataFrame, out: Path) -> None:
             stem = piece.name.replace("/", "-")
             cc.report.save(table, out, f"{stem}-transfers")
             cc.report.save(gains, out, f"{stem}-gains")
-            cc.plots.save(cc.plots.transfer(table, gains), f"{stem}_transfer", gains)
+            named, epochs = setting(piece.experiments()[0])
+            seeds = cc.report.count_seeds(mine["seed"].nunique())
+            title = f"{study.name}: COLT tickets of each source, trained on each target\n({named}, {epochs}, {seeds})"
+            cc.plots.save(cc.plots.transfer(table, gains, title), f"{stem}_transfer", gains)
+
+
+def setting(experiment: cc.Experiment) -> tuple[str, str]:
+    """Return network and length of a training in words."""
+    width = experiment.network_args.get("width")
+    return experiment.network + (f" of width {width}" if width else ""), f"{experiment.recipe.epochs} epochs a training"
 
 
 def told(rows: pd.DataFrame, piece: cc.Study, asked: Path) -> pd.DataFrame:
