@@ -7,8 +7,11 @@ from there. A study loses no more than the epoch under way. What failed makes th
 call; it is tried again when `--only` names its piece. Mistakes are one line, and 2. What is over stands in `gpu.json`
 in the store's folder.
 
+Studies of small networks run eight trainings side by side: a GPU is far from full with one. They share it well only
+under NVIDIA's multi-process service (`nvidia-cuda-mps-control -d` beforehand).
+
 `--dry-run` tells on any machine what would be done, and how long it might take. On an H100 (torch 2.11, 2026-11-26) the
-tests passed; `bench` and the studies have not been run on a GPU yet.
+tests passed and most of `cause_resnet20` ran; `bench` and the other studies have not been run on a GPU yet.
 """
 
 import argparse
@@ -39,28 +42,40 @@ from colt_core.studies import plan as planning
 from colt_core.studies.plan import between, duration
 
 ROOT = Path(__file__).resolve().parent.parent
-UNTRIED = "Only the tests have run on a GPU so far: every rate and time here is an assumption."
+UNTRIED = "Only the tests and one study have run on a GPU so far: times are assumptions, and most rates."
 LEAST = 20.0  # seconds; with fewer left nothing is begun
 GRACE = 30.0  # seconds that a process has to end by itself before it is killed
 
-# Network, pixels: training images a second of one H100, one training at a time, in the recipes' float32. Assumptions
-# all three: 7, 10 and 20 % of the 67 TFLOP/s that its data sheet names, for small networks wait for memory and Python.
-# Measured so far, batches of 128: conv3 of width 16, 36,600 one at a time, 76,600 sixteen side by side (83,600 under
-# MPS); ResNet-20, 18,300 sixteen side by side under MPS.
-RATES = {("conv3", 32): 20_000.0, ("conv3", 64): 7_000.0, ("resnet18", 32): 4_000.0}
-TESTS, ITEM, TABLES = (
-    2.0,
-    3.0,
-    0.5,
-)  # minutes of the tests, of an item of the benchmark and of a study's tables; assumed
+# Network, pixels: training images a second of one H100, all trainings together, in the recipes' float32. Measured on
+# batches of 128: ResNet-20, eight side by side under MPS; conv3 of width 16, sixteen (36,600 one at a time). The others
+# are assumptions: ResNet-32 by its FLOPs; conv3 at full width (the paper's) and ResNet-18 one at a time, as 7, 10 and
+# 20 % of the 67 TFLOP/s of the card's data sheet.
+RATES = {
+    ("resnet20", 32): 18_400.0,
+    ("resnet32", 32): 11_400.0,
+    ("conv3 of width 16", 32): 83_600.0,
+    ("conv3", 32): 20_000.0,
+    ("conv3", 64): 7_000.0,
+    ("resnet18", 32): 4_000.0,
+}
+TESTS, ITEM, TABLES = 2.0, 3.0, 0.5  # minutes of the tests, an item of the benchmark, a study's tables; assumed
 
 # Classes, training and validation images, pixels, as `load` gives them: a dry run needs no data set at hand.
-SIZES = {"cifar10": (10, 45_000, 5_000, 32), "tinyimagenet": (200, 90_000, 10_000, 64)}
+SIZES = {"cifar10": (10, 45_000, 5_000, 32), "cifar100": (100, 45_000, 5_000, 32),
+         "tinyimagenet": (200, 90_000, 10_000, 64)}  # fmt: skip
 
-STUDIES = {  # by priority: entry 8 of results/PLAN.md
-    "length_full": "the authors' length at full width",
-    "length_resnet18": "the authors' length with ResNet-18",
-    "length_tiny": "the authors' length, from TinyImageNet to CIFAR-10",
+STUDIES = {  # by priority; the entry of results/PLAN.md, the file in results, trainings side by side
+    "cause_resnet20": ("entry 4: does COLT equal pruning at initialisation?", "cause_resnet20/cause_resnet20", 8),
+    "variants": ("entry 5: is a variant worth using? two seeds that screen", "variants/variants", 8),
+    "kd": ("entry 14: does a teacher help a ticket more?", "kd/kd", 8),
+    "dual": ("entry 15: can any random mask be made a good ticket?", "dual/dual", 8),
+    "structured": ("entry 11: whole channels and blocks", "structured/structured", 8),
+    "elastic": ("entry 16: does a ticket of one depth work at another?", "elastic/elastic", 8),
+    "floor": ("entry 6: is as good as IMP a floor effect?", "floor/floor", 8),
+    "moved": ("entry 7: are COLT's tickets better movers?", "moved/moved", 8),
+    "length_full": ("entry 8: the authors' length at full width", "length/length_full", 1),
+    "length_resnet18": ("entry 8: the authors' length with ResNet-18", "length/length_resnet18", 1),
+    "length_tiny": ("entry 8: the authors' length, from TinyImageNet to CIFAR-10", "length/length_tiny", 1),
 }
 
 
@@ -95,12 +110,12 @@ def all_pieces(store: Path, device: str) -> list[Piece]:
     items = tuple(Step(f"bench {item}", (*bench, str(item)), ITEM) for item in range(1, 10))
     found = [
         Piece("tests", "the tests that need a CUDA device", (Step("tests", tests, TESTS),)),
-        Piece("bench", "the eight items of `make bench`, into results/bench-cuda.md", items),
+        Piece("bench", "the nine items of `make bench`, into results/bench-cuda.md", items),
     ]
-    for name, about in STUDIES.items():
-        path, place = ROOT / "results" / "length" / f"{name}.yaml", ("--store", str(store))
+    for name, (about, file, workers) in STUDIES.items():
+        path, place = ROOT / "results" / f"{file}.yaml", ("--store", str(store))
         colt = ("-m", "colt_core.cli")
-        run = (*colt, "study", str(path.relative_to(ROOT)), *place, "--device", device, "--workers", "1")
+        run = (*colt, "study", str(path.relative_to(ROOT)), *place, "--device", device, "--workers", str(workers))
         table = (*colt, "table", str(path.relative_to(ROOT)), *place, "--out", str(store / "out" / name))
         steps = (Step(name, run, resumes=True), Step(f"{name} tables", table, TABLES))
         found.append(Piece(name, about, steps, path))
@@ -215,7 +230,7 @@ def so_far(pieces: Sequence[Piece], state: State, store: Path) -> Iterator[str]:
 @cache
 def experiments_of(path: Path) -> list[cc.Experiment]:
     """Return a study's experiments."""
-    return cc.Study.named(str(path)).experiments()
+    return [experiment for piece in cc.Study.named(str(path)).each() for experiment in piece.experiments()]
 
 
 def finished(path: Path, store: Path) -> str:
@@ -234,10 +249,16 @@ def black(name: str) -> cc.Dataset:
     return cc.Dataset(name, *parts, parts[-1])
 
 
+def named(experiment: cc.Experiment) -> str:
+    """Return the network by which `RATES` has it."""
+    small = experiment.network == "conv3" and experiment.network_args.get("width") == 16
+    return "conv3 of width 16" if small else experiment.network
+
+
 @contextmanager
 def assumed() -> Iterator[None]:
     """Let `cc.plan` count with `SIZES` and `RATES`: its arithmetic alone, without images and without a calibration."""
-    rate = lambda e, classes, size, *_: RATES[e.network, size[1]]  # noqa: E731
+    rate = lambda e, classes, size, *_: RATES[named(e), size[1]]  # noqa: E731
     with patch.object(planning, "dataset_of", black), patch.object(planning, "speed", rate):
         yield
 

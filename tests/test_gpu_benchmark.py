@@ -12,7 +12,9 @@ import torch
 from colt_core.data.load import COUNTS
 
 ROOT = Path(__file__).parent.parent
-NAMES = ["tests", "bench", "length_full", "length_resnet18", "length_tiny"]
+LENGTH = ["length_full", "length_resnet18", "length_tiny"]
+SMALL = ["cause_resnet20", "variants", "kd", "dual", "structured", "elastic", "floor", "moved"]
+NAMES = ["tests", "bench", *SMALL, *LENGTH]
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +62,14 @@ def test_the_dry_run_lists_every_piece_in_order_and_touches_nothing(gpu, tmp_pat
     assert lines[0] == gpu.UNTRIED and lines[-1].endswith(gpu.UNTRIED)
     assert any("tests/test_cuda.py" in line for line in lines)
     assert sum("bench.py --device cuda:1 --only" in line for line in lines) == 9
-    assert sum("colt_core.cli study results/length/" in line and "--device cuda:1" in line for line in lines) == 3
+    ends = [line.split("--device cuda:1 ")[1] for line in lines if "colt_core.cli study results/" in line]
+    assert ends == ["--workers 8"] * len(SMALL) + ["--workers 1"] * len(LENGTH)
     # Each seed: COLT's two copies and IMP in three rounds; dense, COLT, IMP, random and initial scored once.
     assert sum("27 trainings find its tickets" in line for line in lines) == 3
     assert sum("15 scores, 74,250,000 image passes" in line for line in lines) == 2
     assert sum("18 scores, 141,750,000 image passes" in line for line in lines) == 1
     assert sum("tinyimagenet is not here" in line for line in lines) == 1
-    assert sum("assumed" in line for line in lines) == 5 and "calls of 9 minutes" in lines[-1]
+    assert sum("assumed" in line for line in lines) == len(NAMES) and "calls of 9 minutes" in lines[-1]
     assert not list(tmp_path.iterdir())
 
 
@@ -84,10 +87,10 @@ def test_the_dry_run_counts_what_the_store_has_and_only_what_is_asked_for(gpu, t
 
 
 def test_the_known_sizes_are_those_of_the_data_sets_and_every_network_has_an_assumed_rate(gpu):
-    for name in NAMES[2:]:
-        for e in gpu.experiments_of(ROOT / "results" / "length" / f"{name}.yaml"):
+    for piece in gpu.all_pieces(Path("runs"), "cuda")[2:]:
+        for e in gpu.experiments_of(piece.study):
             for data in {e.dataset, e.score_on or e.dataset}:
-                assert (e.network, gpu.SIZES[data][3]) in gpu.RATES
+                assert (gpu.named(e), gpu.SIZES[data][3]) in gpu.RATES
                 assert gpu.SIZES[data][0] == COUNTS[data]
     data = gpu.black("cifar10")
     assert (len(data.train), len(data.validation), data.train.size, len(data.classes)) == (45_000, 5_000, 32, 10)
