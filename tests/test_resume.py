@@ -229,6 +229,24 @@ def test_what_another_experiment_trained_is_not_trained_again(make, tmp_path, mo
     assert nearer["density"].min() <= 0.4
 
 
+def test_the_records_of_a_finished_run_are_enough_for_who_asks_for_its_densities_alone(make, whole, tmp_path):
+    """Reference runs are kept without tickets; a run that lacks one of several is damaged as before."""
+    follower = make(method="matched", scores=None)
+    shutil.copytree(whole, tmp_path / "tickets")
+    cc.run(follower, tmp_path / "tickets", device="cpu")
+    shutil.copytree(whole / make().hash, tmp_path / "records" / make().hash)
+    some = sorted((tmp_path / "records" / make().hash).glob("round-*.safetensors"))
+    some[1].unlink()
+    with pytest.raises(FileNotFoundError, match="round-01.safetensors"):
+        cc.run(follower, tmp_path / "records", device="cpu")
+    for path in some[:1] + some[2:]:
+        path.unlink()
+    cc.run(follower, tmp_path / "records", device="cpu")
+    assert left(tmp_path / "records", follower) == left(tmp_path / "tickets", follower)
+    with pytest.raises(FileNotFoundError, match="round-00.safetensors"):  # masks are another matter
+        cc.run(make(method="random", scores=None), tmp_path / "records", device="cpu")
+
+
 # --- a disk that fills ---
 
 FULL = """

@@ -208,12 +208,14 @@ def _setting(
     data = as_seen(experiment.dataset, experiment.official)
     reference = experiment.reference()
     switches = {"best_epoch": "best-epoch", "keep_statistics": "statistics-kept", "count_all": "all-counted"}
-    names = ("rate", "target", "densities", "parts", "by", "seed")
+    names = ("rate", "target", "parts", "by", "seed")
+    follows = reference if method_of(experiment.method).takes == "densities" else None
     return Setting(
         network=models.build(experiment.network, len(data.classes), experiment.seed, **experiment.network_args),
         data=data,
         recipe=experiment.found_with,
         **{name: getattr(experiment, name) for name in names},
+        densities=_recorded(follows, store) if follows else experiment.densities,
         own=method_of(experiment.method).own_options(experiment.options),
         options={
             **{name: getattr(experiment, name) for name in ("scope", "rewind", "seed", "early_bird")},
@@ -225,6 +227,17 @@ def _setting(
         },
         reference=lambda: list(_rounds(reference, store, device, threads, watch)) if reference else [],
     )
+
+
+def _recorded(followed: Experiment, store: Store) -> tuple[float, ...] | None:
+    """Return the densities of a finished run of which the records alone were kept; None where tickets tell them."""
+    if not is_complete(followed, store):
+        return None
+    told = {r["round"]: r["density"] for r in read_records(followed, store) if r["kind"] == "round"}
+    if any(store.exists(ticket_name(followed, number)) for number in told):
+        return None  # they are read, and verified
+    check_stored(followed, store)
+    return tuple(density for number, density in told.items() if number)
 
 
 def _start(store: Store, experiment: Experiment) -> None:
