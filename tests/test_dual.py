@@ -8,7 +8,7 @@ import torch
 import colt_core as cc
 from colt_core import masks
 from colt_core.methods.dual import DualOptions, _part_way
-from colt_core.training.pull import Pull, reach
+from colt_core.training.pull import Pull, reach, remains
 
 
 class Silent(Pull):
@@ -73,6 +73,17 @@ def test_without_the_loss_weights_follow_the_scalar_recursion(few):
             pick = there if pulled else ~there
             found = network.get_parameter(name).detach()[pick]
             assert torch.allclose(found, before[name][pick] * w, rtol=1e-5, atol=1e-7)
+
+
+def test_what_remains_is_what_a_pulled_weight_comes_to_and_many_steps_are_the_exponential():
+    weight = torch.nn.Parameter(torch.ones(()))
+    sgd = torch.optim.SGD([weight], lr=0.05, momentum=0.9)
+    for step in range(40):
+        weight.grad = Pull({}, 22).strength(step) * weight.detach()
+        sgd.step()
+    assert remains(0.05, 0.9, 22, 18) == pytest.approx(abs(weight.item()), rel=1e-5)
+    slow = (1e-5, 0.9, 40_000, 40_000)
+    assert remains(*slow) == pytest.approx(math.exp(-reach(*slow)), rel=0.01)
 
 
 def test_on_a_whole_tensor_it_is_pytorchs_weight_decay(few):
@@ -140,8 +151,9 @@ def base():
 @pytest.fixture(scope="module")
 def found(base, tmp_path_factory):
     store = tmp_path_factory.mktemp("dual")
-    own = {"steps": 40}
-    arms = {"random": {}, "smallest": {"chosen": "smallest"}, "colt": {"chosen": "colt"}, "cycles": {"cycles": 2}}
+    own = {"steps": 120}
+    arms = {"random": {}, "smallest": {"chosen": "smallest"}, "colt": {"chosen": "colt"}}
+    arms["cycles"] = {"cycles": 2, "steps": 240}
     arms |= {
         "complement": {"chosen": "colt", "complement": True},
         "plain": {"control": "plain"},
@@ -160,7 +172,7 @@ def test_every_density_has_a_transformation_and_a_theta0_of_its_own(found):
             assert int((~kept).sum()) == min(math.ceil((1 - density) * kept.numel() - 1e-9), kept.numel() - 1)
             assert not one.ticket.theta0[name][~kept].any(), "theta0 is the transformed network, cut"
             assert not torch.equal(one.ticket.theta0[name], start.ticket.theta0[name])
-        assert len(one.accuracies) == 2 and one.cost.images == pytest.approx(40 * 64, rel=0.05)
+        assert len(one.accuracies) == 2 and one.cost.images == pytest.approx(120 * 64, rel=0.05)
     assert all((kept <= half.ticket.mask[name]).all() for name, kept in fifth.ticket.mask.items())
     assert not torch.equal(half.ticket.theta0["head.weight"], start.ticket.theta0["head.weight"]), "its head has learnt"
 
@@ -206,6 +218,9 @@ def test_the_scored_network_is_the_transformed_one(base, found, tmp_path):
 def test_mistakes_are_one_line(base):
     for options, told in (
         ({"steps": 40, "learning_rate": 1e-3}, "40 steps at learning rate 0.001 shrink a weight by exp"),
+        ({"steps": 100}, "100 steps at learning rate 0.014 leave 0.004 of a weight: take more steps"),
+        ({"steps": 120, "learning_rate": 0.5}, "of a weight: take more steps"),  # swings past zero for too long
+        ({"steps": 500, "cycles": 5}, "100 steps"),
         ({"steps": 1}, "steps"),
         ({"chosen": "best"}, "chosen"),
         ({"cycles": 0}, "cycles"),

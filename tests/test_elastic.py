@@ -6,6 +6,7 @@ from torch import nn
 
 import colt_core as cc
 from colt_core import masks
+from colt_core.methods.elastic import _control
 from colt_core.tickets.elastic import repeats
 
 # From the paper's rule, written out: which source block stands at each place of a stage.
@@ -119,6 +120,29 @@ def test_a_family_of_your_own_declares_its_stages(tmp_path, monkeypatch):
     assert cc.elastic(wide, "deep:four").architecture["arguments"] == {"width": 4}, "arguments go along"
     with pytest.raises(ValueError, match="of another family"):
         cc.elastic(small, "resnet20")
+    (tmp_path / "inner.py").write_text(
+        "from torch import nn\n"
+        "class Inner(nn.Module):\n"
+        "    stages = ('features.body',)\n"
+        "    def __init__(self, num_classes, depth=2):\n"
+        "        super().__init__()\n"
+        "        blocks = [nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()) for _ in range(depth)]\n"
+        "        self.features = nn.ModuleDict({'stem': nn.Conv2d(3, 8, 3), 'body': nn.Sequential(*blocks)})\n"
+        "        self.fc = nn.Linear(8, num_classes)\n"
+        "    def forward(self, x):\n"
+        "        return self.fc(self.features['body'](self.features['stem'](x)).mean((2, 3)))\n"
+        "def four(num_classes): return Inner(num_classes, 4)\n"
+        "class Named(Inner):\n"
+        "    stages = ('features',)\n"
+    )
+    deep = cc.elastic(cc.Ticket.of(cc.build("inner:Inner", 10, 0)), "inner:four")
+    half = masks.random_like({name: torch.arange(kept.numel()).view(kept.shape) % 2 == 0 for name, kept in
+                              deep.mask.items()}, torch.Generator().manual_seed(0))  # fmt: skip
+    permuted = _control(deep.derived(mask=half), "permuted", 0, 1)
+    kept = {name for name, there in permuted.items() if torch.equal(there, half[name])}
+    assert kept == {"features.stem.weight", "features.body.0.0.weight"}, "stem and first block stay"
+    with pytest.raises(ValueError, match="the blocks of features are named stem, body, and must be 0, 1, 2"):
+        cc.elastic(cc.Ticket.of(cc.build("inner:Named", 10, 0)), "inner:four")
 
 
 def test_as_a_method_it_follows_another_networks_run_and_its_controls_change_one_thing(tmp_path):
@@ -144,4 +168,5 @@ def test_as_a_method_it_follows_another_networks_run_and_its_controls_change_one
     assert torch.equal(found["permuted"].ticket.mask[first], plain.mask[first])
     wrong = cc.Experiment(**base, network="resnet20", method="elastic", options={"source": "conv3"})
     with pytest.raises(ValueError, match="a conv3 declares no stages"):
-        cc.run(wrong, tmp_path, device="cpu")
+        cc.run(wrong, tmp_path / "other", device="cpu")
+    assert not (tmp_path / "other" / "trainings").exists(), "before the search"

@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from .. import masks
+from .. import masks, models
 from ..seeding import derive, generator
 from ..settings import FrozenDict, JsonDict, Settings
-from ..tickets import Round
+from ..tickets import Round, Ticket
 from ..tickets.carried import carried
 from .method import Look, Method, Setting
 
@@ -17,7 +17,7 @@ class CarriedOptions(Settings):
     """Whose tickets are carried over: another network's, found by which method for what it declares.
 
     Controls: "random", a random mask with the same layers' densities over the carried weights; "redrawn", the mask over
-    the network's own initialisation; without a source the network's own tickets stay as they are.
+    another initialisation of this network; without a source the network's own tickets stay as they are.
     """
 
     source: str | None = Field(None, min_length=1)
@@ -33,6 +33,15 @@ def _followed(experiment: Any) -> Any:
 
 
 def _find(setting: Setting) -> Iterator[Round]:
+    """Return the rounds; a network of which nothing fits is refused before the search."""
+    own = setting.own
+    if own.source:
+        other = models.build(own.source, len(setting.data.classes), setting.seed, **own.source_args)
+        carried(Ticket.of(other), setting.network)
+    return _carried(setting)
+
+
+def _carried(setting: Setting) -> Iterator[Round]:
     own, about = setting.own, {**setting.options["provenance"]}
     for found in setting.remaining():
         ticket = carried(found.ticket, setting.network).derived(**about, carried=own.source)

@@ -17,7 +17,7 @@ from ..seeding import choose_device, derive, generator
 from ..settings import Settings
 from ..tickets import Round, Ticket
 from ..training import Recipe, Training, accuracy
-from ..training.pull import ENOUGH, STRONG, Pull, reach
+from ..training.pull import ENOUGH, STRONG, Pull, reach, remains
 from .cycles import Search, begin, cost_of
 from .method import Look, Method, Setting
 
@@ -38,7 +38,7 @@ class DualOptions(Settings):
     complement
         Fit what that mask leaves out.
     steps
-        Optimiser steps of a transformation, on batches of 64.
+        Optimiser steps of a transformation, on batches of 64: about 120 a cycle at the least, by when momentum lets go.
     learning_rate
         Constant; None: what the steps need, by the scaling law.
     cycles
@@ -70,6 +70,8 @@ class DualOptions(Settings):
             needed = ENOUGH / found * rate
             about = f"{each} steps at learning rate {rate:g} shrink a weight by exp(-{found:.1f}) only"
             raise ValueError(f"{about}: take {needed:.2g} or more, or more steps")
+        if (left := remains(rate, MOMENTUM, ramp, hold)) > math.exp(-ENOUGH):
+            raise ValueError(f"{each} steps at learning rate {rate:.2g} leave {left:.2g} of a weight: take more steps")
         return ramp, hold, rate
 
 

@@ -11,7 +11,7 @@ from ..masks import Mask
 from ..seeding import derive, generator
 from ..settings import Settings
 from ..tickets import Round, Ticket
-from ..tickets.elastic import Order
+from ..tickets.elastic import Order, block_of
 from ..tickets.elastic import elastic as stretched
 from .method import Look, Method, Setting
 
@@ -24,8 +24,8 @@ class ElasticOptions(Settings):
     Without a source they are the network's own, which stay as they are.
 
     Controls: "random", a random mask with the same layers' densities over the copied weights; "permuted", each copied
-    block's masks shuffled within their layers, those of first blocks kept; "redrawn", the mask over the target's own
-    initialisation; "dense", the copied weights without a mask.
+    block's masks shuffled within their layers, those of first blocks kept; "redrawn", the mask over another
+    initialisation of the target; "dense", the copied weights without a mask.
     """
 
     source: str | None = Field(None, min_length=1)
@@ -42,8 +42,17 @@ def _followed(experiment: Any) -> Any:
 
 
 def _find(setting: Setting) -> Iterator[Round]:
+    """Return the rounds; another family is refused before the search."""
+    about, own = models.architecture(setting.network), setting.own
+    if own.source:
+        other = models.build(own.source, len(setting.data.classes), setting.seed, **about["arguments"])
+        stretched(Ticket.of(other), about["name"], own.order)
+    return _stretched(setting, about["name"])
+
+
+def _stretched(setting: Setting, name: str) -> Iterator[Round]:
     """Yield, for each round of the other depth, its stretched ticket; the search is its, and is paid once."""
-    name, own = models.architecture(setting.network)["name"], setting.own
+    own = setting.own
     for found in setting.remaining():
         ticket = stretched(found.ticket, name, own.order)
         about = {**setting.options["provenance"], "elastic": f"{own.source or name} {own.order}"}
@@ -61,9 +70,9 @@ def _control(ticket: Ticket, control: Control, seed: int, number: int) -> Mask:
     if control == "random":
         return masks.random_like(ticket.mask, rng)
     shuffled = masks.random_like(ticket.mask, rng)
-    stages = tuple(getattr(ticket.model(), "stages", ()))
-    first = {name for name in ticket.mask if not name.startswith(stages) or name.split(".")[1] == "0"}
-    return {name: kept if name in first else shuffled[name] for name, kept in ticket.mask.items()}
+    stages: tuple[str, ...] = tuple(getattr(ticket.model(), "stages", ()))  # type: ignore[arg-type]
+    places = {name: block_of(name, stages) for name in ticket.mask}
+    return {n: shuffled[n] if (place := places[n]) and place[1] else kept for n, kept in ticket.mask.items()}
 
 
 ELASTIC = Method(

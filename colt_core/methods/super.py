@@ -42,10 +42,11 @@ def super_tickets(
     Parameters
     ----------
     network, images, recipe, densities
-        As for `oneshot`. A density is that of weights; as many units go as come nearest to it.
+        As for `oneshot`. A density is that of weights, as of every method: as many units go as come nearest to it.
     order
         "winning": the least important go first; "losing": the most important; "random": as drawn from the seed. The
-        other two are the controls: as many units.
+        other two are the controls, at the same densities. Channels differ in weights, so that is another number of
+        units; heads and blocks of a language model do not, and there it is the same (`colt_core.text`).
     **options
         As for `colt`.
 

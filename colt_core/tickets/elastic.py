@@ -1,5 +1,6 @@
 """A ticket of one depth as a ticket of another: `elastic()` (2103.16547, section 3)."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -38,8 +39,8 @@ def elastic(ticket: Ticket, network: str, order: Order = "append") -> Ticket:
     Raises
     ------
     ValueError
-        In one line: an unknown order; a network without stages; another family, width or number of classes; a stage of
-        one block, of which nothing can be repeated.
+        In one line: an unknown order; a network without stages, or whose blocks have names in place of numbers; another
+        family, width or number of classes; a stage of one block, of which nothing can be repeated.
     """
     if order not in ("append", "interpolate"):
         raise ValueError(f"unknown order {order!r}; allowed: append, interpolate")
@@ -95,16 +96,30 @@ def _depths(network: nn.Module, name: str) -> dict[str, int]:
     stages: Any = getattr(network, "stages", None)
     if not stages:
         raise ValueError(f"a {name} declares no stages: its blocks have no order in which they could be repeated")
-    return {stage: len(list(network.get_submodule(stage).children())) for stage in stages}
+    depths = {}
+    for stage in stages:
+        names = [called for called, _ in network.get_submodule(stage).named_children()]
+        if names != [str(number) for number in range(len(names))]:
+            raise ValueError(f"the blocks of {stage} are named {', '.join(names)}, and must be 0, 1, 2, ...")
+        depths[stage] = len(names)
+    return depths
+
+
+def block_of(name: str, stages: Iterable[str]) -> tuple[str, int, str] | None:
+    """Return the stage, the block's number and the rest of a tensor's name; None outside the stages."""
+    for stage in stages:
+        if name.startswith(f"{stage}."):
+            number, _, rest = name.removeprefix(f"{stage}.").partition(".")
+            return stage, int(number), rest
+    return None
 
 
 def _origin(name: str, uses: dict[str, list[int]]) -> str:
     """Return the source's tensor that stands under a name of the target."""
-    for stage, blocks in uses.items():
-        if name.startswith(f"{stage}."):
-            number, _, rest = name.removeprefix(f"{stage}.").partition(".")
-            return f"{stage}.{blocks[int(number)]}.{rest}"
-    return name
+    if (place := block_of(name, uses)) is None:
+        return name
+    stage, number, rest = place
+    return f"{stage}.{uses[stage][number]}.{rest}"
 
 
 def _gathered(source: Tensors, names: dict[str, str], state: Tensors, network: str) -> Tensors:

@@ -76,3 +76,16 @@ def reach(learning_rate: float, momentum: float, ramp: int, hold: int) -> float:
     E = lr / (1 - mu) times the sum of lambda_t: (ramp + 1) / 2 + hold.
     """
     return learning_rate / (1 - momentum) * ((ramp + 1) / 2 + hold)
+
+
+def remains(learning_rate: float, momentum: float, ramp: int, hold: int) -> float:
+    """Return the share of a pulled weight that is left after ramp and hold, without a gradient of the loss.
+
+    About exp(-E) (`reach`) where steps are many; momentum carries a weight past zero and back, and damps that by the
+    square root of the momentum a step at best: how large a rate may be, a short schedule does not end.
+    """
+    weight, velocity = 1.0, 0.0
+    for step in range(ramp + hold):
+        velocity = momentum * velocity + min(1.0, (1 + step) / ramp) * weight
+        weight -= learning_rate * velocity
+    return abs(weight)

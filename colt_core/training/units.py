@@ -67,9 +67,10 @@ def unit_importance(
     return {layer: value / (value.square().mean() + SMALL).sqrt() for layer, value in found.items()}
 
 
-def _keeper(outputs: dict[str, torch.Tensor], layer: str) -> Callable[[nn.Module, Any, torch.Tensor], None]:
-    def keep(_: nn.Module, __: Any, output: torch.Tensor) -> None:
+def _keeper(outputs: dict[str, torch.Tensor], layer: str) -> Callable[[nn.Module, Any, torch.Tensor], torch.Tensor]:
+    def keep(_: nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor:
         outputs[layer] = output
+        return output.clone()  # a residual network adds to it in place
 
     return keep
 
