@@ -13,6 +13,7 @@ from scipy import stats
 import colt_core as cc
 from colt_core import plots, report
 from colt_core.cli import main
+from colt_core.report.compare import _scores_at, differences, pairs_of
 from colt_core.report.statistics import noncentrality, paired_tests
 
 ROOT = Path(__file__).parent.parent
@@ -221,6 +222,37 @@ def test_equivalence_is_two_one_sided_t_tests():
     below = stats.ttest_1samp(colt - imp, 0.015, alternative="less").pvalue
     assert row["p_equivalence"] == pytest.approx(max(above, below))
     assert row["equivalent"] == (max(above, below) < 0.05)
+
+
+def test_a_margin_that_is_estimated_too_is_held_against_seed_by_seed():
+    frame = noisy(spread=0.003)
+    gains, scores = _scores_at(frame, [0.5])
+    one, other = by_hand(frame, 0.5)
+    margins = np.abs(np.random.default_rng(3).normal(0.02, 0.004, len(one)))
+    known = gains[gains["method"] == "colt"][["scored_on", "network", "at", "seed"]].sort_values("seed")
+    pairs = pairs_of(gains, "colt", ["imp"])
+    row = differences(gains, pairs, known.assign(margin=margins), scores=scores).iloc[0]
+    sides = [stats.ttest_1samp(margins + sign * (one - other), 0, alternative="greater").pvalue for sign in (1, -1)]
+    assert row["p_equivalence"] == pytest.approx(max(sides)) and row["margin"] == pytest.approx(margins.mean())
+    plain = differences(gains, pairs, 0.02).iloc[0]
+    same = differences(gains, pairs, known.assign(margin=0.02)).iloc[0]
+    assert same["p_equivalence"] == pytest.approx(plain["p_equivalence"], rel=1e-9)
+    lacking = differences(gains, pairs, known.assign(margin=0.02).iloc[1:]).iloc[0]
+    assert np.isnan(lacking["p_equivalence"]) and not lacking["equivalent"], (
+        "nothing is equivalent to an unknown margin"
+    )
+
+
+def test_the_margin_of_the_claims_is_half_of_what_imp_gains_over_random(answered):
+    whole = answered.differences[answered.differences["whole"]]
+    mine = whole[(whole["study"] == "world") & (whole["scored_on"] == "tinyimagenet")].set_index("other")
+    frame = answered.records[answered.records["study"] == "world"]
+    frame = frame[frame["dataset"].eq("tinyimagenet") & frame["scored_on"].fillna("tinyimagenet").eq("tinyimagenet")]
+    gain = report.over_sparsities(frame, "matched", "random", answered.levels["world", "conv3"]).iloc[0]
+    assert mine.loc["random", "margin"] == pytest.approx(gain["difference"] / 2)
+    assert not mine.loc["random", "equivalent"], "a point would say so: all that IMP gains there is 1.4"
+    moved = answered.gains[answered.gains["source"] == "all"]
+    assert (moved["margin"] > 0.01).all()
 
 
 @given(

@@ -109,6 +109,19 @@ def test_an_experiment_is_scored_silent_and_what_has_no_units_is_refused(few, re
         cc.Experiment(method="super", options={"order": "best"})
 
 
+def test_the_controls_of_whole_channels_go_by_super_tickets_as_well(recipe, tmp_path):
+    fields = {"dataset": "cifar10-mini@8:0,1", "recipe": recipe, "network_args": {"width": 4}, "densities": [0.6]}
+    last = lambda **own: list(cc.rounds(cc.Experiment(**fields, scores=None, **own), tmp_path, device="cpu"))[-1].ticket
+    found, drawn = last(method="super"), last(method="reinit", of="super")
+    assert all(torch.equal(drawn.mask[name], kept) for name, kept in found.mask.items()) and drawn.hash != found.hash
+    rows = lambda ticket: [int(kept.flatten(1).any(1).sum()) for kept in ticket.mask.values()]
+    assert rows(last(method="channels", of="super")) == rows(found) == rows(last(method="narrow", of="super"))
+    assert masks.count(last(method="narrow", of="super").mask) == masks.count(found.effective())
+    assert masks.count(last(method="effective", of="super").mask) == masks.count(found.effective())
+    with pytest.raises(ValueError, match="super has no option 'extra'|of another method|extra"):
+        last(method="narrow", of="super", extra=0.5)
+
+
 # --- ticket sharing ----------------------------------------------------------------------------------------------
 
 

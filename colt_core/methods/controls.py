@@ -44,7 +44,7 @@ def _layers_of(experiment: Any) -> Any:
 class ReinitOptions(Settings):
     """The method whose masks are laid over another initialisation; None: COLT's."""
 
-    of: Literal["matched", "refill", "regroup"] | None = None
+    of: Literal["matched", "refill", "regroup", "super"] | None = None
 
 
 def _of(experiment: Any) -> Any:

@@ -118,3 +118,9 @@ class RefillOptions(Settings):
     extra: float = Field(0.0, ge=0, lt=1)
     fill: Fill = "overlap"
     shuffled: bool = False
+
+
+class ChannelOptions(RefillOptions):
+    """Whose tickets of whole channels a control goes by, refill's where nothing is said; then that method's options."""
+
+    of: Literal["regroup", "super"] | None = None

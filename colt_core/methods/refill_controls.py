@@ -18,7 +18,7 @@ from ..training import Recipe
 from .choices import by_magnitude
 from .cycles import begin, cycles
 from .method import Look, Method, Setting
-from .options import RefillOptions
+from .options import ChannelOptions
 
 
 def random_channels(
@@ -56,8 +56,10 @@ def narrow(rounds: Iterable[Round], seed: int = 0, provenance: Mapping[str, Any]
 
 
 def _refilled(experiment: Any) -> Any:
-    """Return the experiment of whole channels that a control follows: the control's options are that one's."""
-    return experiment.changed(method="refill", scores=None, score_on=None, scoring=None)
+    """Return the experiment of whole channels that a control follows: its other options are that one's."""
+    own = dict(experiment.options)
+    other = own.pop("of", None) or "refill"
+    return experiment.changed(method=other, options=own, scores=None, score_on=None, scoring=None)
 
 
 def _to_effective(setting: Setting) -> Iterator[Round]:
@@ -80,7 +82,7 @@ CHANNELS = Method(
     find=lambda s: random_channels(s.remaining(), s.seed, s.options["provenance"]),
     look=Look("random channels", "#777777", (7, 1, 0)),
     follows=_refilled,
-    options=RefillOptions,
+    options=ChannelOptions,
     trains="never",
 )
 NARROW = Method(
@@ -91,7 +93,7 @@ NARROW = Method(
     find=lambda s: narrow(s.remaining(), s.seed, s.options["provenance"]),
     look=Look("narrow dense", "#333333", (8, 1, 0)),
     follows=_refilled,
-    options=RefillOptions,
+    options=ChannelOptions,
     trains="never",
 )
 EFFECTIVE = Method(
@@ -102,5 +104,5 @@ EFFECTIVE = Method(
     find=_to_effective,
     look=Look("IMP at the effective density", "#003F6B", (4, 0, 0), hollow=True),
     follows=_refilled,
-    options=RefillOptions,
+    options=ChannelOptions,
 )

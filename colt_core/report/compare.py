@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,8 @@ COMPARED = ["scored_on", "network", "at", "difference", "half_width", "low", "hi
 COMPARED += ["equivalent", "half_pooled", "detectable", "detectable_low", "detectable_high"]
 COMPARED += ["seeds", "sparsity", "other_sparsity", "train_images", "experiments"]
 PAIR = ["scored_on", "network", "method", "other"]
+CELL = ["scored_on", "network"]
+Margin: TypeAlias = float | pd.DataFrame  # one for all, or `half_gains`: a row a data set, network and seed
 MARKS = ["metric", "higher_is_better"]  # further columns, where the metric is not accuracy
 
 
@@ -140,43 +142,97 @@ def pairs_of(table: pd.DataFrame, method: str, others: Iterable[str]) -> pd.Data
 def differences(
     table: pd.DataFrame,
     pairs: pd.DataFrame,
-    margin: float = 0.01,
+    margin: Margin = 0.01,
     level: float = 0.95,
     scores: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Carry `compare` out on a table of `at_sparsities` for many pairs (scored_on, network, method, other) at once.
 
-    `scores` are those between which is interpolated; None: the table's.
+    `scores` are those between which is interpolated; None: the table's. Where the margin is `half_gains`, a last column
+    has its mean.
     """
-    both = at_equal_density(side_by_side(table, pairs), table if scores is None else scores)
+    both = with_margin(at_equal_density(side_by_side(table, pairs), table if scores is None else scores), margin)
     groups = both.groupby([*PAIR, "at"], sort=False)
     columns = {name: groups[name].mean() for name in ("sparsity", "sparsity_other", "train_images")}
     found = pd.DataFrame(columns).rename(columns={"sparsity_other": "other_sparsity"})
     found["experiments"] = [hashes(*sides) for sides in groups[["experiment", "experiment_other"]].agg(list).values]
-    found = found.assign(**paired_tests(groups["difference"].agg(list).tolist(), margin, level)).reset_index()
+    found = tested(found, groups, margin, level)
     found["p_holm"] = found.groupby(PAIR, sort=False)["p"].transform(holm) if len(found) else found["p"]
     found["half_pooled"] = pooled(found, level)
-    return marked(found[["method", "other", *COMPARED]], *metric_of(table))
+    return marked(found[_columns(margin)], *metric_of(table))
 
 
 def mean_differences(
-    table: pd.DataFrame, pairs: pd.DataFrame, sparsities: Iterable[float], margin: float = 0.01, level: float = 0.95
+    table: pd.DataFrame, pairs: pd.DataFrame, sparsities: Iterable[float], margin: Margin = 0.01, level: float = 0.95
 ) -> pd.DataFrame:
     """Carry `over_sparsities` out, as `differences` does `compare`."""
-    both = side_by_side(table, pairs)
-    both = both[both.groupby([*PAIR, "seed"])["at"].transform("nunique") == len(set(sparsities))]
-    values = ["difference", "sparsity", "sparsity_other", "train_images", "at"]
-    runs = both.groupby([*PAIR, "seed"], sort=False)
-    by_seed = runs[values].mean()
-    by_seed["difference"] = [_over_density(rows, metric_of(table)[0]) for _, rows in runs]
-    by_seed = by_seed.reset_index()
-    groups = by_seed.groupby(PAIR, sort=False)
-    found = groups[values[1:]].mean().rename(columns={"sparsity_other": "other_sparsity"})
-    found = found.assign(**paired_tests(groups["difference"].agg(list).tolist(), margin, level)).reset_index()
+    both, by_seed = _over_sparsities(table, pairs, sparsities)
+    groups = with_margin(by_seed, margin).groupby(PAIR, sort=False)
+    values = ["sparsity", "sparsity_other", "train_images", "at"]
+    found = groups[values].mean().rename(columns={"sparsity_other": "other_sparsity"})
+    found = tested(found, groups, margin, level)
     behind = both.groupby(PAIR, sort=False)[["experiment", "experiment_other"]].agg(list).values
     found = found.assign(p_holm=found["p"], experiments=[hashes(*sides) for sides in behind])
     found["half_pooled"] = pooled(found, level)
-    return marked(found[["method", "other", *COMPARED]], *metric_of(table))
+    return marked(found[_columns(margin)], *metric_of(table))
+
+
+def _over_sparsities(
+    table: pd.DataFrame, pairs: pd.DataFrame, sparsities: Iterable[float]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return pairs of runs that were scored at all sparsities, and their differences over them, a row a seed."""
+    both = side_by_side(table, pairs)
+    both = both[both.groupby([*PAIR, "seed"])["at"].transform("nunique") == len(set(sparsities))]
+    runs = both.groupby([*PAIR, "seed"], sort=False)
+    by_seed = runs[["difference", "sparsity", "sparsity_other", "train_images", "at"]].mean()
+    by_seed["difference"] = [_over_density(rows, metric_of(table)[0]) for _, rows in runs]
+    return both, by_seed.reset_index()
+
+
+# --- the margin of equivalence -----------------------------------------------------------------------------------
+
+
+def half_gains(table: pd.DataFrame, sparsities: Iterable[float] | None = None) -> pd.DataFrame:
+    """Return half of what IMP at COLT's rate gains over a random mask: a margin within which arms count as equivalent.
+
+    Parameters
+    ----------
+    table
+        Of `at_sparsities`, with the arms matched and random.
+    sparsities
+        Over all of these, as `over_sparsities`; None: at each.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns scored_on, network, seed and margin, and where it is told at each sparsity, at.
+    """
+    pairs = pairs_of(table, "matched", ["random"])
+    if sparsities is None:
+        runs, places = at_equal_density(side_by_side(table, pairs), table), [*CELL, "at", "seed"]
+    else:
+        runs, places = _over_sparsities(table, pairs, sparsities)[1], [*CELL, "seed"]
+    return runs.assign(margin=runs["difference"] / 2)[[*places, "margin"]]
+
+
+def with_margin(runs: pd.DataFrame, margin: Margin) -> pd.DataFrame:
+    """Return pairs of runs with the margin of their data set, network and seed; NaN where that is not known."""
+    if isinstance(margin, float):
+        return runs
+    return runs.merge(margin, on=[name for name in margin if name != "margin"], how="left")
+
+
+def tested(found: pd.DataFrame, groups: Any, margin: Margin, level: float) -> pd.DataFrame:
+    """Return a table with `paired_tests` of its groups of runs; with the margin's mean, where each seed has its own."""
+    differences = groups["difference"].agg(list).tolist()
+    if isinstance(margin, float):
+        return found.assign(**paired_tests(differences, margin, level)).reset_index()
+    bounds = groups["margin"].agg(list).tolist()
+    return found.assign(**paired_tests(differences, bounds, level), margin=groups["margin"].mean()).reset_index()
+
+
+def _columns(margin: Margin) -> list[str]:
+    return ["method", "other", *COMPARED, *(() if isinstance(margin, float) else ("margin",))]
 
 
 def side_by_side(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -290,7 +346,8 @@ def _ending(row: Any, metric: str, margin: float) -> str:
     if found == "too few seeds":
         return "too few for a conclusion"
     if found != "undecided":
-        return found.replace("equivalent", f"equivalent within {points(margin, metric)}")
+        within = getattr(row, "margin", margin)
+        return found.replace("equivalent", f"equivalent within {points(round(within, 4), metric)}")
     if abs(row.difference) > row.half_width:
         return f"undecided after correction (p = {row.p_holm:.2f})"
     shown = f"{100 * row.detectable:.1f}" if metric == ACCURACY else f"{row.detectable:.2g}"

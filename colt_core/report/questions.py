@@ -42,6 +42,8 @@ class Question(Settings):
         Of the t test of "above" and "below": 2, or 1 where the plan says so.
     metric
         The column of scores that is asked: accuracy, or another measure of the objective's, psnr for example.
+    margin
+        What its equivalence is held against, where that is not the margin of all; as `Questions.margin`.
     """
 
     says: str
@@ -50,6 +52,7 @@ class Question(Settings):
     than: float = 0.0
     sided: Literal[1, 2] = 2
     metric: str = "accuracy"
+    margin: dict[Arm, float] = Field(default_factory=dict)
 
 
 class Questions(Settings):
@@ -72,7 +75,7 @@ class Questions(Settings):
 
     @model_validator(mode="after")
     def _with_a_margin(self) -> Self:
-        lacking = [letter for letter, one in self.questions.items() if one.expect == "equivalent" and not self.margin]
+        lacking = [n for n, one in self.questions.items() if one.expect == "equivalent" and not self.margin_of(one)]
         if lacking:
             raise ValueError(f"question {lacking[0]} asks for equivalence: give a margin")
         return self
@@ -107,6 +110,10 @@ class Questions(Settings):
         fields = dict(self.arms.get(name, {}))
         return study.experiment(str(fields.pop("method", name)), seed, **fields)
 
+    def margin_of(self, one: Question) -> dict[Arm, float]:
+        """Return the arms, with factors, whose sum a question's equivalence is held against."""
+        return one.margin or self.margin
+
     def metric_for(self, study: Study, experiments: Iterable[str]) -> str | None:
         """Return the metric that is asked of some of a study's experiments, given by their hashes; None: nothing is."""
         there = set(experiments)
@@ -136,7 +143,7 @@ def decided(study: Study, records: pd.DataFrame, asked: Questions) -> pd.DataFra
         For an arm that neither the questions nor the study know.
     """
     known = records if not len(records) else distinct(records)
-    names = {*asked.margin, *(name for one in asked.questions.values() for name in one.of)}
+    names = {name for one in asked.questions.values() for name in (*one.of, *asked.margin_of(one))}
     metrics = {one.metric for one in asked.questions.values()}
     told = {
         metric: pd.DataFrame({name: _by_seed(study, known, asked, name, metric) for name in sorted(names)})
@@ -145,12 +152,12 @@ def decided(study: Study, records: pd.DataFrame, asked: Questions) -> pd.DataFra
     rows = []
     for letter, one in asked.questions.items():
         values = told[one.metric]
-        used = {**dict.fromkeys(asked.margin if one.expect == "equivalent" else ()), **dict.fromkeys(one.of)}
-        there = values[list(used)].dropna()
-        sums, margins = (_sum(there, factors) for factors in (one.of, asked.margin))
+        margin = asked.margin_of(one) if one.expect == "equivalent" else {}
+        there = values[list(dict.fromkeys([*margin, *one.of]))].dropna()
+        sums, margins = (_sum(there, factors) for factors in (one.of, margin))
         mean, half = interval(sums)
         row: dict[str, Any] = {"letter": letter, "prediction": one.says, "estimate": mean, "half_width": half}
-        row |= {"margin": margins.mean() if one.expect == "equivalent" and len(there) else math.nan}
+        row |= {"margin": margins.mean() if margin and len(there) else math.nan}
         row |= {"p": _p(sums, margins, one), "expect": one.expect, "than": one.than, "seeds": len(there)}
         row |= {"left_out": " ".join(str(seed) for seed in study.seeds if seed not in there.index)}
         rows.append(row | {"metric": one.metric})
@@ -235,8 +242,8 @@ def predictions(results: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     results
-        Where the studies lie, each in a folder of its name with `decided.csv` (written by `tools/keep_results.py` when
-        all of a study is over).
+        Where the studies lie, each with a folder of its name that has `decided.csv` (written by `tools/keep_results.py`
+        when all of a study is over); its file lies there, or in another one's folder.
 
     Returns
     -------
@@ -245,7 +252,8 @@ def predictions(results: str | Path) -> pd.DataFrame:
     """
     found = []
     for path in sorted(Path(results).glob("*/decided.csv")):
-        study = Study.named(str(path.parent / f"{path.parent.name}.yaml"))
+        [file, *_] = sorted(Path(results).glob(f"*/{path.parent.name}.yaml"))
+        study = Study.named(str(file))
         found.append(pd.read_csv(path).assign(study=path.parent.name, about=study.title))
     if not found:
         return pd.DataFrame(columns=["study", "about", *DECIDED])

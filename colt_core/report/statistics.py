@@ -88,31 +88,43 @@ def fieller(above: Iterable[float], below: Iterable[float], level: float = 0.95)
 # --- paired differences ------------------------------------------------------------------------------------------
 
 
-def paired_tests(differences: list[list[float]], margin: float, level: float) -> dict[str, np.ndarray]:
-    """Return what each row's differences, one a seed, say: the columns of `compare` that rest on them alone."""
+def paired_tests(
+    differences: list[list[float]], margin: float | list[list[float]], level: float
+) -> dict[str, np.ndarray]:
+    """Return what each row's differences, one a seed, say: the columns of `compare` that rest on them alone.
+
+    The margin of equivalence is one number, or an estimate as well: then one a seed and row, beside its difference.
+    """
     counts = np.array([len(row) for row in differences], dtype=int)
     names = ["difference", "half_width", "low", "high", "p", "p_equivalence"]
     names += ["detectable", "detectable_low", "detectable_high"]
     columns = {name: np.full(len(counts), math.nan) for name in names}
     for count in sorted(set(counts)):
         here = np.flatnonzero(counts == count)
-        for name, values in _of_equal_counts(np.array([differences[i] for i in here]), margin, level).items():
+        rows = np.array([differences[i] for i in here])
+        bound = margin if isinstance(margin, float) else np.array([margin[i] for i in here])
+        for name, values in _of_equal_counts(rows, bound, level).items():
             columns[name][here] = values
     return columns | {"equivalent": columns["p_equivalence"] < 1 - level, "seeds": counts}
 
 
-def _of_equal_counts(differences: np.ndarray, margin: float, level: float) -> dict[str, np.ndarray]:
+def _of_equal_counts(differences: np.ndarray, margin: float | np.ndarray, level: float) -> dict[str, np.ndarray]:
     """Return the same for an array (comparisons, seeds)."""
     count, means = differences.shape[1], differences.mean(1)
     if count < LEAST_SEEDS:
         return {"difference": means}
-    deviation = np.where(np.ptp(differences, axis=1) > TINY, differences.std(1, ddof=1), 0)
+    deviation = _deviation(differences)
     error, sizes = deviation / math.sqrt(count), np.abs(means)
     low, high = _bootstrap(differences, level).T
     columns = {"difference": means, "half_width": half_width(deviation, count, level), "low": low, "high": high}
     columns["p"] = np.minimum(1, 2 * _tail(sizes, error, count))
-    # Of the two one-sided tests the one against the nearer margin has the larger p.
-    columns["p_equivalence"] = _tail(margin - sizes, error, count)
+    if isinstance(margin, float):
+        # Of the two one-sided tests the one against the nearer margin has the larger p.
+        columns["p_equivalence"] = _tail(margin - sizes, error, count)
+    else:
+        within = [margin + sign * differences for sign in (1, -1)]  # both above 0 on average
+        tails = [_tail(w.mean(1), _deviation(w) / math.sqrt(count), count) for w in within]
+        columns["p_equivalence"] = np.where(np.isnan(margin).any(1), math.nan, np.maximum(*tails))
     # The spread itself is an estimate of few seeds: chi-squared gives its interval, and with it the detectable one's.
     ends = [math.sqrt((count - 1) / stats.chi2.ppf(p, count - 1)) for p in ((1 + level) / 2, (1 - level) / 2)]
     smallest = noncentrality(count, level) * error
@@ -121,6 +133,11 @@ def _of_equal_counts(differences: np.ndarray, margin: float, level: float) -> di
         "detectable_low": ends[0] * smallest,
         "detectable_high": ends[1] * smallest,
     }
+
+
+def _deviation(values: np.ndarray) -> np.ndarray:
+    """Return each row's standard deviation; 0 where nothing varies."""
+    return np.where(np.ptp(values, axis=1) > TINY, values.std(1, ddof=1), 0)
 
 
 def _tail(distance: np.ndarray, error: np.ndarray, count: int) -> np.ndarray:

@@ -9,9 +9,9 @@ import pandas as pd
 
 from .accuracy import at_sparsities, means
 from .arms import SETTING
-from .compare import COMPARED, MARKS, conclusion, differences, side_by_side
+from .compare import COMPARED, MARKS, Margin, conclusion, differences, side_by_side, tested, with_margin
 from .records import check_columns, distinct, marked, metric_of
-from .statistics import holm, interval, paired_tests
+from .statistics import holm, interval
 from .words import written
 
 AGAINST = {
@@ -113,10 +113,11 @@ def transfer_gains(
 
 
 def gains_of(
-    records: pd.DataFrame, sparsities: Iterable[float], margin: float = 0.01, level: float = 0.95
+    records: pd.DataFrame, sparsities: Iterable[float], margin: Margin = 0.01, level: float = 0.95
 ) -> pd.DataFrame:
-    """Carry `transfer_gains` out on distinct records, which may be none."""
+    """Carry `transfer_gains` out on distinct records, which may be none; its margin may be `half_gains` as well."""
     columns = ["source", "target", "arm", "against", *(c for c in COMPARED if c != "scored_on")]
+    columns += () if isinstance(margin, float) else ("margin",)
     if not _any_carried(records):
         return pd.DataFrame(columns=columns)
     table = _by_settings(carried(at_sparsities(records, sparsities)))
@@ -166,17 +167,17 @@ def _controls(ticket: dict[str, Any], table: pd.DataFrame) -> Iterator[dict[str,
 
 
 def _over_all_pairs(
-    table: pd.DataFrame, pairs: pd.DataFrame, cell: list[str], margin: float, level: float
+    table: pd.DataFrame, pairs: pd.DataFrame, cell: list[str], margin: Margin, level: float
 ) -> pd.DataFrame:
     """Return the mean difference over every pair of different data sets, of those seeds that have them all."""
-    runs = side_by_side(table, pairs[pairs["source"] != pairs["scored_on"]])
+    runs = with_margin(side_by_side(table, pairs[pairs["source"] != pairs["scored_on"]]), margin)
     counts = runs.groupby([*cell, "at", "seed"])["difference"].transform("size")
     runs = runs[counts == counts.groupby([runs[name] for name in [*cell, "at"]]).transform("max")]
-    values = ["difference", "sparsity", "sparsity_other"]
+    values = ["difference", "sparsity", "sparsity_other", *(() if isinstance(margin, float) else ("margin",))]
     by_seed = runs.groupby([*cell, "at", "seed"], sort=False)[values].mean().reset_index()
     groups = by_seed.groupby([*cell, "at"], sort=False)
     found = groups[["sparsity", "sparsity_other"]].mean().rename(columns={"sparsity_other": "other_sparsity"})
-    found = found.assign(**paired_tests(groups["difference"].agg(list).tolist(), margin, level)).reset_index()
+    found = tested(found, groups, margin, level)
     found = found.assign(scored_on="all", source="all", train_images=math.nan, experiments="")
     found["p_holm"] = found.groupby(["network", "arm"], sort=False)["p"].transform(holm)
     return marked(found, *metric_of(table))
