@@ -22,9 +22,9 @@ class Adversarial(Judged):
 
     The discriminator learns softplus(-D(x)) + softplus(D(G(z))), the generator softplus(-D(G(z))), which passes through
     a discriminator that is held still. Adam keeps a state for each weight, so one optimiser over both is an optimiser
-    for each, at one rate; both take their step at once, one of each. The metric `frechet` is the distance between as
-    many drawn images as there are (at most 2,000) and those, in a judge's penultimate features: not measured while
-    training. Beside it stands `null`, between two halves of the images.
+    for each, at one rate; both take their step at once, one of each. The metric `frechet` is the distance between half
+    of the images (at most 2,000) and as many drawn ones, in a judge's penultimate features: not measured while
+    training. Beside it stands `null`, between that half and as many others: of fewer images it would be larger.
 
     Parameters as for `Judged`; without a judge features are random, those of an untrained conv3.
     """
@@ -56,12 +56,12 @@ class Adversarial(Judged):
     @torch.no_grad()
     def score(self, network: Any, images: Images) -> float:
         """Return the Frechet distance between drawn images and some images."""
-        made = drawn(network, min(len(images), MOST), images)
-        return frechet(self._features(made, network), self._real(images, network))
+        real = self._real(images, network)
+        return frechet(self._features(drawn(network, len(real), images), network), real)
 
     def others(self, network: Any, images: Images) -> dict[str, float]:
-        """Return `null`: the distance between two halves of the images."""
-        return {"null": frechet_null(self._real(images, network))}
+        """Return `null`: the distance between as many images and as many others."""
+        return {"null": frechet_null(self._real(images, network, 2))}
 
     def chance(self, images: Images) -> float:
         """Return the distance of images that all are of the best single colour."""
@@ -69,8 +69,9 @@ class Adversarial(Judged):
         flat = Images(colour.contiguous(), torch.zeros(2, dtype=torch.int64), images.classes, images.mean, images.std)
         return frechet(self._features(flat), self._real(images))
 
-    def _real(self, images: Images, network: nn.Module | None = None) -> torch.Tensor:
-        return self._features(images.take(torch.arange(min(len(images), MOST), device=images.labels.device)), network)
+    def _real(self, images: Images, network: nn.Module | None = None, halves: int = 1) -> torch.Tensor:
+        count = halves * min(len(images) // 2, MOST)
+        return self._features(images.take(torch.arange(count, device=images.labels.device)), network)
 
     def _features(self, images: Images, network: nn.Module | None = None) -> torch.Tensor:
         classifier = self.judge

@@ -5,9 +5,11 @@ its last seed and a judge once more (four minutes on one core). Writes described
 Agreement is told of the arms whose tickets the store has.
 """
 
+import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -41,14 +43,20 @@ def told(
 
 
 def agreement(study: cc.Study, store: Path) -> pd.DataFrame:
-    """Return what the copies of the first round agree on beyond theta0, by side, with the classifier's beside."""
-    tables = []
+    """Return what the copies of the first round agree on beyond theta0, by side, with the classifier's beside.
+
+    Beside each arm how many channels its copies' masks have emptied, for a dead channel agrees with itself.
+    """
+    tables, emptied = [], dict[str, list[int]]()
     for arm, sides in (("colt", None), ("by_random", None), ("vae", None), ("classifier", {"classifier": "*"})):
         own = {seed: study.experiment(arm, seed) for seed in study.seeds}
         if not all(any((store / e.hash).glob("round-*.safetensors")) for e in own.values()):
             continue
         for seed, experiment in own.items():
-            found = cc.rounds(experiment, store)
+            found = list(cc.rounds(experiment, store))
+            first = next(one for one in found if one.number == 1)
+            layers = [cc.masks.by_layer(own, transposed=first.ticket.transposed) for own in first.partition_masks]
+            emptied.setdefault(arm, []).append(sum(int(one["dead_out"].sum()) for one in layers))
             table = cc.report.by_side(found) if sides is None else cc.report.by_side(found, sides)
             tables.append(table[table["round"] == 1].assign(arm=arm, seed=seed))
     table = pd.concat(tables, ignore_index=True)
@@ -60,10 +68,54 @@ def agreement(study: cc.Study, store: Path) -> pd.DataFrame:
         gap, gap_half = cc.report.interval(group.set_index("seed")["learnt"] - plain)
         verdict = "" if arm == "classifier" else "more" if gap - gap_half > MORE else "not more, or not told"
         rows.append(
-            (arm, side, group["jaccard"].mean(), f"{learnt:+.3f} ± {half:.3f}", f"{gap:+.3f} ± {gap_half:.3f}", verdict)
-        )
+            (arm, side, group["jaccard"].mean(), f"{learnt:+.3f} ± {half:.3f}", f"{gap:+.3f} ± {gap_half:.3f}", verdict,
+             "/".join(map(str, emptied[arm])))
+        )  # fmt: skip
     names = ["arm", "side", "Jaccard index", "beyond theta0", "minus the classifier's", f"by {MORE} or more?"]
-    return pd.DataFrame(rows, columns=names).round(3)
+    return pd.DataFrame(rows, columns=[*names, "dead channels of the arm's copies, by seed"]).round(3)
+
+
+def one_side(study: cc.Study, records: pd.DataFrame, store: Path) -> pd.DataFrame:
+    """Return PSNR of tickets pruned on one side alone, and of matched where that side is as sparse, by log density."""
+    scores = records[records["kind"] == "score"].set_index(["experiment", "round"])["psnr"]
+    rows = []
+    for side in ("encoder", "decoder"):
+        alone, both = [], []
+        for seed in study.seeds:
+            matched = study.experiment("matched", seed)
+            found = [one for one in cc.rounds(matched, store) if one.number]
+            theirs = [name for name in found[0].ticket.mask if name.startswith("decoder.") == (side == "decoder")]
+            masks = [{name: one.ticket.mask[name] for name in theirs} for one in found]
+            places = [-math.log(cc.masks.density(mask)) for mask in masks]
+            heights = [scores[matched.hash, one.number] for one in found]
+            wanted = [-math.log(density) for density in study.experiment(side, seed).densities]
+            alone.append([scores[study.experiment(side, seed).hash, n] for n in range(1, len(wanted) + 1)])
+            both.append(np.interp(wanted, places, heights, left=math.nan, right=math.nan))
+        difference = np.array(alone) - np.array(both)
+        for name, values in (
+            (f"{side} alone", alone),
+            ("both, at that density of it", both),
+            ("difference", difference),
+        ):
+            told = [cc.report.interval(column) for column in np.array(values).T]
+            sign = "+" if name == "difference" else ""
+            texts = ["" if math.isnan(mean) else f"{mean:{sign}.2f} ± {half:.2f}" for mean, half in told]
+            rows.append((name, *texts))
+    return pd.DataFrame(rows, columns=["PSNR in dB", *(f"{d:g}" for d in study.experiment("encoder").densities)])
+
+
+def against_narrow(study: cc.Study, records: pd.DataFrame) -> str:
+    """Say what tickets of the pictures' density gain on a narrow dense network of about as many weights."""
+    scores = records[records["kind"] == "score"].set_index(["experiment", "round"])
+    number, told = 1 + study.experiment("colt").densities.index(DENSITY), []
+    narrow = [scores.loc[(study.experiment("narrow", seed).hash, 0)] for seed in study.seeds]
+    for arm in ("colt", "matched"):
+        own = [scores.loc[(study.experiment(arm, seed).hash, number)] for seed in study.seeds]
+        mean, half = cc.report.interval([a["psnr"] - b["psnr"] for a, b in zip(own, narrow, strict=True)])
+        told.append(f"{cc.report.called(arm)} {mean:+.2f} ± {half:.2f} dB")
+    sizes = [cc.masks.size(cc.Ticket.of(cc.build("autoencoder", seed=0, **own)).mask) for own in ({}, {"width": 6})]
+    about = f"{sizes[1]:,} weights, all trained, for {DENSITY * sizes[0]:,.0f}"
+    return f"Tickets of density {DENSITY:g} minus the narrow dense network ({about}): {', '.join(told)}."
 
 
 def trained(study: cc.Study, store: Path, arm: str, seed: int, data: cc.Dataset) -> torch.nn.Module:
@@ -100,10 +152,15 @@ def main(store: Path, file: Path) -> None:
     scored("Autoencoder: PSNR in dB", both, "psnr", 2)
     add("Beside it, without a network", pd.DataFrame([plain]), index=False)
     scored("Accuracy on reconstructions over that on originals, %", both, "recognised", 1, 100)
-    scored("One side alone, at that side's own density: PSNR in dB", ["encoder", "decoder"], "psnr", 2)
+    text.append(against_narrow(study, records))
+    add("One side alone, and both, at that side's own density", one_side(study, records, store), index=False)
     add("Do the copies of the first round agree more than a classifier's?", agreement(study, store), index=False)
     for metric, digits in (("nats", 4), ("psnr", 2), ("kl", 1), ("active", 0)):
         scored(f"VAE: {metric}", vaes, metric, digits)
+    own = {study.experiment(arm, s).hash: f"{arm} (seed {s})" for arm in vaes for s in study.seeds}
+    silent = records[records["experiment"].isin(list(own)) & (records["active"] == 0)]["experiment"]
+    collapsed = ", ".join(dict.fromkeys(silent.map(own))) or "none"
+    text.append(f"Collapsed to the prior, no latent number active, at one density or more: {collapsed}.")
     scored("Encoders' tickets as classifiers: accuracy, %", moved, "accuracy", 1, 100)
     scored("Classifiers' tickets as encoders: PSNR in dB", ["classifier_to_encoder"], "psnr", 2)
 
@@ -117,17 +174,22 @@ def main(store: Path, file: Path) -> None:
     cc.plots.save(cc.plots.picture_rows(rows, title), "generative_reconstructions", numbers, "figures")
     judge = cc.build("conv3", len(data.classes), seed=seed, width=16)
     cc.train(judge, data.train, study.experiment("classifier", seed).recipe, seed=seed)
-    few = data.test.take(torch.arange(0, len(data.test), max(1, len(data.test) // 2000)))
-    real = yardsticks.features_of(judge, few)
-    distances, rows = {"null (halves)": yardsticks.frechet_null(real, seed)}, {}
+    step = max(1, len(data.test) // 2000)
+    few, other = (data.test.take(torch.arange(first, len(data.test), step)) for first in (0, step // 2))
+    kinds = {"our classifier": judge, "an untrained one": cc.build("conv3", len(data.classes), seed=seed + 1, width=16)}
+    real = {kind: yardsticks.features_of(one, few) for kind, one in kinds.items()}
+    null = {kind: yardsticks.frechet(real[kind], yardsticks.features_of(one, other)) for kind, one in kinds.items()}
+    distances, rows = {"as many other test images": null}, {}
     for arm in ("vae_dense", "vae", "vae_random"):
         drawn = yardsticks.samples(trained(study, store, arm, seed, data), len(few), few, seed)
-        distances[arm] = yardsticks.frechet(real, yardsticks.features_of(judge, drawn))
+        seen = {kind: yardsticks.features_of(one, drawn) for kind, one in kinds.items()}
+        distances[arm] = {kind: yardsticks.frechet(real[kind], seen[kind]) for kind in kinds}
         rows[arm] = drawn.images[:9]
-    add(f"Frechet distance of {len(few):,} samples in our classifier's features (seed {seed}); no FID",
-        pd.DataFrame([{k: f"{v:.3g}" for k, v in distances.items()}]), index=False)  # fmt: skip
+    told_distances = pd.DataFrame(distances).map("{:.3g}".format)
+    add(f"Frechet distance of {len(few):,} samples and as many test images, by whose features (seed {seed}); no FID",
+        told_distances)  # fmt: skip
     title = f"{study.name}: what VAEs draw, {cc.report.level(1 - DENSITY)} (seed {seed})"
-    cc.plots.save(cc.plots.picture_rows(rows, title), "generative_samples", pd.DataFrame([distances]), "figures")
+    cc.plots.save(cc.plots.picture_rows(rows, title), "generative_samples", pd.DataFrame(distances), "figures")
     (file.parent / "described.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
 
 
