@@ -299,6 +299,17 @@ def test_a_diverged_training_says_so(network, few, recipe):
         cc.train(network, few.train, recipe.changed(epochs=9, optimizer="sgd", learning_rate=1e20, warmup=0))
 
 
+@pytest.mark.parametrize("name", ["autoencoder", "conv3"])
+def test_accuracy_is_of_scores_one_a_class(few, parts, name):
+    network, half = cc.build(name, 10, seed=0, width=4), parts[0]
+    gives = r"\[5, 3, 32, 32\]" if name == "autoencoder" else r"\[5, 10\]"
+    with pytest.raises(ValueError, match=rf"{name} gives {gives} for 5 images; scores \[N, classes\], \[5, 5\]"):
+        cc.accuracy(network, half, batch=5)
+    told = "gives images back, no scores" if name == "autoencoder" else "the head has 10 outputs"
+    with pytest.raises(ValueError, match=told):
+        cc.training.objective.CROSS_ENTROPY.check(network, half)
+
+
 def test_head_mask_device_and_lengths_are_checked_first(network, few, parts, recipe):
     with pytest.raises(ValueError, match="the head has 10 outputs but the images have 5 classes"):
         cc.train(network, parts[0], recipe)

@@ -99,6 +99,7 @@ class CrossEntropy(Objective):
         """Raise a `ValueError` unless the network has an output for each class, and the images are labelled."""
         if not images.labelled:
             raise ValueError("these images have no labels: classes can be learnt, and accuracy told, of labelled ones")
+        models.check_output(network, images.shape, self.gives)  # first: a network without a head is told classes too
         outputs = models.architecture(network)["classes"]
         if outputs is not None and outputs != len(images.classes):
             raise ValueError(f"the head has {outputs} outputs but the images have {len(images.classes)} classes")
@@ -123,7 +124,13 @@ OBJECTIVES: dict[str, type[Objective]] = {"cross-entropy": CrossEntropy}
 
 @torch.no_grad()
 def accuracy(network: nn.Module, images: Images, batch: int | None = None) -> float:
-    """Return the share of images classified correctly, in [0, 1]; no augmentation, BatchNorm in eval mode."""
+    """Return the share of images classified correctly, in [0, 1]; no augmentation, BatchNorm in eval mode.
+
+    Raises
+    ------
+    ValueError
+        Where the network gives no scores [N, classes] of these images' classes.
+    """
     device = next(network.parameters()).device
     batch = batch or (256 if device.type == "cpu" else 2000)  # on a CPU larger ones only take memory
     network.eval()
@@ -132,8 +139,16 @@ def accuracy(network: nn.Module, images: Images, batch: int | None = None) -> fl
         index = index.to(images.labels.device)
         pixels = images.batch(index).to(device)
         scores = network(normalise(pixels, images.mean, images.std))
+        _check_scores(scores, network, [len(index), len(images.classes)])
         correct += int((scores.argmax(1) == images.labels[index].to(device)).sum())
     return correct / len(images)
+
+
+def _check_scores(scores: Any, network: nn.Module, expected: list[int]) -> None:
+    given = list(scores.shape) if isinstance(scores, torch.Tensor) else f"a {type(scores).__name__}"
+    if given != expected:
+        about = f"{models.architecture(network)['name']} gives {given} for {expected[0]} images"
+        raise ValueError(f"{about}; scores [N, classes], {expected}, are expected")
 
 
 # --- objectives as text ------------------------------------------------------------------------------------------

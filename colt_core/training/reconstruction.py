@@ -8,7 +8,6 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from .. import models
 from ..data import Images, channel_statistics
 from ..data.augmentation import normalise, original
 from ..files import Tensors, sha256_of
@@ -218,7 +217,6 @@ def recognised(judge: nn.Module, network: nn.Module, images: Images) -> float:
         Where the judge is no classifier of these classes.
     """
     CROSS_ENTROPY.check(judge, images)
-    models.check_output(judge, images.shape)
     judge.to(next(network.parameters()).device)
     key = sha256_of(*(value.reshape(-1) for value in judge.state_dict().values())), images.fingerprint()
     if key not in _ORIGINALS:  # every ticket of a study asks the same judge of the same images
