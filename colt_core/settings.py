@@ -137,6 +137,14 @@ Number = Annotated[float, BeforeValidator(as_number)]
 # --- checks ------------------------------------------------------------------------------------------------------
 
 
+def plain_number(name: str, value: Any) -> float:
+    """Return what is a number, NumPy's and PyTorch's too, as a plain one; else raise a `ValueError` with its name."""
+    plain = _plain(value)
+    if isinstance(plain, bool) or not isinstance(plain, int | float):
+        raise ValueError(f"{name} must be a number, not {shown(value)}")
+    return float(plain)
+
+
 def check_fraction(name: str, value: float) -> None:
     """Raise a `ValueError` unless `value` lies strictly between 0 and 1."""
     if not 0 < value < 1:

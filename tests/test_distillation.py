@@ -199,6 +199,8 @@ def test_mistakes_are_told_in_one_line(few, folder, tmp_path):
     for make, told in (
         (lambda: cc.KD(whole, weight=1.2), "weight must lie in 0..1, not 1.2"),
         (lambda: cc.KD(whole, temperature=0), "temperature must be above 0, not 0"),
+        (lambda: cc.KD(whole, temperature="5"), "temperature must be a number, not '5'"),
+        (lambda: cc.KD(whole, weight=None), "weight must be a number, not None"),
         (lambda: cc.KD(whole, soft="hard"), "unknown soft targets 'hard'; allowed: teacher, smoothed, shuffled"),
         (lambda: cc.KD([whole, whole]), "KD takes one teacher, not 2"),
         (lambda: cc.KD([whole], tasks=[[0], [1]]), "a teacher for each of 2 tasks, not 1"),

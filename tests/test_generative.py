@@ -482,7 +482,13 @@ def test_a_folder_of_pictures_without_classes_is_enough(tmp_path, mini):
         ({"network": "vae", "recipe": "official"}, "a classifier's recipe with milestones does not go with the VAE's"),
         ({"network": "autoencoder", "objective": "cross-entropy"}, "it is no classifier, and knows no cross-entropy"),
         ({"network": "vae", "scoring": {"objective": "cross-entropy"}}, "it is no classifier, and knows no cross-ent"),
-        ({"objective": {"name": "reconstruction", "size": 2}}, "does not take the settings"),
+        ({"objective": {"name": "reconstruction", "size": 2}}, "does not take the settings .*keyword argument 'size'"),
+        ({"network": "vae", "objective": {"name": "vae", "beta": "x"}}, "beta must be a number, not 'x'"),
+        ({"network": "vae", "objective": {"name": "vae", "beta": None}}, "beta must be a number, not None"),
+        (
+            {"network": "autoencoder", "scoring": {"objective": {"name": "reconstruction", "judge": 3}}},
+            "judge must be a network or a network's name, not 3",
+        ),
     ],
 )
 def test_a_mistake_in_an_experiment_is_one_clear_line(fields, message):
@@ -520,6 +526,13 @@ def test_what_does_not_go_together_is_refused_before_any_training(small, quick):
                 call(cc.build(network, 10, width=4), small.train, quick, objective=objective)
     with pytest.raises(ValueError, match=r"components must lie in 1..768"):
         yardsticks.simple_errors(small, [0])
+
+
+@pytest.mark.parametrize("beta", ["1", None, True, [1]])
+def test_beta_is_a_number(beta):
+    with pytest.raises(ValueError, match="beta must be a number, not ") as told:
+        cc.ELBO(beta=beta)
+    assert "\n" not in str(told.value) and cc.ELBO(beta=np.float32(0.5)).settings() == {"beta": 0.5}
 
 
 def test_scores_by_cross_entropy_are_so_also_where_another_objective_finds():

@@ -1,5 +1,6 @@
 """Knowledge distillation: a ticket learns a teacher's answers beside the labels (`KD`; 2101.03255, section 3)."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Literal, Self
@@ -10,6 +11,7 @@ from torch import nn
 from .. import models
 from ..data import Images
 from ..files import Tensors
+from ..settings import plain_number
 from .objective import CrossEntropy
 
 Soft = Literal["teacher", "smoothed", "shuffled"]
@@ -57,9 +59,10 @@ class KD(CrossEntropy):
         tasks: Sequence[Sequence[int]] | None = None,
         names: Sequence[str] = (),
     ) -> None:
-        if not 0 <= weight <= 1:
+        self.temperature, self.weight = plain_number("temperature", temperature), plain_number("weight", weight)
+        if not 0 <= self.weight <= 1:
             raise ValueError(f"weight must lie in 0..1, not {weight!r}")
-        if not 0 < temperature < float("inf"):
+        if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature must be above 0, not {temperature!r}")
         if soft not in ("teacher", "smoothed", "shuffled"):
             raise ValueError(f"unknown soft targets {soft!r}; allowed: teacher, smoothed, shuffled")
@@ -70,8 +73,7 @@ class KD(CrossEntropy):
         if not self.wanted and len(self.teachers) != (1 if self.tasks is None else len(self.tasks)):
             wanted = "one teacher" if self.tasks is None else f"a teacher for each of {len(self.tasks)} tasks"
             raise ValueError(f"KD takes {wanted}, not {len(self.teachers)}")
-        self.temperature, self.weight, self.soft = float(temperature), float(weight), soft
-        self.names = tuple(names)
+        self.soft, self.names = soft, tuple(names)
 
     def check(self, network: nn.Module, images: Images) -> None:
         """Raise a `ValueError` where the student or a teacher has other outputs than the images have classes."""

@@ -12,6 +12,7 @@ from ..data import Images
 from ..data.augmentation import normalise
 from ..files import Tensors
 from ..foreign import imported
+from ..settings import first_line
 from .recipe import Recipe
 
 
@@ -182,8 +183,9 @@ def objective_of(about: str | Mapping[str, Any] | None, tensors: Tensors | None 
         raise ValueError(f"{name} must be a subclass of colt_core.Objective")
     try:
         return kind.rebuilt(settings, tensors or {})
-    except TypeError:
-        raise ValueError(f"the objective {name} does not take the settings {sorted(settings)}") from None
+    except TypeError as problem:  # of a name that it does not know, or of a value of a kind that it cannot use
+        about = f"the objective {name} does not take the settings {sorted(settings)}"
+        raise ValueError(f"{about} ({first_line(problem)})") from None
 
 
 def objective_for(network: nn.Module | str) -> Objective:

@@ -12,6 +12,7 @@ from ..data import Images, channel_statistics
 from ..data.augmentation import normalise, original
 from ..files import Tensors, sha256_of
 from ..seeding import generator
+from ..settings import plain_number, shown
 from .distillation import again, described_network
 from .objective import CROSS_ENTROPY, Objective, accuracy
 from .recipe import Recipe
@@ -31,9 +32,16 @@ class Judged(Objective):
         recipe, and look up afterwards ("conv3"). "": none.
     mean, std
         How the pixels were normalised, a value a channel: `fitted` fills them in.
+
+    Raises
+    ------
+    ValueError
+        For a judge that is neither.
     """
 
     def __init__(self, judge: str | nn.Module = "", mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> None:
+        if not isinstance(judge, str | nn.Module):
+            raise ValueError(f"judge must be a network or a network's name, not {shown(judge)}")
         self.wanted = judge if isinstance(judge, str) else ""
         self.judge = None if isinstance(judge, str) else deepcopy(judge).eval().requires_grad_(False)
         self.mean, self.std = tuple(mean), tuple(std)
@@ -122,14 +130,14 @@ class ELBO(Reconstruction):
     Raises
     ------
     ValueError
-        For a negative beta.
+        For a beta that is no number, or negative.
     """
 
     def __init__(self, beta: float = 1.0, sampled: bool = True, **how: Any) -> None:
-        if not 0 <= beta < math.inf:
+        self.beta, self.sampled = plain_number("beta", beta), bool(sampled)
+        if not 0 <= self.beta < math.inf:
             raise ValueError(f"beta must be 0 or more, not {beta!r}")
         super().__init__(**how)
-        self.beta, self.sampled = float(beta), bool(sampled)
 
     def check(self, network: nn.Module, images: Images) -> None:
         """Raise a `ValueError` where the network has no posterior to draw from."""
