@@ -225,6 +225,74 @@ def test_mistakes_are_told_in_one_line(few, folder, tmp_path):
         cc.run(job, tmp_path, device="cpu")
 
 
+def test_a_ticket_and_its_file_teach_as_their_network_does(few, batch, recipe, tmp_path):
+    pixels, labels = batch
+    network, student = (cc.build("resnet20", 10, seed=seed) for seed in (1, 0))
+    cc.train(network, few.train, recipe, device="cpu")
+    weights = dict(network.named_parameters())
+    ticket = cc.Ticket.of(network, masks.magnitude(weights, masks.dense(weights, cc.prunable(network)), 0.5))
+    path = ticket.save(tmp_path / "one.safetensors")
+    expected = cc.KD(ticket.model().eval()).targets(pixels, labels)
+    for one in (ticket, path, str(path), [ticket]):
+        taught = cc.KD(one)
+        taught.check(student, few.train)
+        assert torch.equal(taught.targets(pixels, labels), expected) and not taught.teachers[0].training
+    again = objective_of({"name": "kd", **cc.KD(path).settings()}, cc.KD(path).tensors())
+    assert torch.equal(again.targets(pixels, labels), expected), "as a worker process has it"
+
+
+class Pair(nn.Module):
+    """Gives its scores twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = cc.build("conv3", 10, seed=0, width=4)
+
+    def forward(self, pixels):
+        return (self.inner(pixels),) * 2
+
+
+class Wide(nn.Module):
+    """Seven scores of which no linear layer tells."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Conv2d(3, 7, 3)
+
+    def forward(self, pixels):
+        return self.inner(pixels).mean((2, 3))
+
+
+def test_what_cannot_teach_is_refused_before_any_training(few, recipe, tmp_path):
+    student = cc.build("conv3", 10, seed=0, width=4)
+    (tmp_path / "none.safetensors").write_bytes(b"no ticket")
+    for make, told in (
+        (lambda: cc.KD(3), "a teacher must be a network, a ticket, its file .* or a name, not 3"),
+        (lambda: cc.KD(tmp_path / "none.safetensors"), "none.safetensors is no ticket or is truncated"),
+        (lambda: cc.KD(str(tmp_path / "other.safetensors")), "there is no ticket at .*other.safetensors"),
+        (lambda: cc.KD(Pair()).check(student, few.train), "the teacher: Pair gives a tuple; a tensor"),
+        (
+            lambda: cc.KD(Wide()).check(student, few.train),
+            r"the teacher: Wide gives \[2, 7\] .*; \[2, 10\] is expected",
+        ),
+        (
+            lambda: cc.train(student, few.train, recipe, objective=cc.KD(cc.build("conv3", 10, width=4, channels=1))),
+            "the teacher: conv3 cannot take images of 32 x 32 pixels",
+        ),
+        (
+            lambda: cc.imp(student, few.train, recipe, objective=cc.KD(cc.build("autoencoder", 10, width=4))),
+            "the teacher: autoencoder gives images back",
+        ),
+        (
+            lambda: cc.Experiment(objective={"name": "kd", "teacher": "runs/a.safetensors"}),
+            "must be dense, self or the name of a network, not 'runs/a.safetensors'",
+        ),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=told) as problem:
+            make()
+        assert "\n" not in str(problem.value)
+
+
 def test_ways_of_scoring_that_differ_in_a_setting_are_told_apart(folder):
     base = {"dataset": str(folder), "network_args": {"width": 4}, "scores": (0.4,)}
     ways = [{"name": "kd"}, {"name": "kd", "soft": "smoothed"}, {"name": "kd", "teacher": "self"}]

@@ -297,7 +297,7 @@ def replace_head(copy: nn.Module, classes: int, seed: int = 0) -> nn.Module:
 
 
 @torch.no_grad()
-def check_output(network: nn.Module, shape: Sequence[int], gives: Gives = "scores") -> None:
+def check_output(network: nn.Module, shape: Sequence[int], gives: Gives = "scores", classes: int | None = None) -> None:
     """Refuse a network that cannot take images of a shape (channels, height, width), or gives something else.
 
     An error of the network's own, of another kind than a shape that does not fit, is raised as it is.
@@ -305,9 +305,11 @@ def check_output(network: nn.Module, shape: Sequence[int], gives: Gives = "score
     Raises
     ------
     ValueError
-        In one line. What it must give: "scores", one a class; "images", of the same shape; or "any".
+        In one line. What it must give: "scores", one a class, of `classes` where that is given, else of those that it
+        says it has; "images", of the same shape; or "any".
     """
     about = architecture(network)
+    about = about if classes is None else about | {"classes": classes}
     asked = json.dumps(about, sort_keys=True), str(network), tuple(shape), gives
     if asked in _FITTING:
         return

@@ -17,6 +17,7 @@ from .. import masks, models
 from ..files import Damaged, Tensors, hash_into, read_tensors, write_tensors
 from ..foreign import check_trusted, fingerprint, named_by_a_file, trust
 from ..masks import Mask
+from ..training.distillation import network_of
 from .compact import compact_with_mask, effective_mask
 
 
@@ -268,6 +269,17 @@ class Ticket:
     def _tensors(self) -> Tensors:
         weights = {f"weight/{name}": value for name, value in self.theta0.items()}
         return weights | {f"mask/{name}": kept.contiguous() for name, kept in self.mask.items()}
+
+
+@network_of.register
+def _(given: Ticket) -> nn.Module:
+    return given.model()
+
+
+@network_of.register(str)
+@network_of.register(Path)
+def _(given: str | Path) -> nn.Module:
+    return Ticket.load(given).model()
 
 
 def check_code(name: str, code: str | None) -> None:

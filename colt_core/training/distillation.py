@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from functools import singledispatch
 from typing import Any, Literal, Self
 
 import torch
@@ -11,12 +12,25 @@ from torch import nn
 from .. import models
 from ..data import Images
 from ..files import Tensors
-from ..settings import plain_number
+from ..settings import plain_number, shown
 from .objective import CrossEntropy
 
 Soft = Literal["teacher", "smoothed", "shuffled"]
 Made = Callable[[str], nn.Module]  # a trained teacher, by what it is called
 LOOKED_UP = "dense"
+FILE = ".safetensors"
+IN_EXPERIMENTS = "the teacher of an experiment must be dense, self or the name of a network"
+
+
+@singledispatch
+def network_of(given: Any) -> nn.Module:
+    """Return the network of what is to teach; how tickets and their files are read is registered by `tickets`."""
+    raise ValueError(f"a teacher must be a network, a ticket, its file ({FILE}) or a name, not {shown(given)}")
+
+
+@network_of.register
+def _(given: nn.Module) -> nn.Module:
+    return given
 
 
 class KD(CrossEntropy):
@@ -29,9 +43,10 @@ class KD(CrossEntropy):
     Parameters
     ----------
     teacher
-        A trained network; several, where `tasks` says which classes each of them knows; or what an experiment is to
-        train once, by cross-entropy in the same recipe, and look up afterwards: "dense", the ticket's own network
-        unpruned; "self", the ticket itself; or a network's name.
+        A trained network, a `Ticket` (its weights as they stand, under its mask) or a ticket's file,
+        "round-08.safetensors"; several, where `tasks` says which classes each of them knows; or what an experiment is
+        to train once, by cross-entropy in the same recipe, and look up afterwards: "dense", the ticket's own network
+        unpruned; "self", the ticket itself; or a network's name. Experiments take those three alone.
     temperature, weight
         T and a.
     soft
@@ -45,14 +60,14 @@ class KD(CrossEntropy):
 
     Raises
     ------
-    ValueError
+    ValueError, FileNotFoundError
         In one line: a weight outside [0, 1], a temperature that is not above 0, an unknown `soft`, teachers and tasks
-        that do not fit.
+        that do not fit, a file that is no ticket or not there.
     """
 
     def __init__(
         self,
-        teacher: str | nn.Module | Sequence[nn.Module] = LOOKED_UP,
+        teacher: Any = LOOKED_UP,
         temperature: float = 5.0,
         weight: float = 0.9,
         soft: Soft = "teacher",
@@ -66,9 +81,9 @@ class KD(CrossEntropy):
             raise ValueError(f"temperature must be above 0, not {temperature!r}")
         if soft not in ("teacher", "smoothed", "shuffled"):
             raise ValueError(f"unknown soft targets {soft!r}; allowed: teacher, smoothed, shuffled")
-        self.wanted = teacher if isinstance(teacher, str) else ""
-        given = [] if isinstance(teacher, str) else [teacher] if isinstance(teacher, nn.Module) else list(teacher)
-        self.teachers = [deepcopy(one).eval().requires_grad_(False) for one in given]
+        self.wanted = teacher if isinstance(teacher, str) and not teacher.endswith(FILE) else ""
+        given = [] if self.wanted else list(teacher) if isinstance(teacher, list | tuple) else [teacher]
+        self.teachers = [deepcopy(network_of(one)).eval().requires_grad_(False) for one in given]
         self.tasks = None if tasks is None else [[int(one) for one in task] for task in tasks]
         if not self.wanted and len(self.teachers) != (1 if self.tasks is None else len(self.tasks)):
             wanted = "one teacher" if self.tasks is None else f"a teacher for each of {len(self.tasks)} tasks"
@@ -79,9 +94,14 @@ class KD(CrossEntropy):
         """Raise a `ValueError` where the student or a teacher has other outputs than the images have classes."""
         super().check(network, images)
         counts = [len(images.classes)] if self.tasks is None else [len(task) for task in self.tasks]
+        counts = [len(self.names)] if self.names else counts  # a partition's are picked from all of them by `fitted`
         for teacher, count in zip(self.teachers, counts, strict=False):  # one that is only named has none yet
             known = models.architecture(teacher)["classes"]
-            if known is not None and known != count and not self.names:
+            try:
+                models.check_output(teacher, images.shape, classes=count if known is None else None)
+            except ValueError as problem:
+                raise ValueError(f"the teacher: {problem}") from None
+            if known not in (None, count):
                 raise ValueError(f"the teacher has {known} outputs, and is to teach {count} classes")
         taught = [one for task in self.tasks or () for one in task]
         if self.tasks is not None and sorted(taught) != list(range(len(images.classes))):
@@ -195,9 +215,14 @@ class KD(CrossEntropy):
         Raises
         ------
         ValueError
-            For a teacher without a name that `build` knows: no other process can make it.
+            For a teacher without a name that `build` knows: no other process can make it. For a file's name: a
+            description says what is learnt, and another file may come to lie there.
         """
         about = dict(settings)
+        given = about.get("teacher")
+        for one in given if isinstance(given, list | tuple) else [given]:
+            if isinstance(one, str) and one.endswith(FILE):
+                raise ValueError(f"a ticket's file teaches in cc.KD(...) alone; {IN_EXPERIMENTS}, not {one!r}")
         for number, one in enumerate(described := about.pop("teachers", [])):
             start = f"{number}/"
             state = {name.removeprefix(start): v for name, v in tensors.items() if name.startswith(start)}
@@ -213,6 +238,7 @@ class _Picked(nn.Module):
     def __init__(self, whole: nn.Module, columns: list[int]) -> None:
         super().__init__()
         self.whole, self.columns = whole, columns
+        vars(self)["architecture"] = {"name": "a part of the teacher", "classes": len(columns), "arguments": {}}
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.whole(pixels)[:, self.columns]  # type: ignore[no-any-return]
