@@ -20,7 +20,7 @@ from .settings import one_line
 from .studies.experiment import Experiment
 from .studies.plan import plan, status
 from .studies.reading import STUDIES
-from .studies.run import check, run
+from .studies.run import run
 from .studies.saved import runs_in
 from .studies.study import Study, study
 from .studies.typed import ABOUT, flag, number, typed, whole
@@ -201,7 +201,6 @@ def _parser() -> argparse.ArgumentParser:
 def _run(chosen: argparse.Namespace) -> None:
     given = {k.removeprefix("field_"): v for k, v in vars(chosen).items() if k.startswith("field_") and v is not None}
     experiment = Experiment(**{name: typed(name, text) for name, text in given.items()})
-    check(experiment, chosen.device)
     records = run(experiment, chosen.store, chosen.device, chosen.threads, _tracker(chosen.track))
     print(f"experiment {experiment.hash} in {open_store(chosen.store).url}")
     shown = records[records["kind"] == "score"] if experiment.scores is not None else records

@@ -528,6 +528,51 @@ def test_what_does_not_go_together_is_refused_before_any_training(small, quick):
         yardsticks.simple_errors(small, [0])
 
 
+JUDGE = {"objective": {"name": "reconstruction", "judge": "conv3"}}
+KD = {"objective": {"name": "kd", "teacher": "resnt20"}}
+PLAIN = {"network": "conv3", "network_args": {"width": 4}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"dataset": "unlabelled", "by": "random", "scoring": JUDGE},
+            "'conv3', which is to .* judge: these images have no",
+        ),
+        ({"score_on": "unlabelled", "scoring": JUDGE}, "'conv3', which is to teach or to judge: these images have no"),
+        ({"scoring": {"objective": JUDGE["objective"] | {"judge": "autoencoder"}}}, "judge: autoencoder gives images"),
+        ({"scoring": {"objective": JUDGE["objective"] | {"judge": "nonsense"}}}, "judge: unknown network 'nonsense'"),
+        ({"scoring": {"head": "fresh"}}, "autoencoder has no head that could be made anew for 3 classes"),
+        ({"scoring": {"objective": "kd"}}, "gives images back, no scores of classes"),
+        ({"scoring": {"objective": "vae"}}, "no posterior"),
+        (
+            {"network": "vae", "objective": "reconstruction", "scoring": {"objective": "vae"}, "recipe": "steps"},
+            "milestones",
+        ),
+        (PLAIN | {"scoring": KD}, "'resnt20', which is to teach or to judge: unknown network 'resnt20'"),
+        (PLAIN | KD, "'resnt20', which is to teach or to judge: unknown network 'resnt20'"),
+        (PLAIN | {"objective": {"name": "kd", "teacher": "vae"}}, "'vae', which is to teach .* gives images back"),
+        (PLAIN | {"score_on": "cifar10-mini@16", "scoring": {"head": "own"}}, "the head has 3 outputs but the images"),
+    ],
+)
+def test_what_scores_could_only_fail_of_is_refused_before_any_training(make, few, tmp_path, fields, message):
+    from PIL import Image
+
+    (tmp_path / "faces").mkdir()
+    for i in range(12):
+        Image.fromarray(few.test.images[i].permute(1, 2, 0).numpy()).save(tmp_path / f"faces/{i}.png")
+    fields = {name: f"{tmp_path}/faces@16" if value == "unlabelled" else value for name, value in fields.items()}
+    job = make(**{"network": "autoencoder"} | {name: value for name, value in fields.items() if name != "recipe"})
+    if "recipe" in fields:
+        job = job.changed(recipe=job.recipe.changed(epochs=3, schedule="step", milestones=(1,)))
+    plain = job.changed(scoring=None, score_on=None) if "objective" not in fields else job
+    for call in (lambda: cc.run(job, tmp_path / "store", "cpu"), lambda: cc.study([job, plain], tmp_path / "store")):
+        with pytest.raises(ValueError, match=message) as told:
+            call()
+        assert "\n" not in str(told.value) and not list((tmp_path / "store").glob("*/records.jsonl"))
+
+
 @pytest.mark.parametrize("beta", ["1", None, True, [1]])
 def test_beta_is_a_number(beta):
     with pytest.raises(ValueError, match="beta must be a number, not ") as told:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from .. import models
 from ..compute.store import Store, open_store
@@ -15,7 +16,7 @@ from ..methods import Setting, method_of
 from ..seeding import choose_device
 from ..settings import first_line
 from ..tickets import Round
-from ..training import History, Training, objective_of
+from ..training import History, objective_of
 from .experiment import FORMAT, MEASURED, Experiment, counts_as
 from .inputs import as_seen, dataset_of, prints_of
 from .records import (
@@ -31,8 +32,8 @@ from .records import (
     scored_as,
     ticket_name,
 )
-from .scoring import finite, score_record
-from .teachers import teacher
+from .scoring import check_scoring, finite, score_record
+from .teachers import teacher, untrained
 from .watching import watched
 
 if TYPE_CHECKING:
@@ -78,6 +79,9 @@ def run(
     import pandas as pd
 
     place = open_store(store)
+    check_stored(experiment, place)
+    if not (is_complete(experiment, place) and is_scored(experiment, place)):
+        check(experiment, device)
     with watched([experiment], place, progress):
         carry_out(experiment, place, str(choose_device(device)), threads, callback)
     return pd.DataFrame(records_of([experiment], place))
@@ -161,9 +165,7 @@ def _rounds(
     if is_complete(experiment, store):
         return
     setting = _setting(experiment, store, device, threads, last, watch)
-    setting.options["objective"] = setting.options["objective"].taught(
-        lambda called: teacher(called, experiment, setting.data, store, device, threads), setting.data.train
-    )
+    _teach(setting, lambda called: teacher(called, experiment, setting.data, store, device, threads))
     finder = method_of(experiment.method).find(setting)
     _start(store, experiment)  # only now: what the method refuses leaves no folder behind
     for found in finder:
@@ -190,16 +192,24 @@ def _complete(store: Store, experiment: Experiment, last: Round | None) -> None:
 def check(experiment: Experiment, device: str = "auto") -> None:
     """Refuse, before any training, what only the data and the network can tell: see the errors of `run`."""
     plain = [experiment, *experiment.references()][-1]
-    dataset_of(experiment.dataset)
-    target = dataset_of(experiment.score_on or experiment.dataset)
     if experiment.scores is not None:
-        network = models.build(experiment.network, len(target.classes), experiment.seed, **experiment.network_args)
-        Training(target.train, experiment.recipe, objective=objective_of(experiment.objective)).check(network)
+        check_scoring(experiment)
     where = str(choose_device(device))
-    method_of(plain.method).find(_setting(plain, open_store(), where, 1, None))
+    method_of(plain.method).find(_checked(plain, where))
     if plain is not experiment and method_of(experiment.method).takes == "densities":
         # What it will follow is not there yet; any densities do to see whether it takes what it is given.
-        method_of(experiment.method).find(replace(_setting(experiment, open_store(), where, 1, None), densities=(0.5,)))
+        method_of(experiment.method).find(replace(_checked(experiment, where), densities=(0.5,)))
+
+
+def _checked(experiment: Experiment, device: str) -> Setting:
+    """Return the setting of a run that only looks whether it could begin: its teachers are not trained."""
+    setting = _setting(experiment, open_store(), device, 1, None)
+    _teach(setting, lambda called: untrained(called, experiment, setting.data))
+    return setting
+
+
+def _teach(setting: Setting, made: Callable[[str], nn.Module]) -> None:
+    setting.options["objective"] = setting.options["objective"].taught(made, setting.data.train)
 
 
 def _setting(

@@ -9,15 +9,17 @@ from typing import Any
 
 import torch
 
+from .. import models
 from ..compute.checkpoints import Checkpoint
 from ..compute.store import Store
 from ..data import Dataset
 from ..tickets import Round, Score, Ticket, evaluate
-from ..training import doubt, objective_of
+from ..tickets.score import Head
+from ..training import Training, doubt, objective_of
 from .experiment import FORMAT, PLAIN, Experiment
-from .inputs import as_seen, prints_of
+from .inputs import as_seen, dataset_of, prints_of
 from .records import scored_by
-from .teachers import teacher
+from .teachers import teacher, untrained
 
 
 def score_record(found: Round, experiment: Experiment, store: Store, device: str, threads: int) -> dict[str, Any]:
@@ -34,6 +36,26 @@ def score_record(found: Round, experiment: Experiment, store: Store, device: str
     if doubtful := doubt(last, score.chance, score.train_images, error):
         values["warnings"] = [*values.get("warnings", []), f"the score's training {doubtful}"]
     return values | {"scored_on": target, "score_data": prints_of(target)} | scored_by(experiment)
+
+
+def check_scoring(experiment: Experiment) -> None:
+    """Refuse, before there is any ticket, what its scores could only fail of: objective, head, teacher or judge.
+
+    Raises
+    ------
+    ValueError
+        In one line.
+    """
+    classes = len(dataset_of(experiment.dataset).classes)
+    data = as_seen(experiment.score_on or experiment.dataset, experiment.official, scoring=True)
+    network = models.build(experiment.network, classes, experiment.seed, **experiment.network_args)
+    objective, head = _way(experiment)
+    if head == "fresh" or (head is None and models.head_name(network) is not None):
+        network = models.replace_head(network, len(data.classes), experiment.seed)
+    taught = objective_of(objective).taught(
+        lambda called: untrained(called, experiment, data, Ticket.of(network)), data.train
+    )
+    Training(data.train, experiment.recipe, objective=taught).check(network)
 
 
 def _score(ticket: Ticket, experiment: Experiment, target: str, store: Store, device: str, threads: int) -> Score:
@@ -81,12 +103,9 @@ def _digest(name: str, values: dict[str, Any]) -> str:
 
 def _score_name(
     ticket: Ticket, experiment: Experiment, data: Dataset, device: str, threads: int
-) -> tuple[str, dict[str, Any] | None, Any]:
+) -> tuple[str, dict[str, Any] | None, Head | None]:
     """Return the name of a score in the store, which says all that fixes it, with the objective and the head."""
-    scoring = experiment.scoring
-    objective = scoring.objective if scoring and scoring.objective else experiment.objective
-    objective = None if objective == PLAIN else objective
-    head = scoring.head if scoring else None
+    objective, head = _way(experiment)
     prints = [part.fingerprint() for part in (data.train, data.validation, data.test)]
     where = {"device": device, "threads": threads}
     recipe = experiment.recipe.model_dump(mode="json")
@@ -95,6 +114,13 @@ def _score_name(
         about.append({"objective": objective, "head": head})
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
     return f"scores/{key}", objective, head
+
+
+def _way(experiment: Experiment) -> tuple[dict[str, Any] | None, Head | None]:
+    """Return the objective and the head of an experiment's scores."""
+    scoring = experiment.scoring
+    objective = scoring.objective if scoring and scoring.objective else experiment.objective
+    return None if objective == PLAIN else objective, scoring.head if scoring else None
 
 
 def finite(value: Any) -> Any:

@@ -347,7 +347,7 @@ def study(
     for experiment in experiments:
         check_stored(experiment, place)
     jobs = to_do(experiments, place)
-    alike = {(same.hash, same.score_on): job for job in jobs for same in [job.changed(seed=0)]}
+    alike = {_but_for_seeds(job): job for job in jobs}
     for job in alike.values():  # all mistakes before any training; and a data set is prepared once, not by every worker
         check(job, "cpu" if cluster else where)
     if cluster:
@@ -360,6 +360,11 @@ def study(
             pass
     records = records_of(experiments, place)
     return pd.DataFrame(records) if records else pd.DataFrame(columns=list(COLUMNS))
+
+
+def _but_for_seeds(job: Experiment) -> tuple[Any, ...]:
+    """Return what tells apart the experiments that a mistake in one need not be one in the other."""
+    return job.changed(seed=0).hash, job.score_on, str(job.scoring), job.scores is None
 
 
 def _listed(experiments: Experiment | Iterable[Experiment]) -> list[Experiment]:

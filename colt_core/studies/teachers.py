@@ -30,6 +30,30 @@ def teacher(
     FloatingPointError
         If its training diverges.
     """
+    network, training = _lesson(called, experiment, data, threads, ticket)
+    train_kept(network, training, store, choose_device(device))
+    return network
+
+
+def untrained(called: str, experiment: Experiment, data: Dataset, ticket: Ticket | None = None) -> nn.Module:
+    """Return the network that `teacher` would train, as it is before: what is refused is refused before any training.
+
+    Raises
+    ------
+    ValueError
+        In one line that names it: as `teacher`, and where it cannot learn to classify these images.
+    """
+    try:
+        network, training = _lesson(called, experiment, data, 1, ticket)
+        training.check(network)
+    except ValueError as problem:
+        raise ValueError(f"{called!r}, which is to teach or to judge: {problem}") from None
+    return network
+
+
+def _lesson(
+    called: str, experiment: Experiment, data: Dataset, threads: int, ticket: Ticket | None
+) -> tuple[nn.Module, Training]:
     classes, mask = len(data.classes), None
     if called == "self":
         if ticket is None:
@@ -40,6 +64,4 @@ def teacher(
         network = models.build(experiment.network, classes, experiment.seed, **experiment.network_args)
     else:
         network = models.build(called, classes, experiment.seed)
-    training = Training(data.train, experiment.recipe, mask, data.validation, experiment.seed, threads)
-    train_kept(network, training, store, choose_device(device))
-    return network
+    return network, Training(data.train, experiment.recipe, mask, data.validation, experiment.seed, threads)

@@ -32,7 +32,7 @@ class Adversarial(Judged):
     metric, higher_is_better = "frechet", False
 
     def check(self, network: Any, images: Images) -> None:
-        """Raise a `ValueError` for a network without generator and discriminator, or with images of another size."""
+        """Raise a `ValueError` for a network that is no GAN, images of another size, a judge without features."""
         if not (hasattr(network, "generate") and hasattr(network, "judge")):
             raise ValueError(f"a {type(network).__name__} has no generate(noise) and judge(pixels): it is no GAN")
         with torch.no_grad(), drawing(0, "probe"):
@@ -40,6 +40,10 @@ class Adversarial(Judged):
         if made.shape[1:] != images.shape:
             found = " x ".join(map(str, made.shape[1:]))
             raise ValueError(f"the generator makes images of {found}, not {' x '.join(map(str, images.shape))}")
+        if self.judge is not None:
+            if models.head_name(self.judge) is None:
+                raise ValueError("the judge has no head: features are what a classifier's head reads")
+            models.check_output(self.judge, images.shape, "any")
 
     def loss(self, network: Any, pixels: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return both losses of a batch added up; the metric is not measured on it (NaN)."""

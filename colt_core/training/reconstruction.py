@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from .. import models
 from ..data import Images, channel_statistics
 from ..data.augmentation import normalise, original
 from ..files import Tensors, sha256_of
@@ -87,6 +88,20 @@ class Reconstruction(Judged):
 
     metric, higher_is_better, gives = "mse", False, "images"
 
+    def check(self, network: nn.Module, images: Images) -> None:
+        """Raise a `ValueError` for a judge that cannot classify these images; of a partition it knows more classes."""
+        if self.judge is None:
+            return
+        if not images.labelled:
+            raise ValueError("these images have no labels: a judge tells whether their classes are recognised")
+        try:
+            models.check_output(self.judge, images.shape)
+        except ValueError as problem:
+            raise ValueError(f"the judge: {problem}") from None
+        known = models.architecture(self.judge)["classes"]
+        if known is not None and known < len(images.classes):
+            raise ValueError(f"the judge has {known} outputs, and is to tell {len(images.classes)} classes apart")
+
     def loss(self, network: nn.Module, pixels: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean squared error of a batch, and its sum over the images."""
         wrong = squared_error(network(pixels), original(pixels, self.mean, self.std))
@@ -140,7 +155,8 @@ class ELBO(Reconstruction):
         super().__init__(**how)
 
     def check(self, network: nn.Module, images: Images) -> None:
-        """Raise a `ValueError` where the network has no posterior to draw from."""
+        """Raise a `ValueError` where the network has no posterior to draw from; for its judge as `Reconstruction`."""
+        super().check(network, images)
         if not (hasattr(network, "posterior") and hasattr(network, "decode")):
             raise ValueError(
                 f"a {type(network).__name__} has no posterior(pixels) and decode(code, size): it is no VAE"
