@@ -189,10 +189,10 @@ def _parser() -> argparse.ArgumentParser:
     for made in (fast, file):
         made.add_argument("ticket", type=Path, help="a round-NN.safetensors")
         made.add_argument("--trust", action="store_true", help="import the module that the ticket names")
+        made.add_argument("--shape", help="channels, height and width of an image (3,32,32)")
         made.add_argument("--multiple", type=count, default=1, help="leave each layer a multiple of so many rows (1)")
     fast.add_argument("--runtime", default="pytorch", help="pytorch or onnx")
     fast.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
-    fast.add_argument("--shape", default="3,32,32", help="channels, height and width of an image (3,32,32)")
     file.add_argument("path", type=Path, help="the file, which ends with .onnx")
     file.add_argument("--form", default="compact", help="compact, masked or dense")
     return parser
@@ -415,12 +415,9 @@ def _push(chosen: argparse.Namespace) -> None:
 def _speed(chosen: argparse.Namespace) -> None:
     from .publish.speed import in_words, speed
 
-    shape = [whole(piece) for piece in chosen.shape.split(",")]
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"--shape must be channels, height and width, for example 3,32,32, not {chosen.shape}")
     ticket = Ticket.load(chosen.ticket, trust=chosen.trust)
     how = {"runtime": chosen.runtime, "device": chosen.device, "multiple": chosen.multiple}
-    table = speed(ticket, shape=shape, **how)
+    table = speed(ticket, **_shape(chosen), **how)
     print(table.round(3).to_string(index=False))
     print(in_words(table))
 
@@ -429,7 +426,17 @@ def _export(chosen: argparse.Namespace) -> None:
     from .publish.onnx import export
 
     ticket = Ticket.load(chosen.ticket, trust=chosen.trust)
-    print(export(ticket, chosen.path, form=chosen.form, multiple=chosen.multiple))
+    print(export(ticket, chosen.path, form=chosen.form, multiple=chosen.multiple, **_shape(chosen)))
+
+
+def _shape(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Return the shape of images that the command line names, if it does."""
+    if chosen.shape is None:
+        return {}
+    shape = [whole(piece) for piece in chosen.shape.split(",")]
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"--shape must be channels, height and width, for example 3,32,32, not {chosen.shape}")
+    return {"shape": shape}
 
 
 if __name__ == "__main__":

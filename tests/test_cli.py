@@ -321,6 +321,18 @@ def test_the_transfers_of_a_study_in_pieces_are_those_that_its_pieces_name(capsy
     assert "paper has no transfers" in capsys.readouterr().err
 
 
+def test_a_ticket_of_grey_images_is_measured_and_written_in_its_shape(tmp_path, capsys, monkeypatch):
+    path = str(cc.Ticket.of(cc.build("conv3", 10, seed=0, width=4, channels=1)).save(tmp_path / "grey.safetensors"))
+    assert main(["speed", path]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: conv3 cannot take images of 32 x 32 pixels") and told.count("\n") == 1
+    monkeypatch.setattr("colt_core.publish.onnx.export", lambda *_, **how: how["shape"])
+    assert main(["export", path, str(tmp_path / "grey.onnx"), "--shape", "1,28,28"]) == 0
+    assert capsys.readouterr().out == "[1, 28, 28]\n"
+    assert main(["export", path, str(tmp_path / "grey.onnx"), "--shape", "28,28"]) == 2
+    assert "--shape must be channels, height and width, for example 3,32,32, not 28,28" in capsys.readouterr().err
+
+
 def test_help_shows_every_command_with_examples(capsys):
     shown = subprocess.run(
         [sys.executable, "-m", "colt_core.cli", "--help"], capture_output=True, text=True, check=True

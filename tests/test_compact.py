@@ -1,5 +1,7 @@
 """Networks without their dead channels: the same function, physically smaller, rebuilt from name and arguments."""
 
+import importlib.util
+
 import pytest
 import torch
 from torch import nn
@@ -238,9 +240,65 @@ def test_speed_tells_every_form_beside_the_dense_one():
         ({"batches": ()}, "batches must be whole numbers from 1"), ({"rounds": 0}, "rounds must be"),
         ({"seconds": 0}, "seconds must be a number above 0, not 0"), ({"seconds": "x"}, "seconds must be a number"),
         ({"runtime": "tensorrt"}, "unknown runtime 'tensorrt'; allowed: pytorch, onnx"),
+        ({"runtime": "onnx", "device": "cuda"}, "ONNX Runtime is measured on the CPU: device must be auto or cpu, not"),
+        ({"shape": (32, 32)}, r"shape must be channels, height and width, for example \(3, 32, 32\), not \(32, 32\)"),
+        ({"shape": (1, 32, 32)}, r"conv3 cannot take images of 32 x 32 pixels .*; the images' shape is \(1, 32, 32\)"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=told):
             speed(ticket, **wrong)
+
+
+def test_a_network_that_is_measured_or_written_stays_as_it_was(tmp_path):
+    network = cc.build("conv3", 10, width=4).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    speed(network, batches=(1,), threads=(1,), rounds=1, seconds=0.001)
+    if importlib.util.find_spec("onnxruntime"):
+        cc.export(network, tmp_path / "a.onnx")
+    assert network.training and all(module.training for module in network.modules())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert network.conv2.weight.is_contiguous() and next(network.parameters()).requires_grad
+
+
+def test_onnx_runtime_answers_on_the_cpu_and_its_rows_say_so(monkeypatch):
+    monkeypatch.setattr("colt_core.publish.speed.cores", lambda: 2)
+    monkeypatch.setattr(
+        "colt_core.publish.speed.choose_device", lambda d: torch.device("cpu" if d == "cpu" else "cuda")
+    )
+    monkeypatch.setattr("colt_core.publish.runtime.session_of", lambda *_: lambda: None)
+    table = speed(cc.build("conv3", 10, width=4), runtime="onnx", batches=(1,), rounds=1, seconds=0.001)
+    assert list(table["device"]) == ["cpu"] * 2 and list(table["threads"]) == [1, 2]
+
+
+class Spectrum(nn.Module):
+    """Singular values: ONNX has no operator for them."""
+
+    def __init__(self, twice=False):
+        super().__init__()
+        self.conv, self.twice = nn.Conv2d(3, 4, 3), twice
+
+    def forward(self, pixels):
+        found = self.conv(pixels).mean((2, 3))
+        return (found, found) if self.twice else torch.linalg.svdvals(found[:, :, None].expand(-1, -1, 4))
+
+
+def test_what_cannot_be_written_or_measured_is_one_line_and_leaves_no_file(tmp_path, capfd):
+    pytest.importorskip("onnxruntime")
+    plain, grey = cc.build("conv3", 10, width=4), cc.build("conv3", 10, width=4, channels=1)
+    for network, told in (
+        (Spectrum(), r"cannot be written as ONNX: ONNX has no operator aten\._linalg_svd"),
+        (Spectrum(twice=True), "the network gives a tuple; a tensor is expected: wrap the network"),
+        (plain.double(), "the network's weights are float64, and images are float32"),
+        (cc.Ticket.of(plain.double()), "the network's weights are float64, and images are float32"),
+        (grey, r"conv3 cannot take images of 32 x 32 pixels .*; the images' shape is \(3, 32, 32\)"),
+    ):
+        with pytest.raises(ValueError, match=told) as problem:
+            cc.export(network, tmp_path / "a.onnx")
+        assert str(problem.value).isprintable() and not list(tmp_path.iterdir())
+    for network in (plain.double(), grey):
+        with pytest.raises(ValueError, match="float32|cannot take images of 32 x 32"):
+            speed(network, batches=(1,), threads=(1,), rounds=1, seconds=0.001)
+    assert "on 64 random images" in cc.export(grey, tmp_path / "grey.onnx", shape=(1, 28, 28))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_onnx_file_answers_as_pytorch_does_and_it_is_said_what_is_no_faster(tmp_path):

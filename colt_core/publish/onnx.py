@@ -1,6 +1,8 @@
 """A ticket as an ONNX file: `export()`; written by PyTorch, checked against PyTorch on images, and timed."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,7 +12,7 @@ from ..data.augmentation import normalise
 from ..files import write_whole
 from ..tickets import Ticket
 from .runtime import check_libraries, session, write
-from .speed import forms_of, in_words, speed
+from .speed import check_takes, forms_of, in_words, speed
 
 CLOSE = 1e-3  # of the largest output: other kernels sum in another order
 CHECKED = 64  # images
@@ -22,6 +24,7 @@ def export(
     *,
     form: str = "compact",
     images: Images | None = None,
+    shape: Sequence[int] | None = None,
     multiple: int = 1,
     timed: bool = True,
 ) -> str:
@@ -37,6 +40,8 @@ def export(
         "compact" (channels that were cut whole are gone), "masked" or "dense"; of a network it says nothing.
     images
         What the file's outputs are compared on with PyTorch's, 64 of them; by default the embedded test images.
+    shape
+        Channels, height and width, in place of images: random ones of this shape.
     multiple
         As for `compact`.
     timed
@@ -51,7 +56,8 @@ def export(
     ------
     ValueError
         In one line: a library of the extra `export` is missing, an operator that ONNX lacks, outputs that differ, an
-        unknown form, another ending.
+        unknown form, another ending, images that the network cannot take, weights that are not float32, outputs that
+        are no tensor. Then no file is written.
     """
     path = Path(path)
     if path.suffix != ".onnx":
@@ -61,27 +67,38 @@ def export(
     check_libraries()
     forms = dict(forms_of(ticket, multiple))
     network = forms.get(form, next(iter(forms.values())))
-    images = load("cifar10-mini").test if images is None else images
-    some = images.take(torch.arange(min(CHECKED, len(images))))
-    pixels = normalise(some.images, some.mean, some.std).contiguous()
-    write_whole(path, lambda part: write(network, pixels[:2], part))
-    try:
-        off = _difference(network, pixels, path)
-    except ValueError:
-        path.unlink()
-        raise
+    if shape is None:
+        images = load("cifar10-mini").test if images is None else images
+        check_takes(network, images.shape)
+        some = images.take(torch.arange(min(CHECKED, len(images))))
+        pixels = normalise(some.images, some.mean, some.std).contiguous()
+    else:
+        check_takes(network, shape)
+        pixels = torch.randn(CHECKED, *shape, generator=torch.Generator().manual_seed(0))
+    off = 0.0
+
+    def fill(part: Path) -> None:
+        nonlocal off
+        off = _written(network, pixels, part)
+
+    write_whole(path, fill)
     size = path.stat().st_size / 1e6
-    about = f"{path.name}: {size:.2f} MB, outputs within {off:.1g} of PyTorch's on {len(some)} images."
+    kind = "images" if shape is None else "random images"
+    about = f"{path.name}: {size:.2f} MB, outputs within {off:.1g} of PyTorch's on {len(pixels)} {kind}."
     if not (timed and isinstance(ticket, Ticket)):
         return about
-    table = speed(ticket, shape=images.shape, runtime="onnx", multiple=multiple, device="cpu", threads=(1,), rounds=5)
+    how: dict[str, Any] = {"runtime": "onnx", "multiple": multiple, "device": "cpu", "threads": (1,), "rounds": 5}
+    table = speed(ticket, shape=pixels.shape[1:], **how)
     return f"{about} In ONNX Runtime, one thread: {in_words(table)}"
 
 
-def _difference(network: nn.Module, pixels: torch.Tensor, path: Path) -> float:
-    """Return the largest difference of outputs, a fraction of the largest output."""
+def _written(network: nn.Module, pixels: torch.Tensor, path: Path) -> float:
+    """Write the file, and return the largest difference of outputs, a fraction of the largest output."""
     with torch.inference_mode():
         expected = network(pixels)
+    if not isinstance(expected, torch.Tensor):
+        raise ValueError(f"the network gives a {type(expected).__name__}; a tensor is expected: wrap the network")
+    write(network, pixels[:2], path)
     [found] = session(path, 1).run(None, {"images": pixels.numpy()})
     off = float((torch.from_numpy(found) - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
     if not off < CLOSE:

@@ -1,9 +1,10 @@
 """ONNX Runtime: networks written as ONNX files by PyTorch, and sessions that run them."""
 
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
+LACKING = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)'")
 
 
 def check_libraries() -> None:
@@ -32,10 +35,12 @@ def session_of(network: nn.Module, images: torch.Tensor, threads: int) -> Callab
     """Return what passes images through a network in ONNX Runtime."""
     check_libraries()
     path = scratch() / f"{id(network)}.onnx"
-    write(network, images[:2] if len(images) > 1 else images.repeat(2, 1, 1, 1), path)
-    opened = session(path, threads)
+    try:
+        write(network, images[:2] if len(images) > 1 else images.repeat(2, 1, 1, 1), path)
+        opened = session(path, threads)
+    finally:
+        path.unlink(missing_ok=True)
     given = {"images": images.numpy()}
-    path.unlink()
     return lambda: opened.run(None, given)
 
 
@@ -55,7 +60,7 @@ def write(network: nn.Module, images: torch.Tensor, path: Path) -> None:
     Raises
     ------
     ValueError
-        In one line, where it cannot be exported.
+        In one line, where it cannot be exported: why, or which operator ONNX lacks.
     """
     how: dict[str, Any] = {"input_names": ["images"], "output_names": ["scores"], "dynamo": True, "verbose": False}
     free = ({0: torch.export.Dim("batch")},)
@@ -64,13 +69,26 @@ def write(network: nn.Module, images: torch.Tensor, path: Path) -> None:
         with _quiet(), torch.no_grad():
             torch.onnx.export(network, (images,), str(path), dynamic_shapes=free, external_data=False, **how)
     except Exception as problem:  # of an operator that ONNX lacks, or a forward pass that cannot be exported
-        raise ValueError(f"the network cannot be written as ONNX ({first_line(problem)})") from None
+        raise ValueError(f"the network cannot be written as ONNX: {_why(problem)}") from None
+
+
+def _why(problem: BaseException) -> str:
+    """Return in a line what an export failed of: the exporter's own words are a page of advice, in colours."""
+    while problem.__cause__ is not None:
+        problem = problem.__cause__
+    text = COLOURS.sub("", str(problem)).strip()
+    lacking = LACKING.search(text)
+    return f"ONNX has no operator {lacking[1]}" if lacking else first_line(text or type(problem).__name__)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's own progress and warnings from the page."""
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), redirect_stdout(StringIO()):
-        warnings.simplefilter("ignore")
-        yield
+    """Keep the exporter's own progress, warnings and, of exports that fail, whole programs from the page."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

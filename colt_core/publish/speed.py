@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,7 @@ def speed(
     Parameters
     ----------
     ticket
-        A ticket, or a network as it stands, which is measured alone.
+        A ticket, or a network as it stands, which is measured alone and not changed.
     shape
         Channels, height and width of an image.
     batches
@@ -65,9 +66,9 @@ def speed(
     threads
         CPU threads; by default one, and all that this process may use.
     device
-        Where.
+        Where; "auto" or "cpu" for ONNX Runtime.
     runtime
-        "pytorch" (eager), or "onnx": ONNX Runtime, which needs the extra `export`.
+        "pytorch" (eager), or "onnx": ONNX Runtime on the CPU, which needs the extra `export`.
     multiple
         As for `compact`.
     rounds, seconds
@@ -83,11 +84,11 @@ def speed(
     Raises
     ------
     ValueError
-        In one line, for what `compact` refuses, unknown runtimes, counts below 1, or no time to measure in.
+        In one line, for what `compact` refuses, unknown runtimes, counts below 1, no time to measure in, images of a
+        shape that the network cannot take, weights that are not float32.
     """
     import pandas as pd
 
-    where = choose_device(device)
     for name, values in (("batches", batches), ("threads", threads or [1]), ("rounds", [rounds])):
         if any(isinstance(one, bool) or int(one) != one or one < 1 for one in values) or not values:
             raise ValueError(f"{name} must be whole numbers from 1, not {values!r}")
@@ -95,7 +96,11 @@ def speed(
         raise ValueError(f"seconds must be a number above 0, not {seconds!r}")
     if runtime not in ("pytorch", "onnx"):
         raise ValueError(f"unknown runtime {runtime!r}; allowed: pytorch, onnx")
+    if runtime == "onnx" and str(device) not in ("auto", "cpu"):
+        raise ValueError(f"ONNX Runtime is measured on the CPU: device must be auto or cpu, not {device}")
+    where = choose_device("cpu" if runtime == "onnx" else device)
     forms = forms_of(ticket, multiple)
+    check_takes(forms[0][1], shape)
     counts = sorted({1, cores()}) if threads is None else list(threads)
     rows = []
     for count in counts if where.type == "cpu" else counts[:1]:
@@ -112,11 +117,25 @@ def speed(
 def forms_of(ticket: Ticket | nn.Module, multiple: int = 1) -> list[Form]:
     """Return the forms in which a ticket's network can answer, dense first, in evaluation mode."""
     if isinstance(ticket, nn.Module):
-        return [("network", ticket.cpu().eval())]
+        return [("network", deepcopy(ticket).cpu().eval())]
     masked = ticket.model()
     dense = ticket.derived(mask={name: torch.ones_like(kept) for name, kept in ticket.mask.items()}).model()
     small = compact(masked, ticket.mask, multiple)
     return [("dense", dense.eval()), ("masked", masked.eval()), ("compact", small.eval())]
+
+
+def check_takes(network: nn.Module, shape: Sequence[int]) -> None:
+    """Raise a `ValueError`, in one line, where a network takes no float32 images [N, *shape]."""
+    sizes = list(shape) if isinstance(shape, list | tuple) else []  # a torch.Size is a tuple
+    if len(sizes) != 3 or any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in sizes):
+        raise ValueError(f"shape must be channels, height and width, for example (3, 32, 32), not {shape!r}")
+    kinds = {str(weight.dtype).removeprefix("torch.") for weight in network.parameters()}
+    if other := sorted(kinds - {"float32"}):
+        raise ValueError(f"the network's weights are {other[0]}, and images are float32: give network.float()")
+    try:
+        models.check_output(network, sizes, "any")
+    except ValueError as problem:
+        raise ValueError(f"{problem}; the images' shape is {tuple(sizes)}: name the network's, shape=...") from None
 
 
 def in_words(table: "pd.DataFrame") -> str:
