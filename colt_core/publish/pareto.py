@@ -58,7 +58,7 @@ def pareto(
     if not len(scores):
         raise ValueError("no records: there is no scored ticket to hold against its speed")
     rows: list[dict[str, Any]] = []
-    for job in {job.hash: job for job in reversed(jobs)}.values():
+    for job in {job.hash: job for job in jobs}.values():  # in their order: the first seed comes first
         mine = scores[scores["experiment"] == job.hash]
         known = {(row["method"], row["round"]) for row in rows}
         wanted = {int(n) for n in mine["round"]} - {number for arm, number in known if arm in set(mine["arm"])}
