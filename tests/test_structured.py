@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -158,6 +159,25 @@ def test_the_search_goes_on_unstructured_and_yields_structured_masks(few, tmp_pa
         cc.Experiment(method=method, **fields, options={"source": "snip"})
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"method": "refill", "network": "toys:branching"}, "the channels of toys:branching cannot be followed"),
+        ({"method": "channels", "network": "toys:branching"}, "the channels of toys:branching cannot be followed"),
+        ({"method": "regroup", "rows": 99}, "rows must be at most 4, as layer conv1 has, not 99"),
+    ],
+)
+def test_what_cannot_be_reshaped_is_refused_before_any_training(fields, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("colt_core.training.loop.Trainer._step", lambda *_: pytest.fail("it was trained"))
+    recipe = cc.Recipe.named("mini").changed(epochs=1)
+    base = {"dataset": "cifar10-mini@16:0-3", "recipe": recipe, "rate": 0.3, "target": 0.6, "scores": None}
+    base |= {"network": "conv3", "network_args": {"width": 4} if "network" not in fields else {}}
+    job = cc.Experiment(**base | fields)
+    for call in (lambda: cc.run(job, tmp_path, "cpu"), lambda: list(cc.rounds(job, tmp_path, "cpu"))):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
 # --- channels that copies share ----------------------------------------------------------------------------------
 
 
@@ -274,6 +294,21 @@ def test_accuracy_is_held_against_measured_speed(jobs):
     assert len(figure.axes[0].get_legend().get_texts()) == 5 + 1  # and the front
     with pytest.raises(ValueError, match="no records"):
         cc.pareto(found, records.iloc[:0], store)
+
+
+def test_the_first_seeds_ticket_is_timed(jobs, monkeypatch):
+    found, records, store, rounds = jobs
+    job, timed = found[1], []
+    other = job.changed(seed=1)
+    more = records[records["experiment"] == job.hash].assign(experiment=other.hash, seed=1)
+    about = {"flops": 1.0, "faster": 1.0, "slowest": 1.0, "fastest": 1.0}
+    monkeypatch.setattr("colt_core.publish.pareto._timed", lambda ticket, *_: timed.append(ticket.hash) or about)
+    monkeypatch.setattr(
+        "colt_core.publish.pareto.saved_rounds",
+        lambda one, _: rounds["refill"] if one is job else pytest.fail("the second seed's was read"),
+    )
+    table = cc.pareto([job, other, job], pd.concat([records, more]), store)
+    assert timed == [one.ticket.hash for one in rounds["refill"][1:]] and set(table["seeds"]) == {2}
 
 
 def test_a_layer_is_drawn_in_several_forms(jobs):

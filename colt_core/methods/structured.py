@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from .. import masks
+from .. import masks, models
 from ..data import Images
 from ..files import Tensors
 from ..masks import Mask
@@ -60,10 +60,12 @@ def structured(
     Raises
     ------
     ValueError
-        As `colt`.
+        At the call: as `colt`; with `silent` for a network whose channels cannot be followed.
     """
     given = ({"whole": parts[0]} if len(parts) == 1 else {}) | options
     search = begin(network, parts, recipe, rate, target, densities, given)
+    if silent:
+        masks.silenced(search.dense, network)  # refuses what cannot be followed
 
     plain = by_magnitude(search) if len(parts) == 1 else by_overlap(search)
     kept: list[Mask] = []  # each copy's own mask, of the last choice
@@ -152,7 +154,18 @@ def _refill(setting: Setting) -> Iterator[Round]:
 
 def _regroup(setting: Setting) -> Iterator[Round]:
     own = setting.own
+    check_rows(setting.network, own.rows)
     return _find(setting, own.source, lambda mask, *_: masks.regroup(mask, own.rows, own.rule))
+
+
+def check_rows(network: nn.Module, rows: int | None) -> None:
+    """Raise a `ValueError` where a layer has fewer rows than a block, as `masks.blocks` would after a training."""
+    for name in models.prunable(network):
+        weight = network.get_parameter(name)
+        if rows is not None and len(weight) < rows and not masks.is_depthwise(weight):
+            raise ValueError(
+                f"rows must be at most {len(weight)}, as layer {name.removesuffix('.weight')} has, not {rows}"
+            )
 
 
 REFILL = Method(
