@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import colt_core as cc
 from colt_core import masks
 from colt_core.masks.channels import chance_of_sharing
+from colt_core.methods.refill_controls import random_channels
 from colt_core.methods.structured import filled
 
 
@@ -226,6 +227,31 @@ def test_filling_the_overlap_and_overlapping_the_filled_differ_and_no_layer_is_e
     assert torch.equal(before[name], expected) or (not expected.any() and int(before[name].any(1).sum()) == 1)
     shuffled = filled(combined, kept, sizes, rng=torch.Generator().manual_seed(0))
     assert masks.count(shuffled) == masks.count(after), "as many weights a layer, hence as many channels"
+
+
+def test_of_transposed_convolutions_the_output_channels_are_filled_up():
+    network = cc.build("autoencoder", 10, width=8)
+    ticket, turned = cc.Ticket.of(network), lambda mask: masks.outputs_first(mask, ticket.transposed)
+    whole = lambda mask: all(bool((k.flatten(1).all(1) | ~k.flatten(1).any(1)).all()) for k in turned(mask).values())
+    rng = torch.Generator().manual_seed(0)
+    mask = {name: torch.rand(kept.shape, generator=rng) < 0.4 for name, kept in ticket.mask.items()}
+    assert ticket.transposed and whole(masks.refill(mask, ticket.theta0, transposed=ticket.transposed))
+    assert not whole(masks.refill(mask, ticket.theta0)), "a mask alone does not know them"
+    plain = {name: mask[name] for name in mask if name not in ticket.transposed}
+    same = masks.refill(plain, ticket.theta0)
+    assert all(torch.equal(k, same[n]) for n, k in masks.refill(plain, ticket.theta0, 0.0, ticket.transposed).items())
+    sizes = [{name: ticket.theta0[name].abs() for name in mask}] * 2
+    for fill in ("overlap", "copies"):
+        assert whole(filled(mask, [mask, mask], sizes, fill=fill, transposed=ticket.transposed))
+    name = "decoder.deconv2.weight"
+    apart = [{name: torch.zeros_like(mask[name])} for _ in "12"]
+    for i, own in enumerate(apart):
+        own[name][:, i] = True
+    best = filled(apart[0], apart, [{name: sizes[0][name]}] * 2, fill="copies", transposed=[name])
+    assert whole(best) and best[name].any(2).any(2).any(0).sum() == 1, "a layer without a common channel keeps the best"
+    refilled = ticket.derived(mask=masks.refill(mask, ticket.theta0, transposed=ticket.transposed))
+    [drawn] = random_channels([cc.Round(1, refilled)])
+    assert whole(drawn.ticket.mask) and masks.count(drawn.ticket.mask) == masks.count(refilled.mask)
 
 
 # --- the controls ------------------------------------------------------------------------------------------------

@@ -1,19 +1,20 @@
 """Masks with structure: whole channels (`refill`), dense blocks of rows and columns (`regroup`) (arXiv 2202.04736)."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from .mask import Mask, Weights, check
+from .mask import Mask, Weights, check, outputs_first
 
 USUAL = 8  # rows of a block
 LONGEST = 50  # rounds of balanced k-means
 TIMES = 1.5  # of the paper's rule: a block is wider than this times what any of its rows keeps outside
 
 
-def refill(mask: Mask, weights: Weights, extra: float = 0.0) -> Mask:
+def refill(mask: Mask, weights: Weights, extra: float = 0.0, transposed: Collection[str] = ()) -> Mask:
     """Fill up the best output channels of each layer, and empty the others: as many weights, whole channels.
 
     Parameters
@@ -24,6 +25,8 @@ def refill(mask: Mask, weights: Weights, extra: float = 0.0) -> Mask:
         The weights that the mask was drawn from, trained in the round that drew it, by name.
     extra
         refill+: this share of the channels that would go stays too.
+    transposed
+        Layers whose input channels come first (`models.transposed`): of them too the output channels are filled up.
 
     Returns
     -------
@@ -39,19 +42,20 @@ def refill(mask: Mask, weights: Weights, extra: float = 0.0) -> Mask:
     if not 0 <= extra < 1:
         raise ValueError(f"extra must lie in 0..1, 1 excluded, not {extra!r}")
     check(mask, weights)
-    filled = {}
+    filled, mask = {}, outputs_first(mask, transposed)
+    weights = outputs_first({name: weights[name].detach() for name in mask}, transposed)
     for name, kept in mask.items():
         _check_some(name, kept)
         if is_depthwise(kept):
             filled[name] = kept.clone()
             continue
-        scores = (weights[name].detach().abs().to(kept.device) * kept).flatten(1).double().sum(1)
+        scores = (weights[name].abs().to(kept.device) * kept).flatten(1).double().sum(1)
         wanted = int(kept.count_nonzero()) / kept[0].numel()
         count = max(1, math.floor(wanted + (len(kept) - wanted) * extra + 1e-9))
         rows = torch.argsort(-scores, stable=True)[:count]
         filled[name] = torch.zeros_like(kept)
         filled[name][rows] = True
-    return filled
+    return {name: kept.contiguous() for name, kept in outputs_first(filled, transposed).items()}
 
 
 @dataclass(frozen=True)

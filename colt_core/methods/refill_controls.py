@@ -30,11 +30,13 @@ def random_channels(
     """
     for found in rounds:
         rng, drawn = generator(seed, "random channels", found.number), {}
-        for name, kept in found.ticket.mask.items():
+        inputs_first = found.ticket.transposed
+        for name, kept in masks.outputs_first(found.ticket.mask, inputs_first).items():
             order = torch.randperm(len(kept), generator=rng)
             drawn[name] = kept.clone() if masks.is_depthwise(kept) else kept[order]
+        mask = {name: kept.contiguous() for name, kept in masks.outputs_first(drawn, inputs_first).items()}
         about = {**(provenance or {}), "control": "channels", "drawn": seed}
-        yield Round(found.number, found.ticket.derived(mask=drawn, **about), cost=found.cost)
+        yield Round(found.number, found.ticket.derived(mask=mask, **about), cost=found.cost)
 
 
 def narrow(rounds: Iterable[Round], seed: int = 0, provenance: Mapping[str, Any] | None = None) -> Iterator[Round]:

@@ -4,7 +4,7 @@ References: arXiv 2202.04736, sections 3.2 and 3.3. The search goes on with the 
 is yielded, and scored, is the structured one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Literal
 
 import torch
@@ -87,7 +87,13 @@ def magnitudes(copies: Networks, mask: Mask) -> list[Tensors]:
 
 
 def filled(
-    mask: Mask, kept: list[Mask], weights: list[Tensors], extra: float = 0.0, fill: Fill = "overlap", rng: Any = None
+    mask: Mask,
+    kept: list[Mask],
+    weights: list[Tensors],
+    extra: float = 0.0,
+    fill: Fill = "overlap",
+    rng: Any = None,
+    transposed: Collection[str] = (),
 ) -> Mask:
     """Return whole channels in place of the combined mask of some copies.
 
@@ -95,7 +101,7 @@ def filled(
     ----------
     mask, kept, weights
         The combined mask, and each copy's own with its magnitudes.
-    extra
+    extra, transposed
         As for `masks.refill`.
     fill
         "overlap": the combined mask is filled up, by the copies' summed magnitudes. "copies": each copy's mask is
@@ -108,12 +114,13 @@ def filled(
         mask, kept = masks.random_like(mask, rng), [masks.random_like(own, rng) for own in kept]
     total = {name: torch.stack([own[name] for own in weights]).sum(0) for name in mask}
     if fill == "overlap":
-        return masks.refill(mask, total, extra)
-    both = masks.overlap(*[masks.refill(own, of, extra) for own, of in zip(kept, weights, strict=True)])
-    for name, whole in both.items():
+        return masks.refill(mask, total, extra, transposed)
+    both = masks.overlap(*[masks.refill(own, of, extra, transposed) for own, of in zip(kept, weights, strict=True)])
+    for name, whole in masks.outputs_first(both, transposed).items():
         if not bool(whole.any()):
-            best = (total[name] * torch.stack([own[name] for own in kept]).any(0)).flatten(1).double().sum(1).argmax()
-            whole[best] = True
+            some = total[name] * torch.stack([own[name] for own in kept]).any(0)
+            [sizes] = masks.outputs_first({name: some}, transposed).values()
+            whole[sizes.flatten(1).double().sum(1).argmax()] = True
     return both
 
 
@@ -143,11 +150,11 @@ class RegroupOptions(Settings):
 
 
 def _refill(setting: Setting) -> Iterator[Round]:
-    own = setting.own
+    own, transposed = setting.own, models.transposed(setting.network)
 
     def reshape(mask: Mask, kept: list[Mask], weights: list[Tensors], number: int) -> Mask:
         rng = generator(setting.seed, "shuffled", number) if own.shuffled else None
-        return filled(mask, kept, weights, own.extra, own.fill, rng)
+        return filled(mask, kept, weights, own.extra, own.fill, rng, transposed)
 
     return _find(setting, own.source, reshape, silent=True)
 
