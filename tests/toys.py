@@ -116,3 +116,14 @@ class Branching(nn.Module):
 
 def branching(classes):
     return Branching(classes)
+class Dropping(nn.Module):
+    """Two convolutions with dropout by a function."""
+
+    def __init__(self, classes, width=8):
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(3, width, 3), nn.BatchNorm2d(width)
+        self.conv2, self.head = nn.Conv2d(width, 2 * width, 3), nn.Linear(2 * width, classes)
+
+    def forward(self, x):
+        x = nn.functional.dropout(self.norm1(self.conv1(x)).relu(), 0.5, self.training)
+        return self.head(self.conv2(x).relu().mean((2, 3)))

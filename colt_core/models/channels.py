@@ -11,52 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 
-from ..seeding import alone
-from .anatomy import CONVOLUTIONS, anatomy_of
-from .architecture import architecture
-from .gather import Gather
+from .anatomy import anatomy_of
+from .tracing import KEEPING_CALLS, NORMS, keeps, traced
 
 Rows = Mapping[str, torch.Tensor]  # by layer, bool [outputs]: the rows that are there
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-# What gives zero for zero, channel by channel.
-KEEPING = (
-    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish),
-    *(nn.Tanh, nn.Softsign, nn.Hardtanh, nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.Flatten),
-    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d, nn.ZeroPad2d),
-)
-KEEPING_NAMES = {"StochasticDepth", "DropPath", "SelectAdaptivePool2d", "FastAdaptiveAvgPool"}  # of other libraries
-KEEPING_CALLS = {
-    *("relu", "relu_", "relu6", "leaky_relu", "elu", "gelu", "silu", "mish", "hardswish", "tanh", "dropout"),
-    *("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "flatten", "contiguous", "mean"),
-    *("stochastic_depth", "clone", "detach", "float", "boolean_dispatch"),
-}
 ADDING, MULTIPLYING = {"add", "iadd", "add_", "__add__"}, {"mul", "imul", "mul_", "__mul__"}
-
-
-class _Tracer(fx.Tracer):
-    """Takes every layer that this package knows how to read as it stands."""
-
-    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        known = isinstance(module, (nn.Linear, Gather, *CONVOLUTIONS, *NORMS)) or keeps(module)
-        return known or super().is_leaf_module(module, qualified_name)
-
-
-def traced(network: nn.Module) -> fx.GraphModule:
-    """Return a network as a graph of its layers.
-
-    Raises
-    ------
-    ValueError
-        In one line that names the module, where its forward pass depends on what it is given.
-    """
-    try:
-        with alone():  # the tracer changes what every module does when it is called, in all threads
-            return fx.GraphModule(network, _Tracer().trace(network))
-    except Exception as problem:  # of a forward pass that branches on values, or uses what the tracer cannot follow
-        from ..settings import first_line
-
-        name = architecture(network)["name"]
-        raise ValueError(f"the channels of {name} cannot be followed ({first_line(problem)})") from None
 
 
 @dataclass
@@ -116,11 +75,6 @@ def _after_module(module: nn.Module, name: str, read: Channels, rows: Rows) -> C
     if isinstance(module, NORMS):
         return read if read.alive is not None and len(read.alive) == module.num_features else Channels()
     return read if keeps(module) else Channels()
-
-
-def keeps(module: nn.Module) -> bool:
-    """Tell whether a module gives zero for zero, channel by channel."""
-    return isinstance(module, KEEPING) or type(module).__name__ in KEEPING_NAMES
 
 
 def _joined(read: list[Channels], either: bool) -> Channels:

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from .channels import ADDING, MULTIPLYING, NORMS, Rows, follow, keeps, name_of, traced
+from .channels import ADDING, MULTIPLYING, Rows, follow, name_of
 from .gather import Gather
+from .tracing import NORMS, keeps, traced
 
 
 class Compact(fx.GraphModule):
