@@ -1,6 +1,7 @@
 """Networks without their dead channels: the same function, physically smaller, rebuilt from name and arguments."""
 
 import importlib.util
+from copy import deepcopy
 
 import pytest
 import torch
@@ -27,8 +28,9 @@ def settled(network, seed=0):
             count = module.num_features
             module.running_mean = torch.randn(count, generator=rng) * 0.1
             module.running_var = torch.rand(count, generator=rng) + 0.5
-            module.weight.data = torch.rand(count, generator=rng) + 0.5
-            module.bias.data = torch.randn(count, generator=rng) * 0.3
+            if module.affine:
+                module.weight.data = torch.rand(count, generator=rng) + 0.5
+                module.bias.data = torch.randn(count, generator=rng) * 0.3
         elif isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             module.bias.data = torch.randn(len(module.bias), generator=rng) * 0.1
     return network.eval()
@@ -185,6 +187,262 @@ def test_compacting_twice_counts_rows_in_the_whole_network():
     assert torch.allclose(twice.model().eval()(images), silence(once.model().eval(), mask)(images), atol=1e-5)
 
 
+# --- what is followed, and what stays whole ----------------------------------------------------------------------
+
+
+def assert_same_function(network, mask=None, images=None):
+    """The law: compact is the masked network, its dead channels silenced. Return the compact one."""
+    network = settled(network)
+    mask = with_dead_rows(network) if mask is None else mask
+    small = cc.compact(network, mask).eval()
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(2)) if images is None else images
+    with torch.no_grad():
+        expected, found = silence(network, mask)(images), small(images)
+    scale = float(expected.abs().max())
+    assert scale > 1e-3 and torch.allclose(found, expected, atol=1e-5 * max(1.0, scale), rtol=1e-5)
+    return small
+
+
+def widths(network):
+    return {n: len(m.weight) for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+
+
+class Layers(nn.Module):
+    """Layers by name, and a forward pass that is given: of the module and the images."""
+
+    def __init__(self, forward, **layers):
+        super().__init__()
+        self.how = forward
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, x):
+        return self.how(self, x)
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x):
+        mean = self.weight.mean((1, 2, 3), keepdim=True)
+        spread = self.weight.std((1, 2, 3), keepdim=True) + 1e-5
+        return self._conv_forward(x, (self.weight - mean) / spread, self.bias)
+
+
+class Lifted(nn.BatchNorm2d):
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+class Threefold(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) + self.weight.sum()
+
+
+class Above(nn.ReLU):
+    def forward(self, x):
+        return super().forward(x) + 0.5
+
+
+def two(middle=None, last=None, act=None):
+    """Two convolutions, what is given between and behind them, and a head."""
+    middle, last = middle or nn.BatchNorm2d(8), last or nn.Conv2d(8, 8, 3, padding=1)
+    layers = {"c1": nn.Conv2d(3, 8, 3), "middle": middle, "act": act or nn.ReLU(), "c2": last, "fc": nn.Linear(8, 10)}
+    return Layers(lambda s, x: s.fc(s.c2(s.act(s.middle(s.c1(x)))).mean((2, 3))), **layers)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        two(nn.BatchNorm2d(8, affine=False)), two(Lifted(8)), two(last=Standardised(8, 8, 3)), two(act=Above()),
+        two(act=nn.Hardtanh(0.5, 2)), two(nn.GroupNorm(4, 8)), two(nn.PReLU(8)),
+    ],
+    ids=["no affine", "a norm's own", "standardised", "an act's own", "hardtanh", "group norm", "prelu"],
+)  # fmt: skip
+def test_what_gives_a_dead_channel_a_value_is_not_read_as_plain(network):
+    small = assert_same_function(network)
+    assert small.c1.out_channels == 5, "the row before it goes all the same"
+
+
+def test_a_linear_layer_with_a_forward_of_its_own_stays_whole():
+    small = assert_same_function(
+        Layers(
+            lambda s, x: s.fc(s.own(s.c1(x).mean((2, 3))).relu()),
+            c1=nn.Conv2d(3, 8, 3), own=Threefold(8, 12), fc=nn.Linear(12, 10),
+        )
+    )  # fmt: skip
+    assert widths(small) == {"c1": 5, "own": 12, "fc": 10}
+
+
+def test_images_flattened_to_several_sizes_are_told_apart():
+    def forward(s, x):
+        a = nn.functional.max_pool2d(s.c1(x).relu(), 4)
+        b = nn.functional.max_pool2d(s.c2(a).relu(), 2)
+        return s.fc(torch.cat([a.flatten(1), b.flatten(1)], 1))
+
+    layers = {"c1": nn.Conv2d(3, 8, 3, padding=1), "c2": nn.Conv2d(8, 8, 3, padding=1)}
+    small = assert_same_function(Layers(forward, **layers, fc=nn.Linear(8 * 64 + 8 * 16, 10)))
+    assert widths(small) == {"c1": 5, "c2": 5, "fc": 10} and small.fc.in_features == 640
+
+    def pooled(s, x):
+        a = s.c1(x).relu()
+        parts = [a.mean((2, 3)), nn.functional.adaptive_avg_pool2d(s.c2(a), 1).flatten(1), a[:, :, 0, 0]]
+        return s.fc(torch.cat(parts, 1))
+
+    small = assert_same_function(Layers(pooled, **layers, fc=nn.Linear(24, 10)))
+    assert small.fc.in_features == 15, "of one place a channel they are followed"
+
+    def normalised(s, x):
+        return s.fc(s.norm(nn.functional.avg_pool2d(s.c1(x), 8).flatten(1)))
+
+    assert_same_function(Layers(normalised, c1=layers["c1"], norm=nn.LayerNorm(128), fc=nn.Linear(128, 10)))
+
+
+def recurrent(s, x):
+    x = s.b1(s.c1(x)).relu()
+    for _ in range(3):
+        x = s.b2(s.c2(x)).relu()
+    return s.fc(x.mean((2, 3)))
+
+
+def read_elsewhere(s, x):
+    return s.fc(s.c2(s.b1(s.c1(x)).relu()).mean((2, 3))) + s.c2.weight.mean()
+
+
+@pytest.mark.parametrize("forward", [recurrent, read_elsewhere])
+def test_a_layer_that_is_read_more_than_once_stays_whole(forward):
+    norms = {"b1": nn.BatchNorm2d(8), "b2": nn.BatchNorm2d(8)}
+    layers = {"c1": nn.Conv2d(3, 8, 3), "c2": nn.Conv2d(8, 8, 3, padding=1), "fc": nn.Linear(8, 10)}
+    network = Layers(forward, **layers, **norms)
+    mask = with_dead_rows(network)
+    assert widths(assert_same_function(network, mask)) == {"c1": 5, "c2": 8, "fc": 10}
+    mask["c2.weight"][:] = False
+    assert widths(cc.compact(network, mask))["c2"] == 8, "it may be empty: it is there"
+
+
+def test_a_tensor_concatenated_with_itself_has_its_channels_twice():
+    def forward(s, x):
+        x = s.c1(x).relu()
+        return s.fc(s.c2(torch.cat([x, x], 1)).mean((2, 3)))
+
+    layers = {"c1": nn.Conv2d(3, 8, 3), "c2": nn.Conv2d(16, 8, 3), "fc": nn.Linear(8, 10)}
+    assert assert_same_function(Layers(forward, **layers)).c2.in_channels == 10
+
+
+def tokens(s, x):
+    x = s.c1(x).flatten(2).transpose(1, 2)
+    return s.fc((x + s.f2(s.f1(s.norm(x)).relu())).mean(1))
+
+
+def channels_last(s, x):
+    x = s.c1(x)
+    y = s.f2(s.f1(s.norm(x.permute(0, 2, 3, 1))).relu()).permute(0, 3, 1, 2)
+    return s.fc((x + y).mean((2, 3)))
+
+
+def over_places(s, x):
+    x = s.c1(x).flatten(2)
+    return s.fc((x + s.f2(s.f1(x))).mean(2))
+
+
+@pytest.mark.parametrize("forward", [tokens, channels_last, over_places])
+def test_a_linear_layer_of_anything_but_channels_stays_whole(forward):
+    linear = {"f1": nn.Linear(16, 32), "f2": nn.Linear(32, 16), "fc": nn.Linear(16, 10)}
+    small = assert_same_function(Layers(forward, c1=nn.Conv2d(3, 16, 8, 8), norm=nn.LayerNorm(16), **linear))
+    assert widths(small) == {"c1": 10, "f1": 32, "f2": 16, "fc": 10}
+
+
+def test_hidden_layers_of_a_view_are_cut_and_those_that_add_over_the_width_are_not_mixed_up():
+    def viewed(s, x):
+        return s.fc(s.f1(nn.functional.max_pool2d(s.c1(x).relu(), 8).view(len_of(x), -1)).relu())
+
+    len_of = lambda x: x.size(0)
+    layers = {"c1": nn.Conv2d(3, 8, 3, padding=1), "f1": nn.Linear(128, 20), "fc": nn.Linear(20, 10)}
+    assert widths(assert_same_function(Layers(viewed, **layers))) == {"c1": 5, "f1": 12, "fc": 10}
+
+    def broadcast(s, x):
+        x = nn.functional.adaptive_avg_pool2d(s.c1(x), 8)
+        return s.fc((x * s.f1(x.mean((2, 3)))[:1]).mean((2, 3)))
+
+    assert_same_function(Layers(broadcast, c1=layers["c1"], f1=nn.Linear(8, 8), fc=nn.Linear(8, 10)))
+
+
+NOT_FOLLOWED = {
+    "timm:test_convnext": {}, "timm:test_mambaout": {}, "timm:test_nfnet": {},
+    "timm:vit_tiny_patch16_224": {"img_size": 64, "depth": 2},
+    "timm:swin_tiny_patch4_window7_224": {"img_size": 64, "window_size": 4, "depths": (1, 1, 1, 1)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOT_FOLLOWED)
+def test_transformers_and_their_like_stay_whole_where_they_are_not_followed(name):
+    pytest.importorskip("timm")
+    assert_same_function(cc.build(name, 10, seed=0, **NOT_FOLLOWED[name]), images=torch.randn(2, 3, 64, 64))
+
+
+# --- training and evaluation -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("drop", ["dropout", "dropout2d", "alpha_dropout", "feature_alpha_dropout"])
+@pytest.mark.parametrize("training", [True, False])
+def test_dropout_by_a_function_follows_the_mode(drop, training):
+    def forward(s, x):
+        return s.fc(s.c2(getattr(nn.functional, drop)(s.c1(x).relu(), 0.5, training=s.training)).mean((2, 3)))
+
+    layers = {"c1": nn.Conv2d(3, 8, 3), "c2": nn.Conv2d(8, 8, 3), "fc": nn.Linear(8, 10)}
+    network = Layers(forward, **layers)
+    mask, images = with_dead_rows(network), torch.randn(2, 3, 32, 32)
+    small = cc.compact(network.train(training), mask)
+    assert small.training == network.training == training and all(m.training == training for m in network.modules())
+    assert not torch.equal(small.train()(images), small(images))
+    assert torch.equal(small.eval()(images), small(images))
+    assert torch.allclose(small(images), silence(network.eval(), mask)(images), atol=1e-5)
+    assert not torch.equal(small.train()(images), small(images)), "and back"
+
+
+def test_a_compact_ticket_of_a_network_with_dropout_is_loaded_exported_and_copied(tmp_path):
+    network = settled(cc.build("toys:Dropping", 10)).train()
+    ticket = cc.Ticket.of(network, with_dead_rows(network))
+    read = cc.Ticket.load(ticket.compact().save(tmp_path / "small.safetensors"))
+    images = torch.randn(2, 3, 32, 32)
+    expected = silence(network.eval(), ticket.mask)(images)
+    for small in (read.model(), deepcopy(read.model()), read.compact().model()):
+        assert torch.allclose(small.eval()(images), expected, atol=1e-5)
+        assert not torch.equal(small.train()(images), small(images))
+    pytest.importorskip("onnxruntime")
+    assert "outputs within" in cc.export(ticket, tmp_path / "small.onnx", timed=False)
+
+
+class Noise(nn.Module):
+    def forward(self, x):
+        return x + torch.randn_like(x) if self.training else x
+
+
+def test_a_module_that_computes_something_else_in_training_is_taken_as_it_stands():
+    small = assert_same_function(two(middle=Noise()))
+    images = torch.randn(2, 3, 32, 32)
+    assert not torch.equal(small.train()(images), small(images))
+
+    def forward(s, x):
+        x = s.fc(s.c1(x).mean((2, 3)))
+        return x if s.training else x.softmax(1)
+
+    network = Layers(forward, c1=nn.Conv2d(3, 8, 3), fc=nn.Linear(8, 10))
+    with pytest.raises(ValueError, match="the channels of Layers cannot be followed .it computes something else in tr"):
+        cc.compact(network, with_dead_rows(network))
+
+
+def test_following_leaves_nothing_in_a_network():
+    def forward(s, x):
+        return s.fc(s.c1(x).mean((2, 3))) * torch.tensor(2.0)
+
+    network = Layers(forward, c1=nn.Conv2d(3, 8, 3), fc=nn.Linear(8, 10))
+    before = set(vars(network))
+    assert_same_function(network)
+    assert set(vars(network)) == before
+
+
+# --- refusals ----------------------------------------------------------------------------------------------------
+
+
 class Branching(nn.Module):
     def __init__(self):
         super().__init__()
@@ -205,6 +463,10 @@ def test_what_cannot_be_made_compact_is_refused_in_one_line():
         cc.compact(network, mask, multiple=0)
     with pytest.raises(ValueError, match="the channels of Branching cannot be followed"):
         cc.compact(Branching(), cc.Ticket.of(Branching()).mask)
+    inner = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Sequential(nn.Identity(), Branching()))
+    where = r"the channels of Sequential cannot be followed in 1\.1, a Branching \(symbolically traced"
+    with pytest.raises(ValueError, match=where):
+        cc.compact(inner, cc.Ticket.of(inner).mask)
     with pytest.raises(ValueError, match="the rows of conv1 must be as a compact ticket says them"):
         cc.build("compact:conv3", 10, rows={"conv1": "4:ffff"}, width=4)
     with pytest.raises(ValueError, match="layer conv1 has 4 rows, not 8"):

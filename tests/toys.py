@@ -116,6 +116,8 @@ class Branching(nn.Module):
 
 def branching(classes):
     return Branching(classes)
+
+
 class Dropping(nn.Module):
     """Two convolutions with dropout by a function."""
 

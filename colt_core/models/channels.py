@@ -5,30 +5,65 @@ through. A channel is dead where scale and shift of what normalises it are zero 
 that reads it changes when it is removed.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import fx, nn
 
-from .anatomy import anatomy_of
-from .tracing import KEEPING_CALLS, NORMS, keeps, traced
+from .anatomy import CONVOLUTIONS, anatomy_of
+from .tracing import KEEPING_CALLS, NORMS, is_layer, keeps, traced
 
 Rows = Mapping[str, torch.Tensor]  # by layer, bool [outputs]: the rows that are there
+LAYERS = (nn.Linear, nn.Conv2d)  # whose rows are followed
 ADDING, MULTIPLYING = {"add", "iadd", "add_", "__add__"}, {"mul", "imul", "mul_", "__mul__"}
+# What changes no tensor's number of dimensions.
+AS_MANY = {
+    *(
+        "cat",
+        "concat",
+        "pad",
+        "permute",
+        "transpose",
+        "interpolate",
+        "linear",
+        "layer_norm",
+        "group_norm",
+        "batch_norm",
+    ),
+    *("sub", "isub", "neg", "truediv", "div", "pow", "sqrt", "rsqrt", "exp", "abs", "clamp", "normalize", "to"),
+    *("sigmoid", "hardsigmoid", "softmax", "log_softmax", "softplus", "logsigmoid", "hardtanh", "type_as"),
+}
+AS_MANY_MODULES = {"activation", "dropout", "normalization", "instancenorm", "padding", "pooling", "upsampling"}
+REDUCING = {"mean", "sum", "amax", "amin"}
+TO_ONE = (1, (1, 1), [1, 1])
 
 
-@dataclass
+@dataclass(frozen=True)
 class Channels:
     """Of one tensor of the graph: how wide it is in channels, and which of them may be other than zero.
 
     Attributes
     ----------
     alive
-        bool [width]; None: not known, its channels are not followed, or it has none.
+        bool [width]; None: not known, its channels are not followed, or it has none. They are dimension 1.
+    dims
+        How many dimensions it has; None: not known.
+    pooled
+        It has one place a channel: [N, C] or [N, C, 1, 1].
     """
 
     alive: torch.Tensor | None = None
+    dims: int | None = None
+    pooled: bool = False
+
+    @property
+    def flat(self) -> bool:
+        """Images that were flattened: dimension 1 has several places a channel, nobody knows how many."""
+        return self.dims == 2 and not self.pooled
 
 
 def name_of(node: fx.Node) -> str:
@@ -37,87 +72,232 @@ def name_of(node: fx.Node) -> str:
     return target if isinstance(target, str) else getattr(target, "__name__", str(target))
 
 
-def alive_after(node: fx.Node, graph: fx.GraphModule, known: Mapping[fx.Node, Channels], rows: Rows) -> Channels:
+def alive_after(
+    node: fx.Node,
+    graph: fx.GraphModule,
+    known: Mapping[fx.Node, Channels],
+    rows: Rows,
+    shared: Collection[str],
+) -> Channels:
     """Return the channels of what a node gives, from those of what it reads.
 
-    `rows` says of each layer which of its rows hold a weight; a layer that it does not name has all.
+    `rows` says of each layer which of its rows hold a weight; a layer that it does not name has all. Those of `shared`
+    layers are not followed.
     """
+    if node.op == "placeholder":  # images; what has a default is none
+        return Channels(dims=None if node.args else 4)
+    if node.op == "get_attr":
+        return Channels(dims=getattr(attrgetter(str(node.target))(graph), "ndim", None))
     read = [known[one] for one in node.all_input_nodes]
+    if node.op == "output" or not read:
+        return Channels()
     if node.op == "call_module":
-        module = graph.get_submodule(str(node.target))
-        return _after_module(module, str(node.target), read[0], rows)
-    if node.op not in ("call_function", "call_method"):
-        return Channels()
-    name = name_of(node)
-    if name in KEEPING_CALLS and read:
-        return read[0] if name != "mean" or _keeps_channels(node) else Channels()
-    if name in MULTIPLYING and len(read) == 1:  # by a number
-        return read[0]
-    if name in ADDING | MULTIPLYING and len(read) == 2:
-        return _joined(read, name in ADDING)
-    if name in ("cat", "concat") and all(one.alive is not None for one in read) and _along_channels(node):
-        return Channels(torch.cat([one.alive for one in read if one.alive is not None]))
-    if name == "pad" and read[0].alive is not None:
-        return _padded(node, read[0].alive)
-    if name == "getitem" and read and read[0].alive is not None and _takes_places(node):
-        return read[0]
-    return Channels()
+        name = str(node.target)
+        return _after_module(graph.get_submodule(name), name, read[0], rows, name in shared)
+    return _after_call(node, name_of(node), read, known)
 
 
-def _after_module(module: nn.Module, name: str, read: Channels, rows: Rows) -> Channels:
-    if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1):
-        width = module.weight.shape[0]
-        return Channels(rows.get(name, torch.ones(width, dtype=torch.bool)).clone())
-    if isinstance(module, nn.Conv2d):  # depthwise: a channel that reads nothing but zeros is zero
-        own = rows.get(name, torch.ones(module.out_channels, dtype=torch.bool))
+def _after_module(module: nn.Module, name: str, read: Channels, rows: Rows, shared: bool) -> Channels:
+    if is_layer(module, (nn.Linear, *CONVOLUTIONS)):
+        return _after_layer(module, name, read, rows, shared)
+    if is_layer(module, NORMS):
+        return replace(read, alive=None if shared else _normalised(module, read.alive))
+    if keeps(module):
+        return _after_keeping(module, read)
+    kind = type(module)
+    simple = kind.__module__.rpartition(".")[2] in AS_MANY_MODULES and kind is not nn.MultiheadAttention
+    return Channels(dims=read.dims) if simple and kind.__module__.startswith("torch.nn.") else Channels()
+
+
+def _after_layer(module: nn.Module, name: str, read: Channels, rows: Rows, shared: bool) -> Channels:
+    """A linear layer's outputs are dimension 1 where it reads [N, C]; of tokens or images [N, H, W, C] the last."""
+    weight, linear = module.get_parameter("weight"), isinstance(module, nn.Linear)
+    dims = read.dims if linear else weight.ndim
+    given = Channels(None, dims, linear and dims == 2)
+    if shared or not isinstance(module, LAYERS) or (linear and dims != 2):
+        return given
+    own = rows.get(name, torch.ones(len(weight), dtype=torch.bool))
+    if isinstance(module, nn.Conv2d) and module.groups > 1:  # depthwise: a channel that reads nothing but zeros is zero
         depthwise = module.groups == module.in_channels == module.out_channels
-        return Channels(own & read.alive) if depthwise and read.alive is not None else Channels()
-    if isinstance(module, NORMS):
-        return read if read.alive is not None and len(read.alive) == module.num_features else Channels()
-    return read if keeps(module) else Channels()
+        return replace(given, alive=own & read.alive if depthwise and read.alive is not None else None)
+    return replace(given, alive=own.clone())
 
 
-def _joined(read: list[Channels], either: bool) -> Channels:
-    first, second = read[0].alive, read[1].alive
-    if first is None or second is None or len(first) != len(second):
+def _normalised(module: nn.Module, alive: torch.Tensor | None) -> torch.Tensor | None:
+    """Without a scale and a shift that could be zero, a channel of zeros becomes a constant: it is not dead."""
+    if alive is None or len(alive) != module.num_features:
+        return None
+    zeros = torch.zeros(1, len(alive), 1, 1)
+    with torch.no_grad():  # what another library's does after it
+        still = all(bool((after(zeros) == 0).all()) for after in module.children())
+    return alive if still and module.weight is not None else torch.ones_like(alive)
+
+
+def _after_keeping(module: nn.Module, read: Channels) -> Channels:
+    if isinstance(module, nn.Flatten):
+        return _flattened(read, module.start_dim, module.end_dim)
+    for child in module.children():  # another library's choice of pooling
+        read = _after_module(child, "", read, {}, False)
+    if "Pool" in type(module).__name__ and not list(module.children()):
+        fast = type(module).__name__.startswith("Fast")  # always to one place
+        dims = 2 if fast and module.flatten else read.dims
+        return replace(read, dims=dims, pooled=fast or getattr(module, "output_size", None) in TO_ONE)
+    return replace(read, pooled=False) if isinstance(module, nn.ZeroPad2d) else read
+
+
+def _after_call(node: fx.Node, name: str, read: list[Channels], known: Mapping[fx.Node, Channels]) -> Channels:
+    first = read[0]
+    if name == "flatten":
+        return _flattened(first, _argument(node, 1, "start_dim", 0), _argument(node, 2, "end_dim", -1))
+    if name in REDUCING:
+        return _reduced(node, name, first)
+    if name in ("view", "reshape"):
+        sizes = node.args[1] if len(node.args) == 2 and isinstance(node.args[1], tuple | list) else node.args[1:]
+        return Channels(dims=len(sizes) or None)  # type: ignore[arg-type]
+    if name in ("squeeze", "unsqueeze"):
+        return _squeezed(node, name, first)
+    if name == "getitem":
+        return _indexed(node, first)
+    if name in KEEPING_CALLS or (name in MULTIPLYING and len(read) == 1):  # by a number
+        pools = "pool" in name or name == "boolean_dispatch"
+        one = name.startswith("adaptive") and _argument(node, 1, "output_size", None) in TO_ONE
+        return replace(first, pooled=one) if pools else first
+    if name in ("cat", "concat"):
+        return _concatenated(node, known)
+    if name == "pad" and first.alive is not None and first.dims == 4:
+        return Channels(_padded(node, first.alive), 4)
+    if name not in ADDING | MULTIPLYING | AS_MANY:
+        return Channels(dims=4 if name == "conv2d" else None)
+    dims = [one.dims for one in read if one.dims is not None]
+    given = Channels(None, max(dims) if len(dims) == len(read) else None, all(one.pooled for one in read))
+    if name in ADDING | MULTIPLYING and len(read) == 2 and dims[:1] * 2 == dims:
+        return replace(given, alive=_joined(read[0].alive, read[1].alive, name in ADDING))
+    return given
+
+
+def _argument(node: fx.Node, place: int, name: str, default: Any) -> Any:
+    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
+
+
+def _flattened(read: Channels, start: int, end: int) -> Channels:
+    if read.dims is None:
+        return Channels(dims=2 if (start, end) == (1, -1) else None)
+    start, end = start % read.dims, end % read.dims
+    apart = start > 1 or start == end or (start == 1 and end == read.dims - 1)  # one channel's from another's
+    alive = read.alive if apart else None
+    return Channels(alive, read.dims - max(0, end - start), read.pooled and apart)
+
+
+def _axes(node: fx.Node, dims: int | None) -> set[int] | None:
+    """Return the dimensions that a node names, counted from the first; None: all of them, or they are not known."""
+    axes = _argument(node, 1, "dim", None)
+    axes = (axes,) if isinstance(axes, int) else axes
+    known = dims is not None and isinstance(axes, tuple | list) and all(isinstance(axis, int) for axis in axes)
+    return {axis % dims for axis in axes} if known else None  # type: ignore[operator]
+
+
+def _reduced(node: fx.Node, name: str, read: Channels) -> Channels:
+    """A mean over height and width alone keeps the channels."""
+    axes = _axes(node, read.dims)
+    if axes is None or read.dims is None:
         return Channels()
-    return Channels(first | second if either else first & second)
+    apart, keepdim = axes.isdisjoint({0, 1}), _argument(node, 2, "keepdim", False)
+    return Channels(
+        read.alive if name == "mean" and apart else None,
+        read.dims if keepdim else read.dims - len(axes),
+        apart and (read.pooled or axes == set(range(2, read.dims))),
+    )
 
 
-def _keeps_channels(node: fx.Node) -> bool:
-    """Tell whether a mean is over height and width alone."""
-    dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
-    dims = (dims,) if isinstance(dims, int) else dims
-    return isinstance(dims, tuple | list) and set(dims) <= {2, 3, -1, -2}
-
-
-def _along_channels(node: fx.Node) -> bool:
-    return bool(node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0) == 1)
-
-
-def _padded(node: fx.Node, alive: torch.Tensor) -> Channels:
-    """Return the channels after zeros were put beside them, as the shortcut of CIFAR's residual networks does."""
-    widths = node.args[1] if len(node.args) > 1 else node.kwargs.get("pad")
-    mode = node.kwargs.get("mode", node.args[2] if len(node.args) > 2 else "constant")
-    value = node.kwargs.get("value", node.args[3] if len(node.args) > 3 else None)
-    if mode != "constant" or value not in (None, 0, 0.0) or not isinstance(widths, tuple | list):
+def _squeezed(node: fx.Node, name: str, read: Channels) -> Channels:
+    axes = _axes(node, read.dims)
+    if read.dims is None:
         return Channels()
-    before, after = (int(n) for n in (*widths, 0, 0, 0, 0, 0, 0)[4:6])  # type: ignore[arg-type]
-    return Channels(torch.cat([torch.zeros(before).bool(), alive, torch.zeros(after).bool()]))
+    if name == "unsqueeze":
+        return Channels(dims=read.dims + 1)
+    if not read.pooled or (axes is not None and not axes.isdisjoint({0, 1})):
+        return Channels()
+    return Channels(dims=2 if axes is None else read.dims - len(axes), pooled=True)
 
 
-def _takes_places(node: fx.Node) -> bool:
-    """Tell whether an index takes all images and channels: x[:, :, ::2, ::2]."""
+def _indexed(node: fx.Node, read: Channels) -> Channels:
+    """An index of all images and channels keeps them: x[:, :, ::2, ::2]."""
     index = node.args[1]
-    return isinstance(index, tuple) and len(index) == 4 and all(one == slice(None) for one in index[:2])
+    plain = isinstance(index, tuple) and all(isinstance(one, slice | int | None) for one in index)
+    if read.dims is None or not plain:
+        return Channels()
+    assert isinstance(index, tuple)
+    dims = read.dims + sum((one is None) - isinstance(one, int) for one in index)
+    apart = len(index) == 4 and all(one == slice(None) for one in index[:2]) and not read.flat
+    return Channels(read.alive if apart else None, dims, apart and (read.pooled or dims == 2))
+
+
+def _concatenated(node: fx.Node, known: Mapping[fx.Node, Channels]) -> Channels:
+    """Flattened images of several sizes have not the same number of places a channel: those are not followed."""
+    parts = [known[one] for one in parts_of(node)]
+    dims = {one.dims for one in parts}
+    shape = Channels(None, parts[0].dims if len(dims) == 1 else None, all(one.pooled for one in parts))
+    alive = [one.alive for one in parts if one.alive is not None and not one.flat]
+    along = _argument(node, 1, "dim", 0) == 1
+    return replace(shape, alive=torch.cat(alive)) if along and len(dims) == 1 and len(alive) == len(parts) else shape
+
+
+def parts_of(node: fx.Node) -> list[fx.Node]:
+    """Return what a node concatenates, one as often as it is there."""
+    parts = node.args[0] if node.args else node.kwargs["tensors"]
+    return list(parts) if isinstance(parts, tuple | list) else node.all_input_nodes  # type: ignore[arg-type]
+
+
+def _joined(first: torch.Tensor | None, second: torch.Tensor | None, either: bool) -> torch.Tensor | None:
+    if first is None or second is None or len(first) != len(second):
+        return None
+    return first | second if either else first & second
+
+
+def _padded(node: fx.Node, alive: torch.Tensor) -> torch.Tensor | None:
+    """Return the channels after zeros were put beside them, as the shortcut of CIFAR's residual networks does."""
+    widths, mode = _argument(node, 1, "pad", None), _argument(node, 2, "mode", "constant")
+    if mode != "constant" or _argument(node, 3, "value", None) not in (None, 0, 0.0):
+        return None
+    if not isinstance(widths, tuple | list):
+        return None
+    before, after = (int(n) for n in (*widths, 0, 0, 0, 0, 0, 0)[4:6])
+    return torch.cat([torch.zeros(before).bool(), alive, torch.zeros(after).bool()])
 
 
 def follow(graph: fx.GraphModule, rows: Rows) -> dict[fx.Node, Channels]:
     """Return the channels of every tensor of a graph."""
     known: dict[fx.Node, Channels] = {}
+    shared = _shared(graph)
     for node in graph.graph.nodes:
-        known[node] = alive_after(node, graph, known, rows)
+        known[node] = alive_after(node, graph, known, rows, shared)
     return known
+
+
+def _shared(graph: fx.GraphModule) -> set[str]:
+    """Return the modules that are called more than once, or whose parameters something else reads too."""
+    calls = [str(node.target) for node in graph.graph.nodes if node.op == "call_module"]
+    read = [str(node.target).rpartition(".")[0] for node in graph.graph.nodes if node.op == "get_attr"]
+    return {name for name, count in Counter(calls).items() if count > 1 or name in read}
+
+
+def losing(network: nn.Module) -> set[str]:
+    """Return the names of the layers whose rows may be named to be cut; of them grouped convolutions keep all.
+
+    Raises
+    ------
+    ValueError
+        As `traced`.
+    """
+    graph = traced(network)
+    shared, found = _shared(graph), set()
+    for node, channels in follow(graph, {}).items():
+        if node.op == "call_module" and (name := str(node.target)) not in shared:
+            module = graph.get_submodule(name)
+            grouped = getattr(module, "groups", 1) > 1
+            if is_layer(module, LAYERS) and (grouped or channels.alive is not None):
+                found.add(name)
+    return found
 
 
 def rows_of(mask: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ BY_ONES = 256  # channels read; beyond them the multiplications by zero take lon
 
 
 class Gather(nn.Module):
-    """Brings a tensor [N, C, ...] to other channels; those that it has not are zero.
+    """Brings a tensor [N, C, ...], or flattened [N, C * ...], to other channels; those that it has not are zero.
 
     On a CPU a convolution by ones and zeros does it in a fraction of the time that indices take, the same to the last
     bit, and what follows finds its channels where it likes them, innermost. It is no arithmetic: FLOPs leave it out.
@@ -37,6 +37,9 @@ class Gather(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Take channels, or put them among zeros."""
         assert isinstance(self.index, torch.Tensor) and isinstance(self.ones, torch.Tensor)
+        if x.dim() == 2 and x.shape[1] != self.width:  # flattened images: several places a channel
+            moved: torch.Tensor = self(x.unflatten(1, (self.width, -1)))
+            return moved.flatten(1)
         # Elsewhere indices are fast, and convolutions may round: to TF32 on a GPU, to bfloat16 under autocast.
         if self.by_ones and x.dim() == 4 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
             return nn.functional.conv2d(x, self.ones.to(x.dtype))

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from .channels import ADDING, MULTIPLYING, Rows, follow, name_of
+from .channels import ADDING, MULTIPLYING, Rows, follow, name_of, parts_of
 from .gather import Gather
-from .tracing import NORMS, keeps, traced
+from .tracing import NORMS, traced
 
 
 class Compact(fx.GraphModule):
@@ -72,20 +72,24 @@ class _Shrinking:
     def _of(self, node: fx.Node) -> torch.Tensor | None:
         """Change what a node does; return the channels that its result has."""
         alive = self.known[node].alive
+        if alive is None:
+            self._whole(node)
+            return None
         if node.op == "call_module":
             return self._module(node, self.graph.get_submodule(str(node.target)), alive)
-        if alive is None or node.op not in ("call_function", "call_method"):
-            for one in node.all_input_nodes:
-                self._bring(node, one, None)
-            return None
         name, read = name_of(node), node.all_input_nodes
         if name in ADDING | MULTIPLYING and len(read) == 2:
             return self._join(node, read, alive, name in ADDING)
         if name in ("cat", "concat"):
-            return self._concatenated(read)
+            return self._concatenated(parts_of(node))
         if name == "pad":
             return self._pad(node, read[0], alive)
         return self.there[read[0]]
+
+    def _whole(self, node: fx.Node) -> None:
+        """Give a node all channels of what it reads."""
+        for one in node.all_input_nodes:
+            self._bring(node, one, None)
 
     def _join(self, node: fx.Node, read: list[fx.Node], alive: torch.Tensor, adding: bool) -> torch.Tensor | None:
         have = [self.there[one] for one in read]
@@ -126,23 +130,21 @@ class _Shrinking:
         node.kwargs = {}
         return (torch.arange(len(inner)) if have is None else have) + int(widths[4])
 
-    def _module(self, node: fx.Node, module: nn.Module, alive: torch.Tensor | None) -> torch.Tensor | None:
+    def _module(self, node: fx.Node, module: nn.Module, alive: torch.Tensor) -> torch.Tensor | None:
         [read] = node.all_input_nodes[:1]
         have, name = self.there[read], str(node.target)
         if isinstance(module, nn.Linear):
             return self._layer(module, name, self._columns(module, read, have), alive)
-        if isinstance(module, nn.Conv2d) and module.groups == 1:
-            return self._layer(module, name, have, alive)
-        if isinstance(module, nn.Conv2d) and alive is not None:
-            return self._depthwise(node, read, module, alive)
-        if isinstance(module, NORMS) and alive is not None:
+        if isinstance(module, nn.Conv2d):
+            whole = module.groups == 1
+            return self._layer(module, name, have, alive) if whole else self._depthwise(node, read, module, alive)
+        if isinstance(module, NORMS) and module.weight is not None:
             _keep_features(module, have)
             return have
-        if keeps(module) and not isinstance(module, nn.PReLU):
-            return have
-        for one in node.all_input_nodes:
-            self._bring(node, one, None)
-        return None
+        if isinstance(module, (nn.PReLU, *NORMS)):
+            self._whole(node)
+            return None
+        return have
 
     def _columns(self, module: nn.Linear, read: fx.Node, have: torch.Tensor | None) -> torch.Tensor | None:
         """Return the columns of a linear layer that are read: of flattened images several a channel."""

@@ -8,7 +8,7 @@ from torch import nn
 
 from .. import masks, models
 from ..masks import Mask
-from ..models.channels import rows_of
+from ..models.channels import losing, rows_of
 from ..models.compacted import PREFIX, packed, unpacked, with_anatomy
 from ..models.shrinking import rounded, shrunk
 
@@ -19,7 +19,8 @@ def compact(network: nn.Module, mask: Mask, multiple: int = 1) -> nn.Module:
     A channel is cut where the mask leaves its row of a convolution, or of a hidden linear layer, no weight; its
     normalisation and bias count as zero (`silenced`). Rows go with their normalisation, and with the columns that read
     them. Inner channels of residual blocks go always; into the residual stream a block adds by index. Chains, residual
-    networks, depthwise convolutions, concatenations and squeeze-and-excitation are followed.
+    networks, depthwise convolutions, concatenations and squeeze-and-excitation are followed. Whole stays a layer that is
+    called more than once, a subclass with a forward pass of its own, a linear layer of anything but [N, C] (tokens).
 
     Parameters
     ----------
@@ -39,8 +40,8 @@ def compact(network: nn.Module, mask: Mask, multiple: int = 1) -> nn.Module:
     Raises
     ------
     ValueError
-        In one line: a mask that does not fit, a layer without a channel, a network that cannot be followed, or a
-        `multiple` below 1.
+        In one line: a mask that does not fit, a layer without a channel, a network that cannot be followed or whose own
+        forward pass computes something else in training, or a `multiple` below 1.
     """
     _, small = _shrunk(network, mask, multiple)
     return small
@@ -108,10 +109,8 @@ def _with_rows(arguments: dict[str, Any], rows: dict[str, torch.Tensor]) -> dict
 
 def _cut(network: nn.Module, mask: Mask) -> dict[str, torch.Tensor]:
     """Return the rows of the layers that can lose some: no head, whose rows are the classes."""
-    head = models.head_name(network)
-    layers = dict(network.named_modules())
-    kinds = (nn.Linear, nn.Conv2d)
-    return {n: alive for n, alive in rows_of(mask).items() if n != head and isinstance(layers.get(n), kinds)}
+    layers = losing(network) - {models.head_name(network)}
+    return {name: alive for name, alive in rows_of(mask).items() if name in layers}
 
 
 @torch.no_grad()
