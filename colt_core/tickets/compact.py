@@ -19,8 +19,8 @@ def compact(network: nn.Module, mask: Mask, multiple: int = 1) -> nn.Module:
     A channel is cut where the mask leaves its row of a convolution, or of a hidden linear layer, no weight; its
     normalisation and bias count as zero (`silenced`). Rows go with their normalisation, and with the columns that read
     them. Inner channels of residual blocks go always; into the residual stream a block adds by index. Chains, residual
-    networks, depthwise convolutions, concatenations and squeeze-and-excitation are followed. Whole stays a layer that is
-    called more than once, a subclass with a forward pass of its own, a linear layer of anything but [N, C] (tokens).
+    networks, depthwise convolutions, concatenations and squeeze-and-excitation are followed. A layer that is called
+    more than once or computes in a way of its own, and a linear layer that reads more than [N, C] (tokens), stay whole.
 
     Parameters
     ----------
