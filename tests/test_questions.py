@@ -109,6 +109,19 @@ def test_a_seed_without_an_arm_is_left_out_of_the_questions_that_need_it_and_nam
     assert set(report.decided(study, pd.DataFrame(), ASKED)["seeds"]) == {0}
 
 
+def test_a_question_may_have_a_margin_of_its_own(study):
+    values = accuracies()
+    own = Question(says="c", of={"colt": 1, "matched": -1}, expect="equivalent", margin={"half": 0.5, "random": -0.5})
+    asked = Questions(margin=ASKED.margin, questions={"C": ASKED.questions["C"], "O": own})
+    table = report.decided(study, made_up(study, values), asked).set_index("letter")
+    m = {arm: v.mean(1) for arm, v in values.items()}
+    margin, gap = (m["half"] - m["random"]) / 2, m["colt"] - m["matched"]
+    sides = [stats.ttest_1samp(margin + sign * gap, 0, alternative="greater").pvalue for sign in (1, -1)]
+    assert table.loc["O", ["margin", "p"]].tolist() == pytest.approx([margin.mean(), max(sides)])
+    assert table.loc["C", "margin"] == pytest.approx(((m["matched"] - m["random"]) / 2).mean())
+    assert Questions(questions={"O": own}).margin_of(own) == own.margin, "then there need be none of all"
+
+
 def test_no_difference_is_undecided_and_far_ones_are_not_equivalent(study):
     values = accuracies()
     values["colt"] = values["matched"] + np.array([1, -1, 1, -1, 1, -1])[:, None] * 0.01
@@ -137,6 +150,7 @@ def test_what_studies_have_answered_is_read_from_their_folders_and_told_in_point
         about = {"title": name, "base": {"dataset": "cifar10-mini"}, "methods": {"colt": {}}}
         (tmp_path / name / f"{name}.yaml").write_text(yaml.safe_dump(about))
         report.save(table, tmp_path / name, "decided")
+    (tmp_path / "two" / "two.yaml").rename(tmp_path / "one" / "two.yaml")  # a study may lie in another one's folder
     found = report.predictions(tmp_path)
     assert list(found["study"]) == ["one"] * len(table) + ["two"] * len(table) and found["about"].iloc[-1] == "two"
     assert np.allclose(found["estimate"], [*table["estimate"]] * 2)
