@@ -74,8 +74,8 @@ class Adversarial(Judged):
         return frechet(self._features(flat), self._real(images))
 
     def _real(self, images: Images, network: nn.Module | None = None, halves: int = 1) -> torch.Tensor:
-        count = halves * min(len(images) // 2, MOST)
-        return self._features(images.take(torch.arange(count, device=images.labels.device)), network)
+        count = halves * max(2, min(len(images) // 2, MOST))  # of a few images all: a covariance takes two
+        return self._features(images.take(torch.arange(min(count, len(images)), device=images.labels.device)), network)
 
     def _features(self, images: Images, network: nn.Module | None = None) -> torch.Tensor:
         classifier = self.judge
