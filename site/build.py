@@ -237,9 +237,14 @@ def table(method: cc.Method) -> str:
 
 
 def options(model: type) -> Iterator[tuple[str, str]]:
-    """Yield the name of each option with its type, as it stands in the code, and its default."""
-    for node in ast.parse(inspect.getsource(model)).body[0].body:
-        if isinstance(node, ast.AnnAssign):
+    """Yield the name of each option with its type, as it stands in the code, and its default; inherited ones first."""
+    own = [
+        one
+        for one in reversed(model.__mro__)
+        if vars(one).get("__annotations__") and getattr(one, "model_fields", None)
+    ]
+    for node in (node for one in own for node in ast.parse(inspect.getsource(one)).body[0].body):
+        if isinstance(node, ast.AnnAssign) and node.target.id in model.model_fields:
             kind, default = ast.unparse(node.annotation).replace("|", r"\|"), model.model_fields[node.target.id].default
             yield f"option `{node.target.id}`", f"`{kind}`, default `{default!r}`"
 
