@@ -22,18 +22,8 @@ LAYERS = (nn.Linear, nn.Conv2d)  # whose rows are followed
 ADDING, MULTIPLYING = {"add", "iadd", "add_", "__add__"}, {"mul", "imul", "mul_", "__mul__"}
 # What changes no tensor's number of dimensions.
 AS_MANY = {
-    *(
-        "cat",
-        "concat",
-        "pad",
-        "permute",
-        "transpose",
-        "interpolate",
-        "linear",
-        "layer_norm",
-        "group_norm",
-        "batch_norm",
-    ),
+    *("cat", "concat", "pad", "permute", "transpose", "interpolate", "linear"),
+    *("layer_norm", "group_norm", "batch_norm"),
     *("sub", "isub", "neg", "truediv", "div", "pow", "sqrt", "rsqrt", "exp", "abs", "clamp", "normalize", "to"),
     *("sigmoid", "hardsigmoid", "softmax", "log_softmax", "softplus", "logsigmoid", "hardtanh", "type_as"),
 }
