@@ -229,7 +229,7 @@ def answer(results: str | Path, studies: Iterable[str]) -> Answer:
     carried = records[records["study"] == last.name]
     matrix = matrix_of(carried, last.carried_scores)
     own = carried[carried["scored_on"].isna() | carried["scored_on"].eq(carried["dataset"])]
-    margin = half_gains(at_sparsities(own, last.carried_scores))
+    margin = half_gains(at_sparsities(own, last.carried_scores)) if len(own) else 0.01
     gains = gains_of(carried, last.carried_scores, margin)
     differences, rounds = _differences(records, levels), _rounds(records, levels)
     claims = _claims(differences, rounds, gains, last.name, _sized(records))
