@@ -253,13 +253,18 @@ def two(middle=None, last=None, act=None):
     "network",
     [
         two(nn.BatchNorm2d(8, affine=False)), two(Lifted(8)), two(last=Standardised(8, 8, 3)), two(act=Above()),
-        two(act=nn.Hardtanh(0.5, 2)), two(nn.GroupNorm(4, 8)), two(nn.PReLU(8)),
+        two(act=nn.Hardtanh(0.5, 2)), two(act=nn.Hardtanh(-2, -0.5)), two(nn.GroupNorm(4, 8)), two(nn.PReLU(8)),
     ],
-    ids=["no affine", "a norm's own", "standardised", "an act's own", "hardtanh", "group norm", "prelu"],
+    ids=["no affine", "a norm's own", "standardised", "an act's own", "hardtanh", "below zero", "group norm", "prelu"],
 )  # fmt: skip
 def test_what_gives_a_dead_channel_a_value_is_not_read_as_plain(network):
     small = assert_same_function(network)
     assert small.c1.out_channels == 5, "the row before it goes all the same"
+
+
+def test_alpha_dropout_gives_dead_channels_a_value_in_training_and_its_reader_keeps_them():
+    small = assert_same_function(two(act=nn.Sequential(nn.SELU(), nn.AlphaDropout(0.5))))
+    assert (small.c1.out_channels, small.c2.in_channels) == (5, 8)
 
 
 def test_a_linear_layer_with_a_forward_of_its_own_stays_whole():

@@ -19,7 +19,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # What gives zero for zero, channel by channel.
 KEEPING = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish),
-    *(nn.Tanh, nn.Softsign, nn.Hardtanh, nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.Flatten),
+    *(nn.Tanh, nn.Softsign, nn.Hardtanh, nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten),
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d, nn.ZeroPad2d),
 )
 KEEPING_NAMES = {  # of other libraries
@@ -82,7 +82,9 @@ def keeps(module: nn.Module) -> bool:
     """Tell whether a module gives zero for zero, channel by channel."""
     if isinstance(module, ByMode):
         return module.function.__name__ in KEEPING_CALLS
-    if getattr(module, "return_indices", False) or (isinstance(module, nn.Hardtanh) and module.min_val > 0):
+    if getattr(module, "return_indices", False):
+        return False
+    if isinstance(module, nn.Hardtanh) and not module.min_val <= 0 <= module.max_val:
         return False
     return does_as(module, KEEPING) or type(module).__name__ in KEEPING_NAMES
 
