@@ -10,6 +10,7 @@ from .anatomy import anatomy_of
 from .shrinking import shrunk
 
 PREFIX = "compact:"
+WHOLE_CLASSES_AS = "whole_classes_as"  # `classes_as` of the whole network, among the arguments of the compact one
 Make = Callable[..., nn.Module]
 
 

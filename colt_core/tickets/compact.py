@@ -1,5 +1,6 @@
 """The same function in a physically smaller network: `compact()`."""
 
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import nn
 from .. import masks, models
 from ..masks import Mask
 from ..models.channels import losing, rows_of
-from ..models.compacted import PREFIX, packed, unpacked, with_anatomy
+from ..models.compacted import PREFIX, WHOLE_CLASSES_AS, packed, unpacked, with_anatomy
 from ..models.shrinking import rounded, shrunk
 
 
@@ -54,6 +55,8 @@ def _shrunk(
     if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
         raise ValueError(f"multiple must be a whole number from 1, not {multiple!r}")
     masks.check(mask, dict(network.named_parameters()))
+    if models.architecture(network)["name"].startswith(PREFIX) and models.is_as_built(network):
+        network, mask = _made_whole(network, mask)
     whole = deepcopy(network).cpu()
     rows = rounded(_cut(whole, mask), multiple)
     rows = {name: alive for name, alive in rows.items() if not bool(alive.all())}
@@ -62,11 +65,9 @@ def _shrunk(
     masks.apply(masks.silenced(mask, whole), whole)
     small = with_anatomy(shrunk(whole, rows), whole) if rows else whole
     about = models.architecture(network)
-    if rows and models.is_a_name(about["name"]):
-        whole_name = about["name"].removeprefix(PREFIX)
-        arguments = _with_rows(about["arguments"], rows)
-        vars(small)["architecture"] = about | {"name": PREFIX + whole_name, "arguments": arguments}
-    elif models.is_a_name(about["name"]):
+    if rows and models.is_a_name(about["name"]) and not about["name"].startswith(PREFIX):
+        about |= {"name": PREFIX + about["name"], "arguments": _with_rows(about["arguments"], rows)}
+    if models.is_a_name(about["name"]):
         vars(small)["architecture"] = about
     return rows, small
 
@@ -94,17 +95,35 @@ def effective_mask(network: nn.Module, mask: Mask) -> Mask:
 
 def _with_rows(arguments: dict[str, Any], rows: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Return what a compact network is built from: the whole one's arguments, and the rows of it that are left."""
-    before = arguments.get("rows", {})
-    left = dict(before)
-    for name, alive in rows.items():
-        if name in before:  # it was compact already: rows are counted in the whole network
-            old = unpacked(before[name], name)
-            alive = torch.zeros_like(old).index_put((old.nonzero().flatten()[alive],), torch.tensor(True))
-        left[name] = packed(alive)
-    told = {name: value for name, value in arguments.items() if name not in ("rows", "classes_as")}
-    if keyword := arguments.get("classes_as"):
-        told["whole_classes_as"] = keyword
-    return told | {"rows": left}
+    told = {WHOLE_CLASSES_AS if name == "classes_as" else name: value for name, value in arguments.items()}
+    return told | {"rows": {name: packed(alive) for name, alive in rows.items()}}
+
+
+@torch.no_grad()
+def _made_whole(network: nn.Module, mask: Mask) -> tuple[nn.Module, Mask]:
+    """Return a compact network as the whole one that it was built from, and its mask: nothing where nothing was left.
+
+    So it is cut again as the whole one is, whose layers can all be followed.
+    """
+    about = models.architecture(network)
+    told = {"classes_as" if name == WHOLE_CLASSES_AS else name: value for name, value in about["arguments"].items()}
+    rows = {name: unpacked(text, name) for name, text in told.pop("rows").items()}
+    whole = models.build(about["name"].removeprefix(PREFIX), about["classes"], **told)
+    numbered = deepcopy(whole).double()
+    for value in numbered.state_dict().values():
+        value.copy_(torch.arange(value.numel()).view(value.shape))
+    places = {name: value.long().flatten() for name, value in shrunk(numbered, rows).state_dict().items()}
+
+    def spread(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        found = {}
+        for name, value in values.items():
+            found[name] = value.new_zeros(sizes[name])
+            found[name].view(-1)[places[name].to(value.device)] = value.flatten()
+        return found
+
+    sizes = {name: value.shape for name, value in whole.state_dict().items()}
+    whole.load_state_dict(spread(network.state_dict()), assign=True)
+    return whole, spread(mask)
 
 
 def _cut(network: nn.Module, mask: Mask) -> dict[str, torch.Tensor]:
