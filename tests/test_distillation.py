@@ -11,7 +11,7 @@ import colt_core as cc
 from colt_core import masks
 from colt_core.data.augmentation import normalise
 from colt_core.studies.records import read_records
-from colt_core.studies.teachers import teacher
+from colt_core.studies.teachers import teacher, untrained
 from colt_core.training import objective_of
 
 
@@ -179,6 +179,17 @@ def test_a_dense_teacher_is_trained_once_and_looked_up(folder, tmp_path):
     by_hand = cc.evaluate(found, data, recipe, plain.seed, device="cpu", objective=cc.KD(one, temperature=4))
     score = next(r for r in read_records(plain, tmp_path) if r["kind"] == "score" and r.get("scored_by"))
     assert by_hand.value == score["accuracy"] and by_hand.validation_value == score["validation_accuracy"]
+
+
+@pytest.mark.parametrize("called", ["resnet20", "dense"])
+def test_a_teacher_of_grey_images_takes_their_one_channel(few, recipe, called):
+    grey = [
+        cc.Images(own.pixels[:, :1], own.labels, own.classes, rows=own.rows)
+        for own in (few.train, few.validation, few.test)
+    ]
+    job = cc.Experiment(network_args={"width": 4, "channels": 1}, recipe=recipe)
+    network = untrained(called, job, cc.Dataset("grey", *grey))
+    assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
 
 
 def test_copies_that_are_taught_while_a_ticket_is_found_are_the_same_in_workers(folder, tmp_path):

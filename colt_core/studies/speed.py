@@ -18,6 +18,7 @@ from ..data import Images, Shape
 from ..training import Recipe, objective_of, train
 from .experiment import Experiment
 from .records import read_records
+from .teachers import by_name
 
 LONG = 1.0  # seconds that are timed: what begins and ends a training then weighs little
 Kind = tuple[str, str, str]  # network, its arguments, recipe: trainings of one kind should be of one speed
@@ -86,7 +87,7 @@ def calibrate(
 
     def untrained(called: str) -> nn.Module:  # a teacher costs the same forward pass, whatever it knows
         own = called in ("dense", "self")
-        return models.build(network, classes, **arguments) if own else models.build(called, classes)
+        return models.build(network, classes, **arguments) if own else by_name(called, classes, shape)
 
     learnt = objective_of(objective).taught(untrained, images)
 

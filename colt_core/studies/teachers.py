@@ -5,7 +5,7 @@ from torch import nn
 from .. import models
 from ..compute.checkpoints import train_kept
 from ..compute.store import Store
-from ..data import Dataset
+from ..data import Dataset, Shape
 from ..seeding import choose_device
 from ..tickets import Ticket
 from ..training import Training
@@ -51,6 +51,13 @@ def untrained(called: str, experiment: Experiment, data: Dataset, ticket: Ticket
     return network
 
 
+def by_name(called: str, classes: int, shape: Shape, seed: int = 0) -> nn.Module:
+    """Return a network that is only named, for images of a shape: our own take grey ones too. Errors as `build`."""
+    if shape[0] != 3 and called in models.NETWORKS:
+        return models.build(called, classes, seed, channels=shape[0])
+    return models.build(called, classes, seed)
+
+
 def _lesson(
     called: str, experiment: Experiment, data: Dataset, threads: int, ticket: Ticket | None
 ) -> tuple[nn.Module, Training]:
@@ -63,5 +70,5 @@ def _lesson(
     elif called == "dense":
         network = models.build(experiment.network, classes, experiment.seed, **experiment.network_args)
     else:
-        network = models.build(called, classes, experiment.seed)
+        network = by_name(called, classes, data.train.shape, experiment.seed)
     return network, Training(data.train, experiment.recipe, mask, data.validation, experiment.seed, threads)
