@@ -100,6 +100,14 @@ def test_what_goes_wrong_is_told_in_one_line_and_keeps_what_was_found(experiment
     assert heard[-1] == "failed" and len(live.rounds) == 1  # the dense one
 
 
+def test_what_scores_could_only_fail_of_is_told_before_any_training(experiment, tmp_path):
+    live = Live(experiment.changed(scores=(), scoring={"objective": {"name": "kd", "teacher": "nothing"}}), tmp_path)
+    live.start()
+    wait_for(lambda: live.state == "failed")
+    assert "'nothing', which is to teach or to judge" in live.problem
+    assert not live.records and not list(tmp_path.glob("trainings/*.safetensors"))
+
+
 def test_a_run_that_goes_on_is_found_again_in_the_same_process_and_a_stop_is_no_failure(
     experiment, alone, tmp_path, hold
 ):

@@ -20,7 +20,7 @@ from ..training.loop import PAUSE
 from .experiment import Experiment
 from .plan import remaining, together
 from .records import Place, is_complete, is_scored, saved_rounds
-from .run import carry_out
+from .run import carry_out, check
 from .saved import checked_records
 
 State = Literal["ready", "running", "paused", "stopped", "done", "failed", "elsewhere"]
@@ -299,6 +299,7 @@ def serve(
 
     def work() -> None:
         try:
+            check(described, device)
             events.put({"left": remaining(described, store, beside)})
             carry_out(described, open_store(store), device, 1, tell, watch)
             events.put(None)
