@@ -1,5 +1,6 @@
 """What a run will cost, before it starts: `plan()`; how far it is: `status()`."""
 
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -159,7 +160,8 @@ def _open_works(given: list[Experiment], store: Store) -> list["_Work"]:
     for reference in [r for e in wanted.values() for r in e.references()]:
         if reference.hash not in found_once:
             wanted[reference.hash, None], found_once[reference.hash] = reference, (reference.hash, None)
-    works = [_work(e, store, found_once[e.hash] == key) for key, e in wanted.items()]
+    networks: dict[str, nn.Module] = {}  # a study has few
+    works = [_work(e, store, found_once[e.hash] == key, networks) for key, e in wanted.items()]
     return [work for work in works if work.find[1] or work.judge[1]]
 
 
@@ -170,8 +172,9 @@ def remaining(experiment: Experiment, store: Place = None, beside: int = 1) -> R
     time, `beside` of them, count as long as they take: two copies side by side as one.
     """
     place = open_store(store)
-    works = [_work(experiment, place)]
-    works += [_work(reference, place) for reference in experiment.references() if not is_complete(reference, place)]
+    followed = [reference for reference in experiment.references() if not is_complete(reference, place)]
+    networks: dict[str, nn.Module] = {}
+    works = [_work(one, place, True, networks) for one in (experiment, *followed)]
     low, high = (sum(_one_by_one(work, end, beside) for work in works) for end in (0, 1))
     return low, high
 
@@ -240,12 +243,15 @@ def _scores_asked(e: Experiment) -> float:
     return 0 if e.scores is None else len(e.scores) or math.inf
 
 
-def _work(e: Experiment, store: Store, finding: bool = True) -> _Work:
-    """Return what is missing of one experiment; without `finding` the scores alone."""
+def _work(e: Experiment, store: Store, finding: bool, networks: dict[str, nn.Module]) -> _Work:
+    """Return what is missing of one experiment; without `finding` the scores alone. `networks` are those known."""
     records, over = read_records(e, store), is_over(e, store)
     done = over or is_complete(e, store)
     data, target = dataset_of(e.dataset), dataset_of(e.score_on or e.dataset)
-    network = models.build(e.network, len(data.classes), **e.network_args)
+    name = json.dumps([e.network, len(data.classes), e.network_args], sort_keys=True)
+    if name not in networks:
+        networks[name] = models.build(e.network, len(data.classes), **e.network_args)
+    network = networks[name]
     rounds_ = [r for r in records if r["kind"] == "round"]
     found, density = len(rounds_), rounds_[-1]["density"] if rounds_ else 1.0
     every = (found, found) if done else tuple(n + max(1, found) for n in _rounds(e, network, store, density, found))
