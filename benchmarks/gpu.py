@@ -7,11 +7,12 @@ from there. A study loses no more than the epoch under way. What failed makes th
 call; it is tried again when `--only` names its piece. Mistakes are one line, and 2. What is over stands in `gpu.json`
 in the store's folder.
 
-Studies of small networks run eight trainings side by side: a GPU is far from full with one. They share it well only
-under NVIDIA's multi-process service (`nvidia-cuda-mps-control -d` beforehand).
+Studies of small networks run eight or sixteen trainings side by side: a GPU is far from full with one. They share it
+well only under NVIDIA's multi-process service (`nvidia-cuda-mps-control -d` beforehand).
 
 `--dry-run` tells on any machine what would be done, and how long it might take. On an H100 (torch 2.11, 2026-11-26) the
-tests passed and most of `cause_resnet20` ran; `bench` and the other studies have not been run on a GPU yet.
+tests passed and most of `cause_resnet20` and `variants` ran; `bench` and the other studies have not been run on a GPU
+yet.
 """
 
 import argparse
@@ -42,7 +43,7 @@ from colt_core.studies import plan as planning
 from colt_core.studies.plan import between, duration
 
 ROOT = Path(__file__).resolve().parent.parent
-UNTRIED = "Only the tests and one study have run on a GPU so far: times are assumptions, and most rates."
+UNTRIED = "Only the tests and two studies have run on a GPU so far: times are assumptions, and most rates."
 LEAST = 20.0  # seconds; with fewer left nothing is begun
 GRACE = 30.0  # seconds that a process has to end by itself before it is killed
 
@@ -66,13 +67,13 @@ SIZES = {"cifar10": (10, 45_000, 5_000, 32), "cifar100": (100, 45_000, 5_000, 32
 
 STUDIES = {  # by priority; the entry of results/PLAN.md, the file in results, trainings side by side
     "cause_resnet20": ("entry 4: does COLT equal pruning at initialisation?", "cause_resnet20/cause_resnet20", 8),
-    "variants": ("entry 5: is a variant worth using? two seeds that screen", "variants/variants", 8),
-    "kd": ("entry 14: does a teacher help a ticket more?", "kd/kd", 8),
-    "dual": ("entry 15: can any random mask be made a good ticket?", "dual/dual", 8),
+    "confirmed": ("entry 5: is a variant worth using? three confirmed", "confirmed/confirmed", 16),
+    "kd": ("entry 14: does a teacher help a ticket more?", "kd/kd", 16),
+    "dual": ("entry 15: can any random mask be made a good ticket?", "dual/dual", 16),
     "structured": ("entry 11: whole channels and blocks", "structured/structured", 8),
     "elastic": ("entry 16: does a ticket of one depth work at another?", "elastic/elastic", 8),
-    "floor": ("entry 6: is as good as IMP a floor effect?", "floor/floor", 8),
-    "moved": ("entry 7: are COLT's tickets better movers?", "moved/moved", 8),
+    "floor": ("entry 6: is as good as IMP a floor effect?", "floor/floor", 16),
+    "moved": ("entry 7: are COLT's tickets better movers?", "moved/moved", 16),
     "length_full": ("entry 8: the authors' length at full width", "length/length_full", 1),
     "length_resnet18": ("entry 8: the authors' length with ResNet-18", "length/length_resnet18", 1),
     "length_tiny": ("entry 8: the authors' length, from TinyImageNet to CIFAR-10", "length/length_tiny", 1),
