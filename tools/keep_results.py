@@ -92,7 +92,7 @@ def draw(name: str, piece: cc.Study, own: pd.DataFrame, asked: Path) -> None:
         if len(gains):
             run = title.replace("\n", " ") + f", {cc.report.count_seeds(gains['seed'].nunique())}"
             cc.plots.save(cc.plots.recovered(gains.assign(run=run)), figure.replace("accuracy", "recovered"), gains)
-        if len(spent):
+        if len(spent) > 1:  # one point alone is beside nothing
             cc.plots.save(cc.plots.accuracy_cost(spent, title), figure.replace("accuracy", "cost"), spent)
 
 

@@ -137,12 +137,13 @@ def accuracy_cost(table: pd.DataFrame, title: str = "") -> Figure:
                 look = looks[str(row.method)] | {"linestyle": "", "markersize": 7}
                 label = _wrapped(str(row.method)) if column == "passes" else None
                 if alike:  # arms of one method share colour and marker: a number tells them apart
-                    beside = (6, 4 - 12 * (number % 2))  # above and below in turn: neighbours' must not meet
-                    axis.annotate(f"{number}", (place, height), beside, textcoords="offset points", fontsize=8)
+                    end = (place, height + half)  # of its own bar, for points of equal cost stand close together
+                    axis.annotate(f"{number}", end, (0, 4), textcoords="offset points", fontsize=8, ha="center")
                     label = label and f"{number}  " + label.replace("\n", "\n     ")
                 axis.errorbar(place, height, half, capsize=2, elinewidth=1, label=label, **look)
             axis.set_xlabel(what, fontsize=9)
-            axis.set_xlim(left=-0.05 * max(1, table[column].max()))
+            most = max(1.0, *places)
+            axis.set_xlim(-0.05 * most, 1.05 * most)
             if metric == ACCURACY:
                 percent_axis(axis)
         axes[0].set(ylabel=f"test {UNITS.get(metric, metric)}", title=title or "What finding cost, and what it gave")
@@ -154,7 +155,7 @@ def accuracy_cost(table: pd.DataFrame, title: str = "") -> Figure:
 
 def _aside(places: list[float]) -> list[float]:
     """Return places at which points of equal cost stand side by side, so that no bar hides another."""
-    step, moved = 0.022 * max(1.0, max(places)), list(places)
+    step, moved = 0.026 * max(1.0, max(places)), list(places)
     for place in set(places):
         alike = [i for i, other in enumerate(places) if abs(other - place) < step / 4]
         for k, i in enumerate(alike):
