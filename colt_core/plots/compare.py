@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from .. import report
 from ..report.words import ACCURACY, unit
 from .frame import (
+    SHORT,
     arm_name,
     canvas,
     check_rows,
@@ -41,7 +42,10 @@ def comparisons(table: pd.DataFrame, margin: float = 0.01) -> Figure:
         )
         axis.axvline(0, color="#444444", linestyle="--", linewidth=1)
         (_grouped if grouped else _plain)(axis, table, pairs, scale)
-        axis.set(xlabel=f"difference in test {metric}, {unit(metric)}", title=f"Difference in {metric}, paired by seed")
+        written = SHORT.get(metric, metric)
+        axis.set(
+            xlabel=f"difference in test {written}, {unit(metric)}", title=f"Difference in {written}, paired by seed"
+        )
         few = "; hollow: too few seeds" if table["half_width"].isna().any() else ""
         figure.legend(fontsize=8, title=f"95 % intervals{few}", title_fontsize=8, loc="outside right upper")
     return figure
@@ -89,7 +93,8 @@ def _predicted(axis: Axes, found: pd.DataFrame, metric: str) -> None:
             lines.append(textwrap.fill(str(row.prediction), 40))
     axis.set_yticks(range(len(lines)), lines, fontsize=8)
     told = "; bar: 95 % interval" + ("; band: what counts as equivalent" if found["margin"].notna().any() else "")
-    counted = metric if unit(metric) == metric else f"{metric}, {unit(metric)}"
+    written = SHORT.get(metric, metric)
+    counted = written if unit(metric) == metric else f"{written}, {unit(metric)}"
     axis.set(ylim=(len(lines) - 0.4, -0.6), xlabel=f"difference in test {counted}{told}")
     axis.grid(axis="y", visible=False)
     axis.tick_params(axis="y", length=0)
