@@ -27,8 +27,8 @@ MARKERS = {name: method.look.marker for name, method in METHODS.items()}
 STROKES = ("-", "--", ":", "-.")  # of several arms of one method
 COPIES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # a copy each
 MARKS = "osD^vPX"
-SHORT = {"psnr": "PSNR", "mse": "squared error"}  # how a metric is written
-UNITS = {"psnr": "PSNR in dB", "mse": "squared error (lower is better)", "nats": "nats a pixel value (lower is better)"}
+SHORT = {"psnr": "PSNR"}  # how a metric is written, where not as its column is called
+UNITS = {"psnr": "PSNR in dB", "mse": "mse (lower is better)", "nats": "nats a pixel value (lower is better)"}
 KEPT = {"kept by both": "#222222", "A only": "#D55E00", "B only": "#0072B2", "pruned": "#F2F2F2"}
 STYLE = {
     "figure.dpi": 110,

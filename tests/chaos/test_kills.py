@@ -35,7 +35,7 @@ def jobs(folder):
     special = [make(early_bird=cc.EarlyBird(delta=0.4, window=1)), make(seed=1, rewind=9), make(parts=3)]
     special += [make(official=("best-epoch",)), make(official=("statistics-kept",)), make(scope="layer", by="random")]
     one_head = ("soup", "crossfit")  # not by class
-    short = {"dual": {"options": {"steps": 20}}}
+    short = {"dual": {"options": {"steps": 120}}}  # fewer would not bring a weight to zero
     split = {name: "random" if name in one_head else "class" for name in METHODS}
     every = [make(method=name, by=split[name], **short.get(name, {})) for name in METHODS] + special
     return random.Random(SEED).sample(every, len(every) if KILLS > 100 else 5)
