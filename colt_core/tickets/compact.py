@@ -117,8 +117,10 @@ def _made_whole(network: nn.Module, mask: Mask) -> tuple[nn.Module, Mask]:
     def spread(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         found = {}
         for name, value in values.items():
-            found[name] = value.new_zeros(sizes[name])
-            found[name].view(-1)[places[name].to(value.device)] = value.flatten()
+            found[name] = value
+            if value.shape != sizes[name]:  # of others, buffers of bool say, a number tells no place
+                found[name] = value.new_zeros(sizes[name])
+                found[name].view(-1)[places[name].to(value.device)] = value.flatten()
         return found
 
     sizes = {name: value.shape for name, value in whole.state_dict().items()}
