@@ -187,6 +187,49 @@ def test_each_metric_is_told_in_its_own_unit_and_drawn_on_its_own_scale(study):
     assert panels[1].containers[0].lines[0].get_xdata()[0] == pytest.approx(row["estimate"])
 
 
+def test_an_arm_may_count_by_its_rounds_or_by_the_ticket_that_validation_chose(study):
+    values = accuracies()
+    records = made_up(study, values)
+    rng = np.random.default_rng(9)
+    records["validation_accuracy"] = np.where(records["kind"] == "score", rng.random(len(records)), np.nan)
+    of = {"colt": 1, "half": -1}
+    asked = Questions(questions={c: Question(says=c, of=of, expect="above", counts=c) for c in ("rounds", "chosen")})
+    table = report.decided(study, records, asked).set_index("letter")
+    best = {}
+    for arm in of:
+        hashes = [study.experiment(arm, seed).hash for seed in study.seeds]
+        validation = [records[(records["experiment"] == h) & (records["kind"] == "score")] for h in hashes]
+        best[arm] = np.array([values[arm][s, v["validation_accuracy"].argmax()] for s, v in enumerate(validation)])
+    gaps = {"rounds": values["colt"].mean(1) - values["half"].mean(1), "chosen": best["colt"] - best["half"]}
+    for counts, gap in gaps.items():
+        assert table.loc[counts, "estimate"] == pytest.approx(gap.mean())
+        assert table.loc[counts, "p"] == pytest.approx(stats.ttest_1samp(gap, 0).pvalue)
+
+
+def test_what_is_described_is_the_mean_of_common_rounds_with_its_interval_and_no_test(study):
+    values = accuracies()
+    records = made_up(study, values)
+    half = [study.experiment("half", seed).hash for seed in study.seeds]
+    records = records[~(records["experiment"].isin(half) & (records["kind"] == "score") & (records["round"] == 1))]
+    own = study.experiment("dense", 3)
+    dense = own.labels() | {"kind": "score", "scored_on": "cifar10-mini", "round": 0, "density": 1.0, "accuracy": 0.7}
+    records = pd.concat([records, pd.DataFrame([dense])])
+    rows = {"all": {"colt": 1, "matched": -1}, "last": {"half": 1, "colt": -1}, "whole": {"dense": 1, "colt": -1}}
+    table = report.described(study, records, Questions(described=rows)).set_index("said")
+    gaps = {
+        "all": values["colt"].mean(1) - values["matched"].mean(1),
+        "last": values["half"][:, 1] - values["colt"][:, 1],
+    }
+    for said, gap in gaps.items():
+        mean, half_width = report.interval(pd.Series(gap))
+        assert (table.loc[said, "estimate"], table.loc[said, "half_width"]) == pytest.approx((mean, half_width))
+    assert list(table["rounds"]) == ["1 2", "2", "1 2"] and list(table["seeds"]) == [6, 6, 1]
+    assert table.loc["whole", "estimate"] == pytest.approx(0.7 - values["colt"][3].mean())
+    assert table.loc["whole", "left_out"] == "0 1 2 4 5" and np.isnan(table.loc["whole", "half_width"])
+    with pytest.raises(ValueError, match="^unknown arm 'grass'"):
+        report.described(study, records, Questions(described={"x": {"grass": 1}}))
+
+
 def test_mistakes_in_questions_are_one_line(study, tmp_path):
     wrong = Questions(questions={"A": Question(says="a", of={"grass": 1}, expect="above")})
     with pytest.raises(ValueError, match="^unknown arm 'grass'; there are: dense, colt, matched, random, half$"):
@@ -195,7 +238,9 @@ def test_mistakes_in_questions_are_one_line(study, tmp_path):
         ("[1]", "holds no questions"),
         ("questions: [1]", "must be a mapping of letters"),
         ("questions: {A: {says: a, of: {colt: 1}, expect: more}}", "expect"),
-        ("questions: {}", "questions"),
+        ("questions: {}", "nothing is asked"),
+        ("described: {x: {}}", "at least 1"),
+        ("questions: {A: {says: a, of: {colt: 1}, expect: above, counts: all}}", "counts"),
         (
             "questions: {A: {says: a, of: {colt: 1}, expect: equivalent}}",
             "A asks for equivalence: give a margin",
@@ -208,11 +253,16 @@ def test_mistakes_in_questions_are_one_line(study, tmp_path):
         assert message in str(problem.value)
 
 
-def test_every_study_of_the_plan_can_be_read_and_every_arm_that_is_asked_about_is_in_it():
+def test_every_study_of_the_plan_can_be_read_and_every_arm_that_is_asked_about_is_in_it(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "results" / "super"))  # its data set is a function there
     files = sorted((ROOT / "results").glob("*/questions.yaml"))
     assert len(files) >= 5
     plan = (ROOT / "results" / "PLAN.md").read_text()
     for path in files:
+        asked = Questions.read(path)
         for study in (cc.Study.named(str(one)) for one in path.parent.glob("*.yaml") if one != path):
-            table = report.decided(study, pd.DataFrame(), Questions.read(path))
-            assert f"`{study.name}`" in plan and len(table) >= 3
+            assert f"`{study.name}`" in plan and len(asked.questions) + len(asked.described) >= 3
+            for piece in study.each():
+                assert len(report.described(piece, pd.DataFrame(), asked)) == len(asked.described)
+            if asked.questions:
+                assert len(report.decided(study, pd.DataFrame(), asked)) == len(asked.questions)

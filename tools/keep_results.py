@@ -6,8 +6,9 @@ Of COLT's experiments, which others follow, and of those under way every ticket 
 the last: copied back into a store (cp -r results/small/store/* runs/), `colt study small` goes on from there and
 computes nothing again. `--records` keeps the records alone. A study of its own goes by its file:
 `python tools/keep_results.py results/split/split.yaml STORE`. Where questions were asked of it beforehand
-(`questions.yaml` beside it), nothing is counted before all of it is there: then `decided` has the answers. Where a
-choice is to be made on it (`screening.md` beside it), validation accuracies alone are told until `choice.md` is there.
+(`questions.yaml` beside it), nothing is counted before all of it is there: then `decided` has the answers, `described`
+what is told beside them. Where a choice is to be made on it (`screening.md` beside it), validation accuracies alone are
+told until `choice.md` is there.
 """
 
 import os
@@ -43,7 +44,7 @@ def main(name: str, store: Path, records_alone: bool) -> None:
         if not (out / "choice.md").exists():
             return
     if asked.exists():
-        cc.report.save(cc.report.decided(study, records, cc.report.Questions.read(asked)), out, "decided")
+        answer(study, records, cc.report.Questions.read(asked), out)
     own = records[records["experiment"].isin([e.hash for e in grid])]
     own = own[own["scored_on"].isna() | (own["scored_on"] == own["dataset"])]
     tables = []
@@ -56,6 +57,17 @@ def main(name: str, store: Path, records_alone: bool) -> None:
     cc.report.joined(tables, out)
     carry(study, records, out)
     print(cc.status(begun, store).groupby(["dataset", "method", "state"]).size().to_string())
+
+
+def answer(study: cc.Study, records: pd.DataFrame, asked: cc.report.Questions, out: Path) -> None:
+    """Write what was asked beforehand: decided, and what is described beside; a study in pieces piece by piece."""
+    if asked.questions:
+        cc.report.save(cc.report.decided(study, records, asked), out, "decided")
+    if asked.described:
+        told = {piece.name: cc.report.described(piece, records, asked) for piece in study.each()}
+        for name, table in told.items():
+            table.insert(0, "study", name)
+        cc.report.save(pd.concat(told.values(), ignore_index=True), out, "described")
 
 
 def copy_runs(begun: Iterable[cc.Experiment], store: Path, out: Path, records_alone: bool) -> None:

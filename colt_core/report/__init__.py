@@ -10,7 +10,7 @@ from .cost import at_costs, reach, rounds_table
 from .findings import Finding, Findings, asked, findings, sided
 from .gains import gains, ladder, regimes, shares, shares_of, spent
 from .overview import beside, collapsed, overview
-from .questions import Question, Questions, answers, decided, predictions
+from .questions import Question, Questions, answers, decided, described, predictions
 from .records import distinct, load, measured_by, metric_of, metrics
 from .statistics import fieller, holm, interval, seeds_needed, summary
 from .tables import LEVELS, joined, readable, save, tables
@@ -46,6 +46,7 @@ __all__ = [
     "conclusion",
     "count_seeds",
     "decided",
+    "described",
     "distinct",
     "failures",
     "fieller",

@@ -36,10 +36,16 @@ def best_of(records: pd.DataFrame, arm: str) -> pd.DataFrame:
     if not len(mine) or not len(dense):
         raise ValueError(f"there are no scores of {arm if not len(mine) else 'the dense network'} to choose among")
     metric, higher_is_better = metric_of(scores)
-    validation = mine[f"validation_{metric}"] if higher_is_better else -mine[f"validation_{metric}"]
-    # Of equal ones the densest: ties go to what was cut least.
-    order = mine.assign(rank=validation).sort_values(["rank", "round"], ascending=[False, True], kind="stable")
-    best = order.groupby("seed").first().join(dense[metric].rename("dense"), how="inner").reset_index()
+    best = chosen(mine, metric, higher_is_better).set_index("seed")
+    best = best.join(dense[metric].rename("dense"), how="inner").reset_index()
     best["sparsity"] = 1 - best["density"]
     best["gain"] = (best[metric] - best["dense"]) * (1 if higher_is_better else -1)
     return best[["seed", "round", "sparsity", metric, "dense", "gain"]]
+
+
+def chosen(scores: pd.DataFrame, metric: str, higher_is_better: bool) -> pd.DataFrame:
+    """Return each seed's score of the best validation metric; of equal ones what was cut least, never round 0."""
+    cut = scores[scores["round"] > 0]
+    validation = cut[f"validation_{metric}"] if higher_is_better else -cut[f"validation_{metric}"]
+    order = cut.assign(rank=validation).sort_values(["rank", "round"], ascending=[False, True], kind="stable")
+    return order.groupby("seed").first().reset_index()

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,15 @@ from ..studies.reading import parsed, read_text
 from ..studies.records import scored_by
 from ..studies.study import Study
 from .accuracy import first_rounds
-from .records import distinct
+from .choice import chosen
+from .records import LOWER, distinct
 from .statistics import TINY, holm, interval
 from .words import ACCURACY, count_seeds, points, spread, unit
 
+COLUMNS = ["said", "estimate", "half_width", "rounds", "seeds", "left_out", "metric"]  # of `described`
 DECIDED = ["letter", "prediction", "estimate", "half_width", "margin", "p", "p_holm", "verdict", "seeds", "left_out",
            "metric"]  # fmt: skip
+Counts = Literal["levels", "rounds", "chosen"]
 Arm = str  # a name: of `Questions.arms`, or else of the study's methods
 
 
@@ -44,6 +47,10 @@ class Question(Settings):
         The column of scores that is asked: accuracy, or another measure of the objective's, psnr for example.
     margin
         What its equivalence is held against, where that is not the margin of all; as `Questions.margin`.
+    counts
+        What an arm counts with in a seed, the dense network with its one score: "levels", the mean over the study's
+        sparsities, of the first ticket at or beyond each; "rounds", the mean over the rounds that all arms have
+        scored; "chosen", the ticket that validation chose of them (`best_of`).
     """
 
     says: str
@@ -53,6 +60,7 @@ class Question(Settings):
     sided: Literal[1, 2] = 2
     metric: str = "accuracy"
     margin: dict[Arm, float] = Field(default_factory=dict)
+    counts: Counts = "levels"
 
 
 class Questions(Settings):
@@ -67,14 +75,19 @@ class Questions(Settings):
         Arms with factors, as in a question: what equivalence is held against, seed by seed.
     questions
         By letter.
+    described
+        What is reported with its interval and tested by nothing, in words, with its arms and their factors.
     """
 
     arms: dict[Arm, dict[str, Any]] = Field(default_factory=dict)
     margin: dict[Arm, float] = Field(default_factory=dict)
-    questions: dict[str, Question] = Field(min_length=1)
+    questions: dict[str, Question] = Field(default_factory=dict)
+    described: dict[str, Annotated[dict[Arm, float], Field(min_length=1)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _with_a_margin(self) -> Self:
+        if not self.questions and not self.described:
+            raise ValueError("nothing is asked: give questions, or what is described")
         lacking = [n for n, one in self.questions.items() if one.expect == "equivalent" and not self.margin_of(one)]
         if lacking:
             raise ValueError(f"question {lacking[0]} asks for equivalence: give a margin")
@@ -110,6 +123,10 @@ class Questions(Settings):
         fields = dict(self.arms.get(name, {}))
         return study.experiment(str(fields.pop("method", name)), seed, **fields)
 
+    def experiments(self, study: Study, name: Arm) -> dict[int, Experiment]:
+        """Return an arm's experiments by seed; for an unknown one as `experiment`."""
+        return {seed: self.experiment(study, name, seed) for seed in study.seeds}
+
     def margin_of(self, one: Question) -> dict[Arm, float]:
         """Return the arms, with factors, whose sum a question's equivalence is held against."""
         return one.margin or self.margin
@@ -126,8 +143,7 @@ class Questions(Settings):
 def decided(study: Study, records: pd.DataFrame, asked: Questions) -> pd.DataFrame:
     """Return what a study's records say to the questions that were asked beforehand, a row each.
 
-    For each seed an arm counts with its mean over the study's sparsities, on the test set; a seed without one of a
-    question's arms is left out of it. All questions are one family: Holm at 5 %.
+    A seed without one of a question's arms is left out of it. All questions are one family: Holm at 5 %.
 
     Returns
     -------
@@ -143,17 +159,11 @@ def decided(study: Study, records: pd.DataFrame, asked: Questions) -> pd.DataFra
         For an arm that neither the questions nor the study know.
     """
     known = records if not len(records) else distinct(records)
-    names = {name for one in asked.questions.values() for name in (*one.of, *asked.margin_of(one))}
-    metrics = {one.metric for one in asked.questions.values()}
-    told = {
-        metric: pd.DataFrame({name: _by_seed(study, known, asked, name, metric) for name in sorted(names)})
-        for metric in sorted(metrics)
-    }
     rows = []
     for letter, one in asked.questions.items():
-        values = told[one.metric]
         margin = asked.margin_of(one) if one.expect == "equivalent" else {}
-        there = values[list(dict.fromkeys([*margin, *one.of]))].dropna()
+        arms = {name: asked.experiments(study, name) for name in dict.fromkeys([*margin, *one.of])}
+        there, _ = _told(known, arms, one.metric, one.counts, study.levels)
         sums, margins = (_sum(there, factors) for factors in (one.of, margin))
         mean, half = interval(sums)
         row: dict[str, Any] = {"letter": letter, "prediction": one.says, "estimate": mean, "half_width": half}
@@ -168,19 +178,64 @@ def decided(study: Study, records: pd.DataFrame, asked: Questions) -> pd.DataFra
     return table[DECIDED]
 
 
-def _by_seed(study: Study, records: pd.DataFrame, asked: Questions, name: Arm, metric: str) -> pd.Series:
-    """Return an arm's mean of a metric over the study's sparsities, by seed; seeds that lack a score are left out."""
-    found = {}
-    for seed in study.seeds:
-        value = _score(asked.experiment(study, name, seed), records, study.levels, metric)
-        if value is not None:
-            found[seed] = value
-    return pd.Series(found, dtype=float)
+def described(study: Study, records: pd.DataFrame, asked: Questions) -> pd.DataFrame:
+    """Return what is told of a study's arms without a test: each sum with its interval, a row each.
+
+    For each seed an arm counts with the mean over the rounds that all of a row's arms have scored, the dense network
+    with its one score: accuracy, on the test set. Of a study in pieces ask each piece.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns said (in words), estimate (the mean sum over seeds), half_width (95 %; NaN below three seeds), rounds
+        (their numbers), seeds, left_out (seeds of the study without all arms), metric.
+
+    Raises
+    ------
+    ValueError
+        For an arm that neither the questions nor the study know.
+    """
+    known = records if not len(records) else distinct(records)
+    rows = []
+    for said, factors in asked.described.items():
+        arms = {name: asked.experiments(study, name) for name in factors}
+        there, rounds = _told(known, arms, ACCURACY, "rounds", study.levels)
+        mean, half = interval(_sum(there, factors))
+        left = " ".join(str(seed) for seed in study.seeds if seed not in there.index)
+        rows.append((said, mean, half, " ".join(map(str, rounds)), len(there), left, ACCURACY))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _score(experiment: Experiment, records: pd.DataFrame, levels: list[float], metric: str) -> float | None:
+def _told(
+    records: pd.DataFrame, arms: Mapping[Arm, Mapping[int, Experiment]], metric: str, counts: Counts,
+    levels: list[float],
+) -> tuple[pd.DataFrame, list[float]]:  # fmt: skip
+    """Return what each arm counts with, a seed a row, and what that is the mean of; seeds that lack some are left out.
+
+    Means are of sparsities, of rounds, or of 0 alone, the ticket that was chosen.
+    """
+    found = {
+        name: {seed: _values(one, records, metric, counts, levels) for seed, one in own.items()}
+        for name, own in arms.items()
+    }
+    several = {name: own for name, own in found.items() if any(one.method != "dense" for one in arms[name].values())}
+    known = [{key for values in own.values() for key in values} for own in several.values()]
+    keys = sorted(set(levels) if counts == "levels" else set.intersection(*known) if known else ())
+    columns = {}
+    for name, own in found.items():
+        wanted = keys if name in several else [0]
+        whole = {seed: values for seed, values in own.items() if wanted and set(wanted) <= values.keys()}
+        means = {seed: float(np.mean([values[key] for key in wanted])) for seed, values in whole.items()}
+        columns[name] = pd.Series(means, dtype=float)
+    return pd.DataFrame(columns).dropna(), keys
+
+
+def _values(
+    experiment: Experiment, records: pd.DataFrame, metric: str, counts: Counts, levels: list[float]
+) -> dict[float, float]:
+    """Return an experiment's test scores by sparsity asked for or by round; of a dense or a chosen ticket by 0."""
     if not len(records) or metric not in records:
-        return None
+        return {}
     mine = records[records["experiment"] == experiment.hash]
     scores = mine[(mine["kind"] == "score") & (mine["scored_on"] == (experiment.score_on or experiment.dataset))]
     if "scored_by" in scores:
@@ -188,15 +243,15 @@ def _score(experiment: Experiment, records: pd.DataFrame, levels: list[float], m
         scores = scores[scores["scored_by"].isna() if way is None else scores["scored_by"] == way]
     scores = scores[scores[metric].notna()]
     if experiment.method == "dense":
-        return float(scores[metric].iloc[0]) if len(scores) else None
-    values = []
-    for at in levels:
-        first = first_rounds(mine, at)
-        there = scores[scores["round"].isin(first["round"])]
-        if not len(there):
-            return None
-        values.append(float(there[metric].iloc[0]))
-    return float(np.mean(values))
+        return dict(enumerate(scores[metric][:1].astype(float)))
+    if counts == "chosen":
+        best = chosen(scores, metric, metric not in LOWER) if f"validation_{metric}" in scores else scores[:0]
+        return dict(enumerate(best[metric].astype(float)))
+    if counts == "rounds":
+        first = scores[scores["round"] > 0].drop_duplicates("round")
+        return {int(number): float(value) for number, value in zip(first["round"], first[metric], strict=True)}
+    by_level = {at: scores[scores["round"].isin(first_rounds(mine, at)["round"])] for at in levels}
+    return {at: float(there[metric].iloc[0]) for at, there in by_level.items() if len(there)}
 
 
 def _sum(values: pd.DataFrame, factors: Mapping[Arm, float]) -> pd.Series:
