@@ -28,7 +28,8 @@ def recovered(found: pd.DataFrame, names: Iterable[str] | None = None) -> Figure
     found = found[found["method"].isin(arms)]
     check_rows(found)
     runs = found["run"] if "run" in found else found["scored_on"].astype(str) + ", " + found["network"].astype(str)
-    found, looks = found.assign(study=runs), looks_of(arms)
+    yardsticks = found["matched"].dropna() if "matched" in found else []  # drawn elsewhere, they look first
+    found, looks = found.assign(study=runs), looks_of([*yardsticks, *arms])
     table = report.shares_of(found)
     table = table.sort_values("method", key=lambda column: column.map(arms.index), kind="stable")
     metric, _ = report.metric_of(found)
@@ -149,6 +150,8 @@ def accuracy_cost(table: pd.DataFrame, title: str = "") -> Figure:
         axes[0].set(ylabel=f"test {UNITS.get(metric, metric)}", title=title or "What finding cost, and what it gave")
         axes[1].set_title("with a machine a copy", fontsize=9)
         drawn = "bars: 95 % interval over seeds" if table["half_width"].notna().any() else "too few seeds for bars"
+        if any(_aside(costs := table[column].tolist()) != costs for column in ("passes", "steps")):
+            drawn += "\nequal costs are drawn side by side"
         figure.legend(fontsize=8, title=drawn, title_fontsize=8, loc="outside right upper")
     return figure
 
