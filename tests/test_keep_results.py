@@ -15,11 +15,15 @@ TOOL = Path(__file__).parent.parent / "tools" / "keep_results.py"
 pytestmark = pytest.mark.skipif(not TOOL.exists(), reason="the tools are no part of an installed package")
 
 
-def keep(name, store, records_alone=False):
+def tool():
     spec = importlib.util.spec_from_file_location("keep_results", TOOL)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.main(name, store, records_alone)
+    return module
+
+
+def keep(name, store, records_alone=False):
+    tool().main(name, store, records_alone)
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +135,16 @@ def test_records_alone_are_the_same_records_without_a_ticket(place, tmp_path, ca
             assert same_bytes(place.store / experiment.hash / name, store / experiment.hash / name)
     assert not list(tmp_path.glob("out/*_accuracy*"))
     assert "matched" in capsys.readouterr().out, "it says how far the study is"
+
+
+def test_what_is_described_is_told_piece_by_piece_and_decides_nothing(place, tmp_path):
+    about = place.study.model_dump(exclude_unset=True, exclude={"transfer", "name"})
+    pieces = [{"name": "slow", "base": {"rate": 0.3}}, {"name": "fast", "base": {"rate": 0.4}}]
+    study = cc.Study(name="tiny", pieces=pieces, **about)
+    records = cc.report.load(place.store)
+    tool().answer(study, records, cc.report.Questions(described={"COLT": {"colt": 1}}), tmp_path)
+    told = pd.read_csv(tmp_path / "described.csv")
+    assert list(told["study"]) == [piece.name for piece in study.each()] and list(told["said"]) == ["COLT"] * 2
+    own = records[(records["experiment"] == place.own["colt"].hash) & (records["kind"] == "score")]
+    assert list(told["seeds"]) == [1, 0] and told["estimate"][0] == pytest.approx(own["accuracy"].mean())
+    assert not (tmp_path / "decided.csv").exists()
