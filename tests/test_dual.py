@@ -225,7 +225,7 @@ def test_mistakes_are_one_line(base):
         ({"chosen": "best"}, "chosen"),
         ({"cycles": 0}, "cycles"),
     ):
-        with pytest.raises(ValueError, match=told):
-            cc.run(cc.Experiment(**base, options=options), "memory://dual", device="cpu")
+        with pytest.raises(ValueError, match=f"^[^\n]*{told}[^\n]*$"):
+            cc.Experiment(**base, options=options)  # so a plan and a study tell it before anything is trained
     with pytest.raises(ValueError, match="ramp must be a whole number of steps from 1, not 0"):
         Pull({}, 0)

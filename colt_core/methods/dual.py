@@ -3,10 +3,11 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from functools import cache
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from .. import masks
@@ -54,25 +55,35 @@ class DualOptions(Settings):
     cycles: int = Field(1, ge=1, strict=True)
     control: Literal["plain", "cut"] | None = None
 
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        self.schedule()
+        return self
+
     def schedule(self) -> tuple[int, int, float]:
         """Return ramp and hold of one transformation, in steps, and the learning rate.
 
         Raises
         ------
         ValueError
-            Where a pulled weight would not come near zero in this time.
+            Where a pulled weight would not come near zero in this time: as early as options are read.
         """
-        each = max(2, self.steps // self.cycles)
-        ramp = max(1, round(RISING * each))
-        hold = each - ramp
-        rate = self.learning_rate or STRONG * (1 - MOMENTUM) / ((ramp + 1) / 2 + hold)
-        if (found := reach(rate, MOMENTUM, ramp, hold)) < ENOUGH:
-            needed = ENOUGH / found * rate
-            about = f"{each} steps at learning rate {rate:g} shrink a weight by exp(-{found:.1f}) only"
-            raise ValueError(f"{about}: take {needed:.2g} or more, or more steps")
-        if (left := remains(rate, MOMENTUM, ramp, hold)) > math.exp(-ENOUGH):
-            raise ValueError(f"{each} steps at learning rate {rate:.2g} leave {left:.2g} of a weight: take more steps")
-        return ramp, hold, rate
+        return _schedule(self.steps, self.cycles, self.learning_rate)
+
+
+@cache
+def _schedule(steps: int, cycles: int, learning_rate: float | None) -> tuple[int, int, float]:
+    each = max(2, steps // cycles)
+    ramp = max(1, round(RISING * each))
+    hold = each - ramp
+    rate = learning_rate or STRONG * (1 - MOMENTUM) / ((ramp + 1) / 2 + hold)
+    if (found := reach(rate, MOMENTUM, ramp, hold)) < ENOUGH:
+        needed = ENOUGH / found * rate
+        about = f"{each} steps at learning rate {rate:g} shrink a weight by exp(-{found:.1f}) only"
+        raise ValueError(f"{about}: take {needed:.2g} or more, or more steps")
+    if (left := remains(rate, MOMENTUM, ramp, hold)) > math.exp(-ENOUGH):
+        raise ValueError(f"{each} steps at learning rate {rate:.2g} leave {left:.2g} of a weight: take more steps")
+    return ramp, hold, rate
 
 
 def _find(setting: Setting) -> Iterator[Round]:
