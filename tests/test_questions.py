@@ -230,6 +230,27 @@ def test_what_is_described_is_the_mean_of_common_rounds_with_its_interval_and_no
         report.described(study, records, Questions(described={"x": {"grass": 1}}))
 
 
+def test_the_share_of_imps_gain_is_told_of_every_reference_study_that_has_answers():
+    found = report.answered_gains(ROOT / "results")
+    told = report.predictions(ROOT / "results")
+    assert set(found["study"]) == set(told.loc[told["metric"] == "accuracy", "study"])
+    own = found[found["study"] == "cause"]
+    scores = pd.read_csv(ROOT / "figures" / "cause_recovered.csv")  # drawn from the tickets' own records
+    keys = ["method", "seed"]
+    pair = own.merge(scores, on=keys, suffixes=("", "_drawn"))
+    assert len(pair) == len(own) == len(scores) and np.allclose(pair["share"], pair["share_drawn"], equal_nan=True)
+    assert own["run"].unique().tolist() == ["cause: cifar10, conv3 width 16, 3 epochs, 6 seeds"]
+
+
+def test_studies_without_answers_or_stores_have_no_share(tmp_path):
+    assert len(report.answered_gains(tmp_path)) == 0
+    (tmp_path / "one").mkdir()
+    about = {"title": "one", "base": {"dataset": "cifar10-mini"}, "methods": {"colt": {}}}
+    (tmp_path / "one" / "one.yaml").write_text(yaml.safe_dump(about))
+    (tmp_path / "one" / "decided.csv").write_text("letter")
+    assert not len(report.answered_gains(tmp_path)) and "share" in report.answered_gains(tmp_path)
+
+
 def test_mistakes_in_questions_are_one_line(study, tmp_path):
     wrong = Questions(questions={"A": Question(says="a", of={"grass": 1}, expect="above")})
     with pytest.raises(ValueError, match="^unknown arm 'grass'; there are: dense, colt, matched, random, half$"):

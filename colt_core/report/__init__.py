@@ -8,7 +8,7 @@ from .choice import best_of
 from .compare import against, compare, conclusion, over_sparsities, verdict
 from .cost import at_costs, reach, rounds_table
 from .findings import Finding, Findings, asked, findings, sided
-from .gains import gains, ladder, regimes, shares, shares_of, spent
+from .gains import answered_gains, gains, ladder, regimes, shares, shares_of, spent
 from .overview import beside, collapsed, overview
 from .questions import Question, Questions, answers, decided, described, predictions
 from .records import distinct, load, measured_by, metric_of, metrics
@@ -30,6 +30,7 @@ __all__ = [
     "accuracy_table",
     "against",
     "answer",
+    "answered_gains",
     "answers",
     "area",
     "arms",

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ import pandas as pd
 from .. import masks, models
 from ..training import Recipe
 from .accuracy import at_sparsities
-from .arms import SETTING, arms, hashes
-from .records import distinct, marked, metric_of
+from .arms import SETTING, arms, called_by, hashes
+from .questions import answered
+from .records import distinct, load, marked, metric_of, metrics
 from .statistics import TINY, fieller, interval
 from .transfer import SHARED, told
-from .words import ACCURACY
+from .words import ACCURACY, count_seeds
 
 FULL = 0.005  # of accuracy: where IMP gains less than half a point over random, a share of it says nothing
 LADDER = ("random", "colt", "consensus", "matched", "dense")
@@ -116,6 +118,37 @@ def shares_of(found: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
         rows.append(about | {"experiments": hashes(group["experiment"])})
     columns = [*names, "share", "low", "high", "gain", "full", "full_half", "seeds", "train_images", "experiments"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def answered_gains(results: str | Path) -> pd.DataFrame:
+    """Return `gains` of every reference study that was asked beforehand and is over, by the names of its arms.
+
+    Parameters
+    ----------
+    results
+        Where the studies lie, as of `predictions`; those without a store there or scored by
+        another metric than accuracy are passed over.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `gains` after `study`, its name, and `run`, which says what was trained, in a line.
+    """
+    found = []
+    for path, study in answered(results):
+        if not (path / "store").is_dir():
+            continue
+        records = called_by(load(path / "store"), study)
+        own = records[records["called"].notna()]
+        if set(metrics(own[own["kind"] == "score"])) != {ACCURACY}:
+            continue
+        table = gains(own, study.levels)
+        if len(table):
+            one = study.experiment(next(iter(study.methods)), study.seeds[0])
+            about = f"{one.dataset}, {models.in_words(one.network, one.network_args)}, {one.recipe.epochs} epochs"
+            run = f"{study.name}: {about}, {count_seeds(table['seed'].nunique())}"
+            found.append(table.assign(study=study.name, run=run))
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["study", "run", *GAINS])
 
 
 # --- the way from random to dense --------------------------------------------------------------------------------

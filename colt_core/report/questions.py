@@ -305,15 +305,21 @@ def predictions(results: str | Path) -> pd.DataFrame:
     pandas.DataFrame
         The columns of `decided` after `study`, its name, and `about`, its title; without rows if none is answered.
     """
-    found = []
-    for path in sorted(Path(results).glob("*/decided.csv")):
-        [file, *_] = sorted(Path(results).glob(f"*/{path.parent.name}.yaml"))
-        study = Study.named(str(file))
-        found.append(pd.read_csv(path).assign(study=path.parent.name, about=study.title))
+    found = [
+        pd.read_csv(folder / "decided.csv").assign(study=folder.name, about=study.title)
+        for folder, study in answered(results)
+    ]
     if not found:
         return pd.DataFrame(columns=["study", "about", *DECIDED])
     table = pd.concat(found, ignore_index=True).reindex(columns=["study", "about", *DECIDED])
     return table.fillna({"metric": ACCURACY})  # files that are older than other metrics
+
+
+def answered(results: str | Path) -> list[tuple[Path, Study]]:
+    """Return the folder of each reference study that has answers, and the study; as `predictions` reads them."""
+    folders = sorted(path.parent for path in Path(results).glob("*/decided.csv"))
+    files = [sorted(Path(results).glob(f"*/{folder.name}.yaml"))[0] for folder in folders]
+    return [(folder, Study.named(str(file))) for folder, file in zip(folders, files, strict=True)]
 
 
 def answers(found: pd.DataFrame) -> pd.DataFrame:
@@ -323,7 +329,8 @@ def answers(found: pd.DataFrame) -> pd.DataFrame:
         plain = row.metric == ACCURACY
         margin = points(round(row.margin, 4)) if plain else f"{row.margin:.3g} {unit(row.metric)}"
         within = "" if math.isnan(row.margin) else f", within {margin}"
-        scope = f"`{row.study}`: {count_seeds(row.seeds)}, p = {row.p_holm:.3f} after Holm"
+        p = "p < 0.001" if row.p_holm < 0.001 else f"p = {row.p_holm:.3f}"
+        scope = f"`{row.study}`: {count_seeds(row.seeds)}, {p} after Holm"
         number = f"{spread(row.estimate, row.half_width, row.metric)} {unit(row.metric)}"
         rows.append((row.prediction + within, row.verdict, number, scope))
     return pd.DataFrame(rows, columns=["said beforehand", "verdict", "number", "scope"])
