@@ -66,8 +66,7 @@ SIZES = {"cifar10": (10, 45_000, 5_000, 32), "cifar100": (100, 45_000, 5_000, 32
          "tinyimagenet": (200, 90_000, 10_000, 64)}  # fmt: skip
 
 STUDIES = {  # by priority; the entry of results/PLAN.md, the file in results, trainings side by side
-    "cause_resnet20": ("entry 4: does COLT equal pruning at initialisation?", "cause_resnet20/cause_resnet20", 8),
-    "confirmed": ("entry 5: is a variant worth using? three confirmed", "confirmed/confirmed", 16),
+    "split_resnet20": ("entry 2: is COLT's deficit in ResNet-20 the split by class?", "split/split_resnet20", 8),
     "kd": ("entry 14: does a teacher help a ticket more?", "kd/kd", 16),
     "dual": ("entry 15: can any random mask be made a good ticket?", "dual/dual", 16),
     "structured": ("entry 11: whole channels and blocks", "structured/structured", 8),
