@@ -98,7 +98,7 @@ def test_records_have_what_tables_need(make, tmp_path):
 
 
 SPLIT = {"soup": "random", "crossfit": "random"}  # these need copies with one head
-SHORT = {"dual": {"options": {"steps": 120}}}  # of 1,500
+SHORT = {"dual": {"options": {"steps": 120}, "rate": 0.5}}  # of 1,500, and half as many rounds
 
 
 @pytest.mark.parametrize("method", methods.METHODS)
