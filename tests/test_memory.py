@@ -93,7 +93,7 @@ def test_on_this_machine_a_large_block_stays_within_and_goes_afterwards():
         return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("RssAnon"))
 
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # memory that earlier tests have freed, but the process holds, would serve the block
+    ctypes.CDLL(None).malloc_trim(0)  # else memory that earlier tests have freed would serve the block
     with keeping_memory(CPU):
         before = own()
         block = torch.ones(200 * 2**18)  # 200 MiB
