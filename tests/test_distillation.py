@@ -115,6 +115,30 @@ def test_smoothing_keeps_the_labels_probability_and_spreads_the_rest_evenly(batc
     assert torch.allclose(others, others[:, :1].expand_as(others))
 
 
+def test_even_answers_know_nothing_of_an_image_and_are_as_sure_as_the_teacher_is_on_average(batch):
+    pixels, labels = batch
+    t = scores(len(labels), 1)
+    found = cc.KD(Fixed(t), temperature=2.0, soft="even").targets(pixels, labels)
+    of_label = (t / 2).softmax(1)[torch.arange(len(t)), labels].mean()
+    expected = torch.full_like(found, (1 - of_label) / 9).scatter(1, labels[:, None], float(of_label))
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_what_teaches_costs_a_forward_pass_an_image_and_its_training_is_planned_once(folder, tmp_path):
+    base = {"dataset": str(folder), "network_args": {"width": 4}, "rate": 0.5, "target": 0.5, "scores": None}
+    base["recipe"] = cc.Recipe.named("mini").changed(epochs=1, batch_size=8)
+    plain, taught = cc.Experiment(**base), cc.Experiment(**base, objective={"name": "kd"})
+    costs = [list(cc.rounds(job, tmp_path, device="cpu"))[-1].cost for job in (plain, taught)]
+    assert costs[0].images == costs[1].images and costs[1].flops / costs[0].flops == pytest.approx(4 / 3, rel=0.02)
+    how = {"objective": {"name": "kd"}}
+    jobs = [plain.changed(scores=(0.5,), **more) for more in ({}, {"scoring": how}, {"scoring": how | {"head": "own"}})]
+    one, two, three = (cc.plan(jobs[:n], tmp_path, "cpu", anew=True).image_epochs[0] for n in (1, 2, 3))
+    images = len(cc.load(str(folder)).train)
+    assert (two - one, three - two) == (2 * images, images), "a score and its teacher; another score, the same teacher"
+    itself = plain.changed(scores=(0.5,), scoring={"objective": {"name": "kd", "teacher": "self"}})
+    assert cc.plan(itself, tmp_path, "cpu", anew=True).image_epochs[0] == one + images
+
+
 def test_shuffled_answers_are_those_to_other_images_of_the_class(batch):
     pixels, _ = batch
     labels = torch.tensor([3, 1, 3, 3, 0, 1] * 4)
@@ -209,10 +233,10 @@ def test_mistakes_are_told_in_one_line(few, folder, tmp_path):
     student, whole = (cc.build("conv3", classes, seed=0, width=4) for classes in (10, 7))
     for make, told in (
         (lambda: cc.KD(whole, weight=1.2), "weight must lie in 0..1, not 1.2"),
-        (lambda: cc.KD(whole, temperature=0), "temperature must be above 0, not 0"),
+        (lambda: cc.KD(whole, temperature=0), "temperature must be above 0 and at most 1e.06, not 0"),
         (lambda: cc.KD(whole, temperature="5"), "temperature must be a number, not '5'"),
         (lambda: cc.KD(whole, weight=None), "weight must be a number, not None"),
-        (lambda: cc.KD(whole, soft="hard"), "unknown soft targets 'hard'; allowed: teacher, smoothed, shuffled"),
+        (lambda: cc.KD(whole, soft="hard"), "unknown soft targets 'hard'; allowed: teacher, smoothed, even, shuffled"),
         (lambda: cc.KD([whole, whole]), "KD takes one teacher, not 2"),
         (lambda: cc.KD([whole], tasks=[[0], [1]]), "a teacher for each of 2 tasks, not 1"),
         (lambda: cc.KD(whole).check(student, few.train), "the teacher has 7 outputs, and is to teach 10 classes"),
@@ -223,6 +247,11 @@ def test_mistakes_are_told_in_one_line(few, folder, tmp_path):
         (
             lambda: cc.train(student, few.train, cc.Recipe.named("mini"), objective=cc.KD()),
             "'dense' is not trained yet",
+        ),
+        (lambda: cc.KD([whole], tasks=[0, 1]), r"tasks must be the classes of each teacher, .* not \[0, 1\]"),
+        (
+            lambda: cc.Experiment(scoring={"objective": {"name": "kd", "tasks": [[0], [1]]}}),
+            "tasks are for teachers that are there",
         ),
         (
             lambda: cc.Experiment(scoring={"objective": {"name": "kd", "temperature": -1}}),

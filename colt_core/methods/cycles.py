@@ -259,8 +259,9 @@ def copies_of(
 
 def cost_of(copy: Copy) -> Cost:
     """Return what training a copy has cost."""
-    done = copy.history
-    return Cost(done.images, done.images * step_flops(copy.network, copy.training.images), done.seconds, done.steps)
+    done, images = copy.history, copy.training.images
+    each = step_flops(copy.network, images) + copy.training.objective.forwards(images)
+    return Cost(done.images, done.images * each, done.seconds, done.steps)
 
 
 def step_flops(network: nn.Module, images: Images) -> float:

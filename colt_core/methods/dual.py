@@ -16,13 +16,13 @@ from ..compute.copies import Copy
 from ..masks import Mask
 from ..seeding import choose_device, derive, generator
 from ..settings import Settings
-from ..tickets import Round, Ticket
-from ..training import Recipe, Training, accuracy
+from ..tickets import Cost, Round, Ticket
+from ..training import CrossEntropy, Recipe, Training, accuracy
 from ..training.pull import ENOUGH, STRONG, Pull, reach, remains
 from .cycles import Search, begin, cost_of
 from .method import Look, Method, Setting
 
-Chosen = Literal["random", "smallest", "colt", "matched"]
+Chosen = Literal["random", "smallest", "colt", "matched", "like_colt"]
 BATCH, MOMENTUM, DECAY = 64, 0.9, 5e-4  # theirs
 RISING = 5 / 9  # of the steps lambda rises, in the others it stays at 1
 
@@ -35,7 +35,7 @@ class DualOptions(Settings):
     chosen
         The mask that weights are made to fit: "random", the same share of every layer, drawn once (the paper's words);
         "smallest", the smallest initial magnitudes of every layer go (the authors' command); "colt" or "matched", the
-        masks of that run.
+        masks of that run; "like_colt", at random with the layers' densities of COLT's masks.
     complement
         Fit what that mask leaves out.
     steps
@@ -45,7 +45,8 @@ class DualOptions(Settings):
     cycles
         In so many transformations, of nested sets (the paper's iterative variant: 5).
     control
-        "plain": the same steps without a pull, then the same cut; "cut": cut first, then as many steps.
+        "plain": the same steps without a pull, then the same cut; "cut": cut first, then as many steps; "none": the
+        mask over theta0 as it is, no step taken.
     """
 
     chosen: Chosen = "random"
@@ -53,7 +54,7 @@ class DualOptions(Settings):
     steps: int = Field(1500, ge=2, strict=True)
     learning_rate: float | None = Field(None, gt=0)
     cycles: int = Field(1, ge=1, strict=True)
-    control: Literal["plain", "cut"] | None = None
+    control: Literal["plain", "cut", "none"] | None = None
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
@@ -81,18 +82,21 @@ def _schedule(steps: int, cycles: int, learning_rate: float | None) -> tuple[int
         needed = ENOUGH / found * rate
         about = f"{each} steps at learning rate {rate:g} shrink a weight by exp(-{found:.1f}) only"
         raise ValueError(f"{about}: take {needed:.2g} or more, or more steps")
-    if (left := remains(rate, MOMENTUM, ramp, hold)) > math.exp(-ENOUGH):
+    if not (left := remains(rate, MOMENTUM, ramp, hold)) <= math.exp(-ENOUGH):  # NaN: it diverges
         raise ValueError(f"{each} steps at learning rate {rate:.2g} leave {left:.2g} of a weight: take more steps")
     return ramp, hold, rate
 
 
 def _find(setting: Setting) -> Iterator[Round]:
+    """Return the rounds; an objective that cannot be pulled along is refused before the search."""
     own: DualOptions = setting.own
+    if type(setting.options["objective"]) is not CrossEntropy:
+        raise ValueError("weights are transformed by cross-entropy alone: give another objective to scoring")
     ramp, hold, rate = own.schedule()
     densities = setting.trajectory()
     given = {"whole": setting.data.train, "validation": [setting.data.validation]} | setting.options
     search = begin(setting.network, [setting.data.train], setting.recipe, 0.5, 0.5, densities, given)
-    followed = {found.number: found.ticket.mask for found in setting.reference()} if own.chosen in FOLLOWED else {}
+    followed = {found.number: found for found in setting.reference()} if own.chosen in FOLLOWED else {}
 
     def work() -> Iterator[Round]:
         dense, done = search.start, search.options.done
@@ -100,16 +104,20 @@ def _find(setting: Setting) -> Iterator[Round]:
             yield dense
         for number, density in enumerate(densities, 1):
             if number > done:
-                kept = _kept(own, dense.ticket, density, followed.get(number), setting.seed)
-                yield _transformed(search, own, kept, number, (ramp, hold, rate))
+                found = followed.get(number)
+                kept = _kept(own, dense.ticket, density, found, setting.seed)
+                spent = found.cost if found else dense.cost  # a mask that was searched for is not free
+                yield _transformed(search, own, kept, number, (ramp, hold, rate), spent)
 
     return work()
 
 
-def _kept(own: DualOptions, dense: Ticket, density: float, followed: Mask | None, seed: int) -> Mask:
+def _kept(own: DualOptions, dense: Ticket, density: float, followed: Round | None, seed: int) -> Mask:
     """Return the mask that the weights are made to fit, of one density."""
     if followed is not None:
-        kept = {name: value.clone() for name, value in followed.items()}
+        kept = {name: value.clone() for name, value in followed.ticket.mask.items()}
+        if own.chosen == "like_colt":
+            kept = masks.random_like(kept, generator(seed, "dual", "like_colt", followed.number))
     else:
         order = {name: _ranks(own.chosen, dense, name, seed) for name in dense.mask}
         kept = {name: ranks >= _pulled(ranks.numel(), 1 - density) for name, ranks in order.items()}
@@ -131,15 +139,21 @@ def _pulled(count: int, share: float) -> int:
     return min(math.ceil(share * count - 1e-9), count - 1)
 
 
-def _transformed(search: Search, own: DualOptions, kept: Mask, number: int, schedule: tuple[int, int, float]) -> Round:
-    """Pull what a mask leaves out to zero, cut it, and take the network as it then is for theta0."""
+def _transformed(
+    search: Search, own: DualOptions, kept: Mask, number: int, schedule: tuple[int, int, float], cost: Cost
+) -> Round:
+    """Pull what a mask leaves out to zero, cut it, and take the network as it then is for theta0.
+
+    The round's measures: "left", the largest weight that is cut over the largest of its layer, of the layer where that
+    is most; "before" and "after", validation accuracy on either side of the (last) cut.
+    """
     ramp, hold, rate = schedule
     options, where, images = search.options, search.where, search.parts[0]
     device = choose_device(where.device)
     network = search.start.ticket.model(None, options.seed)
     recipe = _recipe(search.recipe, len(images), ramp + hold, rate)
-    alive, cost, told = search.dense, search.start.cost, []
-    for cycle in range(1, own.cycles + 1):
+    alive, measures = search.dense, dict[str, float]()
+    for cycle in range(1, own.cycles + 1) if own.control != "none" else ():
         goal = kept if cycle == own.cycles else _part_way(search.dense, kept, cycle / own.cycles, options.seed)
         chosen = {name: alive[name] & ~goal[name] for name in goal}
         cut = own.control == "cut"
@@ -150,13 +164,19 @@ def _transformed(search: Search, own: DualOptions, kept: Mask, number: int, sche
         )  # fmt: skip
         history = train_kept(network, training, where.store, device)
         cost = cost + cost_of(Copy(network, training, history=history))
-        before = _validated(network, options.validation)
+        measures = {"left": _left(network, chosen)} | _validated(network, options.validation, "before")
         masks.apply(goal, network)
-        told += [value for value in (before, _validated(network, options.validation)) if value is not None]
+        measures |= _validated(network, options.validation, "after")
         alive = goal
     about = options.provenance | {"round": number, "parent": search.start.ticket.hash}
     ticket = replace(Ticket.of(network.cpu(), kept), provenance=about)
-    return Round(number, ticket, cost=cost, accuracies=told[-2:])
+    return Round(number, ticket, cost=cost, measures=measures)
+
+
+def _left(network: nn.Module, chosen: Mask) -> float:
+    """Return the largest chosen weight over the largest of its layer, of the layer where that is most."""
+    layers = [(network.get_parameter(name).detach().abs().cpu(), where) for name, where in chosen.items()]
+    return max((float(w[where].max() / w.max()) for w, where in layers if where.any() and w.any()), default=0.0)
 
 
 def _part_way(dense: Mask, kept: Mask, share: float, seed: int) -> Mask:
@@ -184,11 +204,11 @@ def _recipe(scoring: Recipe, images: int, steps: int, rate: float) -> Recipe:
     return recipe.changed(epochs=math.ceil(steps / recipe.steps(images)))
 
 
-def _validated(network: nn.Module, validation: Any) -> float | None:
-    return accuracy(network, validation[0]) if validation else None
+def _validated(network: nn.Module, validation: Any, name: str) -> dict[str, float]:
+    return {name: accuracy(network, validation[0])} if validation else {}
 
 
-FOLLOWED = ("colt", "matched")
+FOLLOWED = ("colt", "matched", "like_colt")
 
 
 def _follows(experiment: Any) -> Any:
@@ -196,8 +216,14 @@ def _follows(experiment: Any) -> Any:
     other = experiment.options.get("chosen", "random")
     if other not in FOLLOWED and experiment.densities is not None:
         return None
-    wanted = other if other in FOLLOWED else "colt"
+    wanted = "matched" if other == "matched" else "colt"
     return experiment.changed(method=wanted, options={}, scores=None, score_on=None, scoring=None)
+
+
+def _images(own: DualOptions) -> int:
+    """Return how many images the transformation of one ticket sees."""
+    ramp, hold, _ = own.schedule()
+    return 0 if own.control == "none" else (ramp + hold) * BATCH * own.cycles
 
 
 DUAL = Method(
@@ -210,5 +236,6 @@ DUAL = Method(
     look=Look("dual ticket", "#228833", (3, 1, 0)),
     follows=_follows,
     options=DualOptions,
-    trains="once",
+    trains="rounds",
+    images=lambda experiment: _images(DualOptions(**experiment.options)),
 )

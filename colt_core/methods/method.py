@@ -137,6 +137,8 @@ class Method:
     passes
         From an experiment, the passes over the training set that a round of it takes; None: one, or one a copy where
         every copy sees all images.
+    images
+        From an experiment, the training images that a round of it sees, where they are no passes of its recipe.
     rate
         The default fraction of the remaining weights that goes a round.
     options
@@ -160,6 +162,7 @@ class Method:
     takes: Takes = "masks"
     trains: Trains = "rounds"
     passes: Callable[[Any], float] | None = None
+    images: Callable[[Any], int] | None = None
     rate: float = 0.15
     options: type[Settings] | None = None
     contender: bool = False

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -13,15 +13,19 @@ from torch import nn
 from .. import masks, models
 from ..compute.pool import check_workers, cores
 from ..compute.store import Store, open_store
+from ..data import Images
 from ..methods import method_of
 from ..methods.cycles import share_counted
 from ..seeding import choose_device
+from ..training import objective_of
 from .arithmetic import kept_by_round
 from .experiment import Experiment
 from .foresight import doubts
-from .inputs import dataset_of
+from .inputs import as_seen, dataset_of
 from .records import Place, is_complete, is_over, is_scored, read_records, rounds_scored
+from .scoring import scored_with
 from .speed import check_line, finished, speed
+from .teachers import by_name, lesson
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +45,7 @@ class Plan:
     image_epochs
         Training images to be seen, an image counted once an epoch.
     flops
-        Of the dense network's training; masks save none.
+        Of the dense network's training, and of a teacher's answers; masks save none.
     seconds
         On this device, at the speed that a calibration of a second has measured.
     disk
@@ -124,7 +128,7 @@ def plan(
     given = [experiments] if isinstance(experiments, Experiment) else list(experiments)
     where, place = choose_device(device), open_store(store)
     beside = workers or (cores() if where.type == "cpu" else 1)
-    works = _open_works(given, open_store(f"memory://{uuid4().hex}") if anew else place)
+    works = _open_works(given, open_store(f"memory://{uuid4().hex}") if anew else place, str(where))
     known = finished(given, place, str(where))
     speeds: dict[str, float] = {}
     checks: dict[str, None] = {}
@@ -132,12 +136,15 @@ def plan(
     for work in works:
         e = work.experiment
         apart = together(e, beside) if single else beside
-        for name, images in ((e.dataset, work.find), (e.score_on or e.dataset, work.judge)):
+        for name, learnt, images in (
+            (e.dataset, e.objective, work.find),
+            (e.score_on or e.dataset, scored_with(e), work.judge),
+        ):
             if images[1]:
                 data = dataset_of(name)
-                rate = speed(e, len(data.classes), data.train.shape, str(where), beside)
+                rate = speed(e, learnt, len(data.classes), data.train.shape, str(where), beside)
                 speeds[f"{models.in_words(e.network, e.network_args)}, {data.train.size} pixels,"] = rate
-                checks[check_line(e, rate, known)] = None
+                checks[check_line(e, learnt, rate, known)] = None
                 seconds = [total + count / rate / apart for total, count in zip(seconds, images, strict=True)]
 
     def add(name: str) -> Range:
@@ -151,18 +158,51 @@ def plan(
     )  # fmt: skip
 
 
-def _open_works(given: list[Experiment], store: Store) -> list["_Work"]:
+def _open_works(given: list[Experiment], store: Store, device: str) -> list["_Work"]:
     """Return what is missing of some experiments and of those they follow, each found once."""
-    wanted: dict[tuple[str, str | None], Experiment] = {}
+    wanted: dict[tuple[str, str | None, str], Experiment] = {}
     for e in sorted(given, key=_scores_asked, reverse=True):
-        wanted.setdefault((e.hash, e.score_on), e)
+        wanted.setdefault((e.hash, e.score_on, str(e.scoring)), e)
     found_once = {e.hash: key for key, e in reversed(wanted.items())}  # scored elsewhere, it is not found again
     for reference in [r for e in wanted.values() for r in e.references()]:
         if reference.hash not in found_once:
-            wanted[reference.hash, None], found_once[reference.hash] = reference, (reference.hash, None)
+            key = (reference.hash, None, str(None))
+            wanted[key], found_once[reference.hash] = reference, key
     networks: dict[str, nn.Module] = {}  # a study has few
     works = [_work(e, store, found_once[e.hash] == key, networks) for key, e in wanted.items()]
-    return [work for work in works if work.find[1] or work.judge[1]]
+    works = [work for work in works if work.find[1] or work.judge[1]]
+    lessons: set[str] = set()  # of teachers, each trained once
+    return [_with_lessons(work, store, device, lessons) for work in works]
+
+
+def _with_lessons(work: "_Work", store: Store, device: str, known: set[str]) -> "_Work":
+    """Return a work with the trainings of the teachers that nobody has trained yet; `known` are added to."""
+    e = work.experiment
+    data = as_seen(e.score_on or e.dataset, e.official, scoring=True)
+    extra, each = 0.0, 0.0
+    for called in work.lessons:
+        network, training = lesson(called, e, data, 1, None)
+        name = f"trainings/{training.key(network, torch.device(device))}"
+        if name not in known and not store.exists(f"{name}.safetensors"):
+            extra += len(data.train) * e.recipe.epochs
+        known.add(name)
+        each = 3.0 * models.forward_flops(network, data.train.shape)
+    if not extra:
+        return work
+    images, judge = ((low + extra, high + extra) for low, high in (work.image_epochs, work.judge))
+    flops = (work.flops[0] + extra * each, work.flops[1] + extra * each)
+    return replace(work, image_epochs=images, judge=judge, flops=flops)
+
+
+def _beside(about: dict[str, Any] | None, images: Images, network: nn.Module) -> tuple[float, list[str]]:
+    """Return the FLOPs an image of whoever teaches or judges, and what these are called."""
+    asked: list[str] = []
+
+    def untrained(called: str) -> nn.Module:
+        asked.append(called)
+        return network if called in ("dense", "self") else by_name(called, len(images.classes), images.shape)
+
+    return objective_of(about).taught(untrained, images).forwards(images), asked
 
 
 def remaining(experiment: Experiment, store: Place = None, beside: int = 1) -> Range:
@@ -237,6 +277,7 @@ class _Work:
     judge: Range
     flops: Range
     disk: int
+    lessons: tuple[str, ...] = ()  # of whom it is taught or judged, by name, but for tickets that teach themselves
 
 
 def _scores_asked(e: Experiment) -> float:
@@ -261,20 +302,26 @@ def _work(e: Experiment, store: Store, finding: bool, networks: dict[str, nn.Mod
     if over:  # fewer where no round reaches a sparsity that was asked for
         scores = [0, 0]
     rounds = [max(0, n - found) if finding else 0 for n in every]
-    training = len(data.train) * e.found_with.epochs * method_of(e.method).passes_of(e)
+    method = method_of(e.method)
+    training = method.images(e) if method.images else len(data.train) * e.found_with.epochs * method.passes_of(e)
     trainings = [max(0, n - max(1, found)) if finding else 0 for n in every]  # the dense round needs none
-    most = {"never": 0, "once": 1}.get(method_of(e.method).trains, math.inf)
+    most = {"never": 0, "once": 1}.get(method.trains, math.inf)
     find = [min(n, most) * training for n in trainings]
     judge = [n * len(target.train) * e.recipe.epochs for n in scores]
+    find_teacher, taught_by = _beside(e.objective, data.train, network) if find[1] else (0.0, [])
+    judge_teacher, judged_by = _beside(scored_with(e), target.train, network) if judge[1] else (0.0, [])
+    itself = "self" in judged_by  # then each ticket is trained twice
     looking = 1 + len(data.validation) / len(data.train) / 3  # a forward pass is a third of a training step
-    flops = [3.0 * (f * models.forward_flops(network, data.train.shape)) for f in find]
-    flops = [f + 3.0 * j * models.forward_flops(network, target.train.shape) for f, j in zip(flops, judge, strict=True)]
+    flops = [f * (3.0 * models.forward_flops(network, data.train.shape) + find_teacher) for f in find]
+    each = 3.0 * models.forward_flops(network, target.train.shape)
+    flops = [f + j * (each + judge_teacher + itself * each) for f, j in zip(flops, judge, strict=True)]
+    judge = [j * (1 + itself) for j in judge]
     kept = sum(masks.size({name: network.get_parameter(name)}) for name in models.prunable(network))
     ticket = 4 * sum(value.numel() for value in network.state_dict().values()) + kept * (1 + e.parts)
     return _Work(
         e, (rounds[0], rounds[1]), (scores[0], scores[1]), (find[0] + judge[0], find[1] + judge[1]),
         (find[0] * looking, find[1] * looking), (judge[0] * looking, judge[1] * looking),
-        (flops[0], flops[1]), rounds[1] * ticket,
+        (flops[0], flops[1]), rounds[1] * ticket, tuple(one for one in {*taught_by, *judged_by} if one != "self"),
     )  # fmt: skip
 
 

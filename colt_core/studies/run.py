@@ -196,9 +196,10 @@ def check(experiment: Experiment, device: str = "auto") -> None:
         check_scoring(experiment)
     where = str(choose_device(device))
     method_of(plain.method).find(_checked(plain, where))
-    if plain is not experiment and method_of(experiment.method).takes == "densities":
+    if plain is not experiment:
         # What it will follow is not there yet; any densities do to see whether it takes what it is given.
-        method_of(experiment.method).find(replace(_checked(experiment, where), densities=(0.5,)))
+        setting = replace(_checked(experiment, where), reference=list)
+        method_of(experiment.method).find(replace(setting, densities=setting.densities or (0.5,)))
 
 
 def _checked(experiment: Experiment, device: str) -> Setting:
@@ -267,7 +268,7 @@ def _append(store: Store, experiment: Experiment, kind: str, values: dict[str, A
 
 def _labelled(experiment: Experiment, kind: str, values: dict[str, Any]) -> dict[str, Any]:
     """Return a record: what it is of, the values, the versions."""
-    of_rounds = ("curves", "overlap", "accuracies", "epochs_saved")
+    of_rounds = ("curves", "overlap", "accuracies", "epochs_saved", "measures")
     values = {k: v for k, v in values.items() if kind == "round" or k not in of_rounds}
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     return dict(finite({"kind": kind, **experiment.labels(), **values, **versions}))

@@ -119,8 +119,14 @@ def _score_name(
 def _way(experiment: Experiment) -> tuple[dict[str, Any] | None, Head | None]:
     """Return the objective and the head of an experiment's scores."""
     scoring = experiment.scoring
+    return scored_with(experiment), scoring.head if scoring else None
+
+
+def scored_with(experiment: Experiment) -> dict[str, Any] | None:
+    """Return the objective of an experiment's scores; None: cross-entropy."""
+    scoring = experiment.scoring
     objective = scoring.objective if scoring and scoring.objective else experiment.objective
-    return None if objective == PLAIN else objective, scoring.head if scoring else None
+    return None if objective == PLAIN else objective
 
 
 def finite(value: Any) -> Any:

@@ -18,32 +18,35 @@ from ..data import Images, Shape
 from ..training import Recipe, objective_of, train
 from .experiment import Experiment
 from .records import read_records
+from .scoring import scored_with
 from .teachers import by_name
 
 LONG = 1.0  # seconds that are timed: what begins and ends a training then weighs little
-Kind = tuple[str, str, str]  # network, its arguments, recipe: trainings of one kind should be of one speed
+Learnt = dict[str, Any] | None  # an objective
+Kind = tuple[str, str, str, str]  # network, its arguments, recipe, objective: trainings of one kind are of one speed
 
 
-def speed(experiment: Experiment, classes: int, shape: Shape, device: str, beside: int) -> float:
+def speed(experiment: Experiment, learnt: Learnt, classes: int, shape: Shape, device: str, beside: int) -> float:
     """Return the training images a second of one worker while `beside` of them train what an experiment trains.
 
     Parameters
     ----------
     experiment
-        Its network, recipe and objective count.
+        Its network and recipe count.
+    learnt
+        The objective: of its rounds, or of its scores.
     classes, shape
         Of the images.
     device, beside
         Where, and how many trainings side by side.
     """
-    network, arguments, recipe = _kind(experiment)
-    objective = json.dumps(experiment.objective, sort_keys=True)
+    network, arguments, recipe, objective = _kind(experiment, learnt)
     return _speed(network, arguments, classes, shape, recipe, objective, device, beside)
 
 
-def _kind(experiment: Experiment) -> Kind:
+def _kind(experiment: Experiment, learnt: Learnt) -> Kind:
     labels = experiment.labels()
-    return experiment.network, labels["network_args"], labels["recipe"]
+    return experiment.network, labels["network_args"], labels["recipe"], json.dumps(learnt, sort_keys=True)
 
 
 @lru_cache(maxsize=32)
@@ -121,17 +124,18 @@ def finished(experiments: Iterable[Experiment], store: Store, device: str) -> di
             else:
                 images = record["image_epochs"] - before["image_epochs"]
                 seconds, before = record["seconds"] - before["seconds"], record
+            learnt = scored_with(experiment) if record["kind"] == "score" else experiment.objective
             if images and seconds:
-                spent.setdefault(_kind(experiment), []).append((images, seconds))
+                spent.setdefault(_kind(experiment, learnt), []).append((images, seconds))
     totals = {kind: (len(rows), sum(i for i, _ in rows), sum(s for _, s in rows)) for kind, rows in spent.items()}
     return {kind: (count, images / seconds) for kind, (count, images, seconds) in totals.items()}
 
 
-def check_line(experiment: Experiment, calibrated: float, known: dict[Kind, tuple[int, float]]) -> str:
+def check_line(experiment: Experiment, learnt: Learnt, calibrated: float, known: dict[Kind, tuple[int, float]]) -> str:
     """Say how fast the finished trainings of this kind were; nothing where there are none."""
-    if _kind(experiment) not in known:
+    if (kind := _kind(experiment, learnt)) not in known:
         return ""
-    count, rate = known[_kind(experiment)]
+    count, rate = known[kind]
     name = models.in_words(experiment.network, experiment.network_args)
     off = f", {calibrated / rate:.2f} times that by calibration" if rate else ""
     return f"{name}: {count} trainings in the store ran at {rate:,.0f} images/s{off}"

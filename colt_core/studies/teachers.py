@@ -30,7 +30,7 @@ def teacher(
     FloatingPointError
         If its training diverges.
     """
-    network, training = _lesson(called, experiment, data, threads, ticket)
+    network, training = lesson(called, experiment, data, threads, ticket)
     train_kept(network, training, store, choose_device(device))
     return network
 
@@ -44,7 +44,7 @@ def untrained(called: str, experiment: Experiment, data: Dataset, ticket: Ticket
         In one line that names it: as `teacher`, and where it cannot learn to classify these images.
     """
     try:
-        network, training = _lesson(called, experiment, data, 1, ticket)
+        network, training = lesson(called, experiment, data, 1, ticket)
         training.check(network)
     except ValueError as problem:
         raise ValueError(f"{called!r}, which is to teach or to judge: {problem}") from None
@@ -58,9 +58,10 @@ def by_name(called: str, classes: int, shape: Shape, seed: int = 0) -> nn.Module
     return models.build(called, classes, seed)
 
 
-def _lesson(
+def lesson(
     called: str, experiment: Experiment, data: Dataset, threads: int, ticket: Ticket | None
 ) -> tuple[nn.Module, Training]:
+    """Return the network that is to teach, as it is before, and its training."""
     classes, mask = len(data.classes), None
     if called == "self":
         if ticket is None:

@@ -16,7 +16,8 @@ NOTHING_LEARNT = ("ended at chance", "has a single class")  # how a doubt says s
 class Cost:
     """What was spent: training images seen (once an epoch each), dense floating-point operations, seconds, steps.
 
-    FLOPs count a forward and a backward pass (three forwards) of the dense network: unstructured masks save none.
+    FLOPs count a forward and a backward pass (three forwards) of the dense network, and a teacher's forward pass:
+    unstructured masks save none. A teacher's own training is not counted: it is one for all that it teaches.
     Steps are the optimiser steps that must follow one another: of copies that can train at the same time, the longest
     one's. None: unknown, in records older than the count.
     """
@@ -65,6 +66,8 @@ class Round:
         What makes it no ticket worth having, a sentence each: a copy that has learnt nothing, a layer without a weight.
     own
         The mask that the finder goes on with, where it has given the ticket a reshaped one; None: the ticket's.
+    measures
+        What else the method tells of this round, by name.
     """
 
     number: int
@@ -77,6 +80,7 @@ class Round:
     epochs_saved: list[int] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     own: Mask | None = None
+    measures: dict[str, float] = field(default_factory=dict)
 
     @property
     def warnings(self) -> list[str]:
@@ -138,6 +142,7 @@ class Round:
                 "overlap": self.overlap.as_dict() if self.overlap else None,
             }
             | ({"warnings": self.warnings} if self.warnings else {})
+            | ({"measures": self.measures} if self.measures else {})
             | self._effective()
         )
 
@@ -170,5 +175,6 @@ class Round:
             cost=Cost(record["image_epochs"], record["flops"], record["seconds"], record.get("steps")),
             epochs_saved=record.get("epochs_saved", []),
             doubts=record.get("warnings", []),
+            measures=record.get("measures", {}),
             own={n: tensors[f"own/{n}"] for n in ticket.mask} if any(k.startswith("own/") for k in tensors) else None,
         )

@@ -1,10 +1,9 @@
 """Knowledge distillation: a ticket learns a teacher's answers beside the labels (`KD`; 2101.03255, section 3)."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import singledispatch
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import nn
@@ -15,10 +14,11 @@ from ..files import Tensors
 from ..settings import plain_number, shown
 from .objective import CrossEntropy
 
-Soft = Literal["teacher", "smoothed", "shuffled"]
+Soft = Literal["teacher", "smoothed", "even", "shuffled"]
 Made = Callable[[str], nn.Module]  # a trained teacher, by what it is called
 LOOKED_UP = "dense"
 FILE = ".safetensors"
+HOTTEST = 1e6  # all answers are even long before
 IN_EXPERIMENTS = "the teacher of an experiment must be dense, self or the name of a network"
 
 
@@ -50,9 +50,10 @@ class KD(CrossEntropy):
     temperature, weight
         T and a.
     soft
-        "teacher"; or a control that takes out what the teacher knows of an image: "smoothed" keeps the probability of
-        the label and spreads the rest evenly (label smoothing of equal strength), "shuffled" takes the answer to
-        another image of the same class in the batch.
+        "teacher"; or a control that takes out some of what the teacher knows of an image: "smoothed" keeps its
+        probability of the label, which tells how hard an image is, and spreads the rest evenly; "even" does the same
+        with the batch's mean of these probabilities for all (label smoothing of equal strength: nothing of an image is
+        left); "shuffled" takes the answer to another image of the class in the batch, an image alone there its own.
     tasks
         The classes of each of several teachers: an image is taught by the teacher of its class, among its classes.
     names
@@ -77,13 +78,15 @@ class KD(CrossEntropy):
         self.temperature, self.weight = plain_number("temperature", temperature), plain_number("weight", weight)
         if not 0 <= self.weight <= 1:
             raise ValueError(f"weight must lie in 0..1, not {weight!r}")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature must be above 0, not {temperature!r}")
-        if soft not in ("teacher", "smoothed", "shuffled"):
-            raise ValueError(f"unknown soft targets {soft!r}; allowed: teacher, smoothed, shuffled")
+        if not 0 < self.temperature <= HOTTEST:
+            raise ValueError(f"temperature must be above 0 and at most {HOTTEST:g}, not {temperature!r}")
+        if soft not in get_args(Soft):
+            raise ValueError(f"unknown soft targets {soft!r}; allowed: {', '.join(get_args(Soft))}")
         self.wanted = teacher if isinstance(teacher, str) and not teacher.endswith(FILE) else ""
         given = [] if self.wanted else list(teacher) if isinstance(teacher, list | tuple) else [teacher]
         self.teachers = [deepcopy(network_of(one)).eval().requires_grad_(False) for one in given]
+        if tasks is not None and not all(isinstance(task, list | tuple) for task in tasks):
+            raise ValueError(f"tasks must be the classes of each teacher, [[0, 1], [2, 3]] say, not {shown(tasks)}")
         self.tasks = None if tasks is None else [[int(one) for one in task] for task in tasks]
         if not self.wanted and len(self.teachers) != (1 if self.tasks is None else len(self.tasks)):
             wanted = "one teacher" if self.tasks is None else f"a teacher for each of {len(self.tasks)} tasks"
@@ -91,11 +94,12 @@ class KD(CrossEntropy):
         self.soft, self.names = soft, tuple(names)
 
     def check(self, network: nn.Module, images: Images) -> None:
-        """Raise a `ValueError` where the student or a teacher has other outputs than the images have classes."""
+        """Raise a `ValueError` where student or teacher has other outputs than there are classes, or is only named."""
         super().check(network, images)
+        self._check_trained()
         counts = [len(images.classes)] if self.tasks is None else [len(task) for task in self.tasks]
         counts = [len(self.names)] if self.names else counts  # a partition's are picked from all of them by `fitted`
-        for teacher, count in zip(self.teachers, counts, strict=False):  # one that is only named has none yet
+        for teacher, count in zip(self.teachers, counts, strict=True):
             known = models.architecture(teacher)["classes"]
             try:
                 models.check_output(teacher, images.shape, classes=count if known is None else None)
@@ -110,6 +114,11 @@ class KD(CrossEntropy):
     def taught(self, made: Made, images: Images) -> "KD":
         """Return it with its teacher trained, where that was only named."""
         return self if not self.wanted else self._with(made(self.wanted), images.classes)
+
+    def forwards(self, images: Images) -> float:
+        """Return the FLOPs of the teacher's forward pass; of several, their mean."""
+        each = [models.forward_flops(teacher, images.shape) for teacher in self.teachers if self.weight]
+        return sum(each) / max(1, len(each))
 
     def fitted(self, images: Images) -> "KD":
         """Return it as a partition needs it: the teacher's answers to its own classes.
@@ -186,8 +195,9 @@ class KD(CrossEntropy):
             told = (teacher(pixels).float() / self.temperature).log_softmax(1)
         if self.soft == "shuffled":
             return told[_next_alike(labels)]
-        if self.soft == "smoothed":
+        if self.soft in ("smoothed", "even"):
             of_label = told.gather(1, labels[:, None])
+            of_label = of_label if self.soft == "smoothed" else of_label.exp().mean().log().expand_as(of_label)
             others = told.shape[1] - 1
             spread = ((1 - of_label.exp()).clamp_min(1e-12) / others).log()
             return spread.expand_as(told).scatter(1, labels[:, None], of_label)
@@ -216,9 +226,11 @@ class KD(CrossEntropy):
         ------
         ValueError
             For a teacher without a name that `build` knows: no other process can make it. For a file's name: a
-            description says what is learnt, and another file may come to lie there.
+            description says what is learnt, and another file may come to lie there. For tasks of a named teacher.
         """
         about = dict(settings)
+        if "teachers" not in about and (unused := [name for name in ("tasks", "names") if about.get(name)]):
+            raise ValueError(f"{unused[0]} are for teachers that are there, in cc.KD(...) alone; {IN_EXPERIMENTS}")
         given = about.get("teacher")
         for one in given if isinstance(given, list | tuple) else [given]:
             if isinstance(one, str) and one.endswith(FILE):

@@ -73,6 +73,10 @@ class Objective(ABC):
         """Return further measures of a trained network on some images, by name: columns beside the metric's."""
         return {}
 
+    def forwards(self, images: Images) -> float:
+        """Return the FLOPs that the loss of one image takes beside the network's own passes: a teacher's, say."""
+        return 0.0
+
     def chance(self, images: Images) -> float | None:
         """Return the metric of a network that has learnt nothing; None where nobody can say."""
         return None
