@@ -92,9 +92,29 @@ def test_what_cannot_be_stretched_is_refused_in_one_line():
         ),
         (lambda: cc.elastic(small, "resnet33"), "unknown network 'resnet33'"),
         (lambda: repeats(1, 3, "append"), "a stage of one block cannot be stretched"),
+        (lambda: cc.elastic(small, 32), r"a Ticket and the name of a network are expected, not .* and 32"),
+        (lambda: cc.elastic(cc.build("resnet20", 10, 0), "resnet32"), "a Ticket and the name of a network are"),
+        (lambda: cc.Experiment(method="elastic", options={"source": "resnet19"}), "source: unknown network 'resnet19'"),
     ):
         with pytest.raises(ValueError, match=told):
             act()
+
+
+def test_another_family_is_refused_before_its_tickets_are_looked_for(tmp_path):
+    recipe = cc.Recipe.named("mini").changed(epochs=1)
+    job = cc.Experiment(
+        dataset="cifar10-mini@16:0-3", network="resnet20", method="elastic", options={"source": "conv3"}, recipe=recipe
+    )
+    for act in (cc.run, lambda one, *how, **more: cc.study([one], *how, workers=1, **more)):
+        with pytest.raises(ValueError, match="a conv3 declares no stages"):
+            act(job, tmp_path, device="cpu")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_followed_is_the_sources_own_run_of_that_method():
+    job = cc.Experiment(network="resnet20", method="elastic", options={"source": "resnet14", "of": "imp"})
+    assert job.reference().hash == cc.Experiment(network="resnet14", method="imp").hash
+    assert job.changed(rate=0.3).reference().rate == 0.3
 
 
 def test_a_family_of_your_own_declares_its_stages(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import colt_core as cc
 from colt_core import masks
 from colt_core.masks.channels import chance_of_sharing
+from colt_core.methods import refill_controls
 from colt_core.methods.refill_controls import random_channels
 from colt_core.methods.structured import filled
 
@@ -296,6 +297,19 @@ def test_the_narrow_network_is_dense_drawn_anew_and_scaled_to_its_inputs(jobs):
             assert 0.8 * bound < module.weight.abs().max() <= bound * 1.0001
     pixels = torch.rand(3, 3, 16, 16)
     assert torch.allclose(small.eval()(pixels), own.model().eval()(pixels), atol=1e-5)
+
+
+def test_the_narrow_resnet_is_drawn_by_its_outputs_as_resnets_are():
+    network = cc.build("resnet20", 10, 0)
+    weights = dict(network.named_parameters())
+    mask = masks.refill(masks.magnitude(weights, masks.dense(weights, cc.prunable(network)), 0.7), weights)
+    (found,) = refill_controls.narrow([cc.Round(1, cc.Ticket.of(network, mask).silent())], 3)
+    whole, small = found.ticket, found.ticket.compact().model()
+    for name, module in small.named_modules():
+        if isinstance(module, torch.nn.Conv2d) and module.weight.numel() > 200:
+            by_outputs = math.sqrt(2 / (module.out_channels * 9))  # He, fan-out
+            assert module.weight.std().item() == pytest.approx(by_outputs, rel=0.25), name
+    assert whole.density < 0.3
 
 
 def test_effective_densities_stand_in_the_records_of_silent_tickets_alone(jobs):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from .. import masks, models
 from ..masks import Mask
@@ -33,12 +33,19 @@ class ElasticOptions(Settings):
     order: Order = "append"
     control: Control | None = None
 
+    @field_validator("source")
+    @classmethod
+    def _a_network(cls, value: str | None) -> str | None:
+        if value is not None and ":" not in value:  # other code is not imported to be read
+            models.check_network(value)
+        return value
+
 
 def _followed(experiment: Any) -> Any:
     own = ElasticOptions(**experiment.options)
-    return experiment.changed(
-        network=own.source or experiment.network, method=own.of, options={}, scores=None, score_on=None, scoring=None
-    )
+    network, rate = own.source or experiment.network, None if experiment.rate == ELASTIC.rate else experiment.rate
+    how: dict[str, Any] = {"rate": rate, "options": {}, "scores": None, "score_on": None, "scoring": None}
+    return experiment.changed(network=network, method=own.of, **how)  # a rate that nobody gave is that method's own
 
 
 def _find(setting: Setting) -> Iterator[Round]:

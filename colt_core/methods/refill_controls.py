@@ -4,7 +4,7 @@ References: arXiv 2202.04736; the narrow dense network is the objection of 1810.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 
 from .. import masks
 from ..data import Images
+from ..files import Tensors
 from ..seeding import derive, generator
 from ..tickets import Cost, Round
 from ..training import Recipe
@@ -44,17 +45,39 @@ def narrow(rounds: Iterable[Round], seed: int = 0, provenance: Mapping[str, Any]
 
     The strongest objection to a structured ticket: is it more than its widths? It is written as a mask over the whole
     network, of the weights that are left when it is compact, whose channels are silent: the same function. Its weights
-    are drawn as the whole network's are, scaled to the inputs that they have; `provenance` as for `random`.
+    are drawn as the whole network's are, and scaled to the widths that are left; the head that scoring draws is the
+    whole network's, as every arm's. `provenance` as for `random`.
     """
     for found in rounds:
         about = {**(provenance or {}), "control": "narrow", "drawn": seed}
         mask, small = found.ticket.effective(), found.ticket.compact().theta0
         drawn = found.ticket.derived(mask=mask).redraw(derive(seed, "narrow"), **about)
         theta0 = {name: value.clone() for name, value in drawn.theta0.items()}
+        fan = _fan(theta0)
         for name, value in theta0.items():
-            if value.ndim > 1:  # an initialisation's spread goes with 1 / sqrt(inputs), the head's too
-                value *= math.sqrt(value[0].numel() / small[name][0].numel())
+            if value.ndim > 1:
+                value *= math.sqrt(fan(value) / fan(small[name]))
         yield Round(found.number, drawn.derived(theta0=theta0, parent=found.ticket.hash), cost=Cost())
+
+
+def _fan(theta0: Tensors) -> Callable[[torch.Tensor], int]:
+    """Return what the spread of initial weights goes with: a layer's inputs (PyTorch's own) or outputs (ResNets').
+
+    That is the one by which the layers of four dimensions, in units of its inverse root, are spread most alike.
+    """
+
+    def inputs(weight: torch.Tensor) -> int:
+        return weight[0].numel()
+
+    def outputs(weight: torch.Tensor) -> int:
+        return len(weight) * weight[0, 0].numel() if weight.ndim == 4 else inputs(weight)
+
+    layers = [weight for weight in theta0.values() if weight.ndim == 4 and weight.numel() > 1]
+
+    def unlike(fan: Callable[[torch.Tensor], int]) -> float:
+        return float(torch.tensor([math.log(fan(one) * float(one.var()) + 1e-30) for one in layers]).var())
+
+    return outputs if len(layers) > 1 and unlike(outputs) < unlike(inputs) else inputs
 
 
 def _refilled(experiment: Any) -> Any:
@@ -68,6 +91,7 @@ def _to_effective(setting: Setting) -> Iterator[Round]:
     """IMP to the densities that structured tickets have once they are compact."""
     found = [one for one in setting.reference() if one.number]
     densities = [masks.count(one.ticket.effective()) / masks.size(one.ticket.mask) for one in found]
+    densities = densities or [0.5]  # nothing is found yet: it is only looked whether the search could begin
 
     def finder(network: nn.Module, images: Images, recipe: Recipe, **options: Any) -> Iterator[Round]:
         search = begin(network, [images], recipe, 0.5, 0.5, densities, {"whole": images} | options)

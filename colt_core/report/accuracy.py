@@ -12,7 +12,7 @@ from scipy import integrate
 
 from ..studies.experiment import counts_as
 from .arms import SETTING, hashes, scores_by_arm
-from .records import distinct, marked, metric_of
+from .records import distinct, left, marked, metric_of
 from .statistics import TINY, half_width
 from .trouble import failures, with_failures
 from .words import level, written
@@ -55,7 +55,7 @@ def counted(rounds: pd.DataFrame) -> np.ndarray:
     """Return the sparsity that each round counts as, see `studies.experiment.counts_as`."""
     given = rounds["densities"] if "densities" in rounds else [None] * len(rounds)
     ways = [json.loads(way) if isinstance(way, str) else None for way in given]
-    rows = zip(rounds["round"], rounds["density"], ways, strict=True)
+    rows = zip(rounds["round"], left(rounds), ways, strict=True)
     return np.array([counts_as(number, density, way) for number, density, way in rows], dtype=float)
 
 

@@ -11,7 +11,7 @@ from ..methods import recorded
 from ..studies.experiment import NESTED, SETTINGS, settings_in
 from ..studies.records import scored_by
 from ..studies.study import Study
-from .records import distinct, metric_of, score_values
+from .records import distinct, left, metric_of, score_values
 
 IDENTITY = ["experiment", "dataset", "network", "method"]
 SETTING = ["scored_on", "network", "method"]
@@ -183,7 +183,7 @@ def scored(records: pd.DataFrame) -> pd.DataFrame:
     """Return every score, a row each, with the columns `arm` (see `arms`) and `sparsity`."""
     named = arms(records)
     scores = named[named["kind"] == "score"]
-    return scores.assign(sparsity=1 - scores["density"]).reset_index(drop=True)
+    return scores.assign(sparsity=1 - left(scores)).reset_index(drop=True)
 
 
 def scores_by_arm(records: pd.DataFrame) -> pd.DataFrame:

@@ -146,6 +146,13 @@ def score_values(records: pd.DataFrame) -> np.ndarray:
 LOWER = ("mse", "nats", "kl", "frechet")  # measures of which less is better
 
 
+def left(records: pd.DataFrame) -> np.ndarray:
+    """Return the density that each ticket really has: of channels cut whole, the weights left when it is compact."""
+    density = records["density"].astype(float)
+    real = records["density_effective"].astype(float) if "density_effective" in records else density
+    return real.fillna(density).to_numpy()
+
+
 def metric_of(records: pd.DataFrame) -> tuple[str, bool]:
     """Return the metric of some records' scores, or of a table made of them: its name, and whether higher is better.
 

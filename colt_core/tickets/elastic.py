@@ -8,6 +8,7 @@ from torch import nn
 
 from .. import models
 from ..files import Tensors
+from ..settings import shown
 from .ticket import Ticket
 
 Order = Literal["append", "interpolate"]
@@ -42,6 +43,8 @@ def elastic(ticket: Ticket, network: str, order: Order = "append") -> Ticket:
         In one line: an unknown order; a network without stages, or whose blocks have names in place of numbers; another
         family, width or number of classes; a stage of one block, of which nothing can be repeated.
     """
+    if not isinstance(ticket, Ticket) or not isinstance(network, str):
+        raise ValueError(f"a Ticket and the name of a network are expected, not {shown(ticket)} and {shown(network)}")
     if order not in ("append", "interpolate"):
         raise ValueError(f"unknown order {order!r}; allowed: append, interpolate")
     about = ticket.architecture
