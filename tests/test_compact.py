@@ -527,6 +527,9 @@ def test_speed_tells_every_form_beside_the_dense_one():
     for wrong, told in (
         ({"batches": ()}, "batches must be whole numbers from 1"), ({"rounds": 0}, "rounds must be"),
         ({"seconds": 0}, "seconds must be a number above 0, not 0"), ({"seconds": "x"}, "seconds must be a number"),
+        ({"threads": []}, "threads must be"), ({"batches": 256}, "batches must be whole numbers from 1, not 256"),
+        ({"batches": [2.0]}, "batches must be"), ({"batches": [float("inf")]}, "batches must be"),
+        ({"rounds": None}, "rounds must be"), ({"seconds": None}, "seconds must be a number above 0, not None"),
         ({"runtime": "tensorrt"}, "unknown runtime 'tensorrt'; allowed: pytorch, onnx"),
         ({"runtime": "onnx", "device": "cuda"}, "ONNX Runtime is measured on the CPU: device must be auto or cpu, not"),
         ({"shape": (32, 32)}, r"shape must be channels, height and width, for example \(3, 32, 32\), not \(32, 32\)"),

@@ -1,6 +1,7 @@
 """Whole channels and dense blocks made of unstructured masks: their laws, and the methods that yield them."""
 
 import math
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import colt_core as cc
-from colt_core import masks
+from colt_core import masks, models
 from colt_core.masks.channels import chance_of_sharing
 from colt_core.methods import refill_controls
 from colt_core.methods.refill_controls import random_channels
@@ -334,6 +335,63 @@ def test_accuracy_is_held_against_measured_speed(jobs):
     assert len(figure.axes[0].get_legend().get_texts()) == 5 + 1  # and the front
     with pytest.raises(ValueError, match="no records"):
         cc.pareto(found, records.iloc[:0], store)
+
+
+def test_networks_and_data_sets_are_points_of_their_own(jobs, monkeypatch):
+    found, records, store, rounds = jobs
+    job = found[1]
+    one = records[records["experiment"] == job.hash]
+    other = one.assign(experiment="f" * 16, network="resnet20", seed=1)
+    other["accuracy"] = 1 - other["accuracy"].astype(float)
+    twin = SimpleNamespace(hash="f" * 16)
+    monkeypatch.setattr("colt_core.publish.pareto._timed", lambda *_: {"faster": 1.0, "slowest": 1.0, "fastest": 1.0})
+    monkeypatch.setattr("colt_core.publish.pareto.saved_rounds", lambda *_: rounds["refill"])
+    table = cc.pareto([job, twin], pd.concat([one, other]), store)
+    assert list(table["network"]) == ["conv3"] * 2 + ["resnet20"] * 2 and set(table["seeds"]) == {1}
+    assert table["accuracy"][:2].to_list() == pytest.approx((1 - table["accuracy"][2:]).to_list())
+    with pytest.raises(ValueError, match="a figure takes one network, not conv3, resnet20: choose first"):
+        cc.plots.pareto(table)
+
+
+def test_tables_place_whole_channels_by_what_is_left_of_them(jobs):
+    """Of equal widths, though one's mask is the denser: they stand side by side."""
+    _, records, *_ = jobs
+    table = cc.report.at_sparsities(records, [0.5])
+    pair = table[table["finder"].isin(["refill", "narrow"])].set_index("finder")
+    assert pair["round"].nunique() == 1 and pair["sparsity"].nunique() == 1 and pair["density"].nunique() == 2
+    told = records[(records["kind"] == "round") & (records["method"] == "refill")].set_index("round")
+    assert pair.loc["refill", "sparsity"] == 1 - told.loc[pair.loc["refill", "round"], "density_effective"]
+
+
+def test_blocks_have_no_channels_that_a_control_could_go_by():
+    for method in ("channels", "narrow"):
+        with pytest.raises(ValueError, match="of: .*'super'"):
+            cc.Experiment(method=method, options={"of": "regroup"})
+    assert cc.Experiment(method="effective", options={"of": "regroup"}).reference().method == "regroup"
+
+
+def test_a_grey_stem_is_filled_up_and_depthwise_convolutions_are_left():
+    for network, alone in (
+        (cc.build("conv3", 10, 0, width=8, channels=1), set()),
+        (cc.build("mobilenetv2", 10, 0), {n for n, m in cc.build("mobilenetv2").named_modules() if m_groups(m) > 1}),
+    ):
+        assert models.depthwise(network) == {f"{name}.weight" for name in alone}
+        weights = dict(network.named_parameters())
+        mask = masks.magnitude(weights, masks.dense(weights, cc.prunable(network)), 0.5, "layer")
+        known = models.depthwise(network)
+        filled = masks.refill(mask, weights, depthwise=known)
+        for name, kept in filled.items():
+            rows = kept.flatten(1).float().mean(1)
+            assert torch.equal(kept, mask[name]) if name in known else set(rows.tolist()) <= {0.0, 1.0}
+        laid = {
+            name: kept.to(memory_format=torch.channels_last) if kept.ndim == 4 else kept for name, kept in mask.items()
+        }
+        again = masks.regroup(laid, depthwise=known)
+        assert all(torch.equal(kept, again[n]) for n, kept in masks.regroup(mask, depthwise=known).items())
+
+
+def m_groups(module):
+    return getattr(module, "groups", 1)
 
 
 def test_the_first_seeds_ticket_is_timed(jobs, monkeypatch):

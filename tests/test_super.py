@@ -9,7 +9,7 @@ import colt_core as cc
 from colt_core import masks
 from colt_core.compute.copies import train_side_by_side
 from colt_core.data.augmentation import normalise
-from colt_core.methods.super import nearest, super_tickets
+from colt_core.methods.super import down_to, super_tickets
 from colt_core.training import Training
 from colt_core.training.sharing import Sharing, gates_of
 from colt_core.training.units import order_of_units, unit_importance
@@ -61,8 +61,11 @@ def test_orders_leave_each_layer_a_unit_and_turn_each_other_round():
     rng = lambda: torch.Generator().manual_seed(4)
     assert order_of_units(importance, "random", rng()) == order_of_units(importance, "random", rng())
     mask = {"a.weight": torch.ones(2, 3).bool(), "b.weight": torch.ones(3, 2).bool()}
-    assert masks.count(nearest(mask, winning, 1.0)) == 12 and masks.count(nearest(mask, winning, 0.6)) == 7
-    assert masks.count(nearest(mask, winning, 0.01)) == 5, "no further than the order goes"
+    assert masks.count(down_to(mask, winning, 1.0)) == 12 and masks.count(down_to(mask, winning, 0.6)) == 7
+    assert masks.count(down_to(mask, winning, 0.01)) == 5, "no further than the order goes"
+    assert all(masks.density(down_to(mask, winning, d / 100)) <= d / 100 for d in range(42, 100)), (
+        "tables find it there"
+    )
 
 
 def test_masks_are_nested_silent_and_the_compact_ticket_is_scored_alike(few, recipe):
@@ -186,6 +189,12 @@ def test_mistakes_of_sharing_are_one_line(few):
         (lambda: Sharing([[0, 1], [1, 2]], [{}, {}]), "of different classes"),
         (lambda: Sharing([[0], [1]], [{}]), "2 tasks need 2 sets of gates, not 1"),
         (lambda: Sharing([[0], [1]], [{}, {}]).check(network, few.train), "are not the images' 10 classes"),
+        (
+            lambda: Sharing([[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]], [{"conv1": torch.ones(3)}, {}]).check(
+                network, few.train
+            ),
+            r"the module 'conv1' gives \d+ channels, and its gates have \[3\]",
+        ),
         (
             lambda: Sharing([[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]], [{"x": torch.ones(3)}, {}]).check(network, few.train),
             "'x'",

@@ -383,6 +383,10 @@ def test_tickets_are_chosen_by_validation_and_half_a_seed_is_left_out():
         assert best.loc[seed, "validation"] == runs_of["validation"].max()
     torn = records.drop(records.query("seed == 3 and order == 'winning' and percent == 30").index)
     assert cc.text.answer(torn)["seeds"].tolist() == [3, 3, 4, 4, 3, 4]
+    fewer = records[(records["order"] != "random") | (records["percent"] == 10)]
+    seeds = cc.text.answer(fewer).set_index(["arm", "other", "scored_on"])["seeds"]
+    assert ("winning", "random", "test") not in seeds, "the best of two is not held against the best of one"
+    assert seeds["winning", "dense", "test"] == 4
     tied = records.assign(validation=0.5)
     assert set(cc.text.chosen(tied).query("order != 'dense'")["percent"]) == {10}
     table = cc.text.by_percent(records)

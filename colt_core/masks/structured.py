@@ -14,7 +14,13 @@ LONGEST = 50  # rounds of balanced k-means
 TIMES = 1.5  # of the paper's rule: a block is wider than this times what any of its rows keeps outside
 
 
-def refill(mask: Mask, weights: Weights, extra: float = 0.0, transposed: Collection[str] = ()) -> Mask:
+def refill(
+    mask: Mask,
+    weights: Weights,
+    extra: float = 0.0,
+    transposed: Collection[str] = (),
+    depthwise: Collection[str] | None = None,
+) -> Mask:
     """Fill up the best output channels of each layer, and empty the others: as many weights, whole channels.
 
     Parameters
@@ -27,6 +33,8 @@ def refill(mask: Mask, weights: Weights, extra: float = 0.0, transposed: Collect
         refill+: this share of the channels that would go stays too.
     transposed
         Layers whose input channels come first (`models.transposed`): of them too the output channels are filled up.
+    depthwise
+        Layers that stay as they are (`models.depthwise`); None: those whose shape says so, as does a grey stem's.
 
     Returns
     -------
@@ -46,7 +54,7 @@ def refill(mask: Mask, weights: Weights, extra: float = 0.0, transposed: Collect
     weights = outputs_first({name: weights[name].detach() for name in mask}, transposed)
     for name, kept in mask.items():
         _check_some(name, kept)
-        if is_depthwise(kept):
+        if is_depthwise(name, kept, depthwise):
             filled[name] = kept.clone()
             continue
         scores = (weights[name].abs().to(kept.device) * kept).flatten(1).double().sum(1)
@@ -68,16 +76,23 @@ class Block:
     fill: float
 
 
-def regroup(mask: Mask, rows: int | None = None, rule: str = "budget") -> Mask:
+def regroup(
+    mask: Mask, rows: int | None = None, rule: str = "budget", depthwise: Collection[str] | None = None
+) -> Mask:
     """Gather the weights of similar rows in dense blocks; see `blocks`, which gives them one by one."""
-    found = {name: kept.clone() if is_depthwise(kept) else torch.zeros_like(kept) for name, kept in mask.items()}
-    for block in blocks(mask, rows, rule):
+    mask = {name: kept.contiguous() for name, kept in mask.items()}
+    found = {
+        n: kept.clone() if is_depthwise(n, kept, depthwise) else torch.zeros_like(kept) for n, kept in mask.items()
+    }
+    for block in blocks(mask, rows, rule, depthwise):
         flat = found[block.layer].view(len(found[block.layer]), -1)
         flat[torch.tensor(block.rows)[:, None], torch.tensor(block.columns)] = True
     return found
 
 
-def blocks(mask: Mask, rows: int | None = None, rule: str = "budget") -> list[Block]:
+def blocks(
+    mask: Mask, rows: int | None = None, rule: str = "budget", depthwise: Collection[str] | None = None
+) -> list[Block]:
     """Return the dense blocks that a mask is regrouped into.
 
     The rows of a layer that keep a weight are put into clusters of about `rows` by balanced k-means, in place of the
@@ -93,6 +108,8 @@ def blocks(mask: Mask, rows: int | None = None, rule: str = "budget") -> list[Bl
     rule
         How wide a block is: "budget", as wide as its rows keep weights in the mean; "paper", the narrowest that for
         each row is wider than 1.5 times what the row keeps outside of it. The paper's keeps more than the mask did.
+    depthwise
+        As for `refill`.
 
     Raises
     ------
@@ -106,7 +123,7 @@ def blocks(mask: Mask, rows: int | None = None, rule: str = "budget") -> list[Bl
     found = []
     for name, kept in mask.items():
         _check_some(name, kept)
-        if is_depthwise(kept):
+        if is_depthwise(name, kept, depthwise):
             continue
         if rows is not None and rows > len(kept):
             raise ValueError(
@@ -163,9 +180,9 @@ def _block(name: str, flat: torch.Tensor, cluster: torch.Tensor, rule: str) -> B
     return Block(name, tuple(cluster.tolist()), tuple(columns.tolist()), fill)
 
 
-def is_depthwise(kept: torch.Tensor) -> bool:
-    """Tell whether a layer's filters read one channel each."""
-    return kept.ndim == 4 and kept.shape[1] == 1 and len(kept) > 1
+def is_depthwise(name: str, kept: torch.Tensor, known: Collection[str] | None = None) -> bool:
+    """Tell whether a layer's filters read one channel each, of several; by its shape where nobody knows."""
+    return kept.ndim == 4 and kept.shape[1] == 1 and len(kept) > 1 if known is None else name in known
 
 
 def _check_some(name: str, kept: torch.Tensor) -> None:

@@ -123,4 +123,10 @@ class RefillOptions(Settings):
 class ChannelOptions(RefillOptions):
     """Whose tickets of whole channels a control goes by, refill's where nothing is said; then that method's options."""
 
+    of: Literal["super"] | None = None
+
+
+class DensityOptions(RefillOptions):
+    """To whose effective densities IMP goes, refill's where nothing is said; then that method's options."""
+
     of: Literal["regroup", "super"] | None = None

@@ -19,7 +19,7 @@ from ..training import Recipe
 from .choices import by_magnitude
 from .cycles import begin, cycles
 from .method import Look, Method, Setting
-from .options import ChannelOptions
+from .options import ChannelOptions, DensityOptions
 
 
 def random_channels(
@@ -31,10 +31,10 @@ def random_channels(
     """
     for found in rounds:
         rng, drawn = generator(seed, "random channels", found.number), {}
-        inputs_first = found.ticket.transposed
+        inputs_first, depthwise = found.ticket.transposed, found.ticket.depthwise
         for name, kept in masks.outputs_first(found.ticket.mask, inputs_first).items():
             order = torch.randperm(len(kept), generator=rng)
-            drawn[name] = kept.clone() if masks.is_depthwise(kept) else kept[order]
+            drawn[name] = kept.clone() if masks.is_depthwise(name, kept, depthwise) else kept[order]
         mask = {name: kept.contiguous() for name, kept in masks.outputs_first(drawn, inputs_first).items()}
         about = {**(provenance or {}), "control": "channels", "drawn": seed}
         yield Round(found.number, found.ticket.derived(mask=mask, **about), cost=found.cost)
@@ -130,5 +130,5 @@ EFFECTIVE = Method(
     find=_to_effective,
     look=Look("IMP at the effective density", "#003F6B", (4, 0, 0), hollow=True),
     follows=_refilled,
-    options=ChannelOptions,
+    options=DensityOptions,
 )

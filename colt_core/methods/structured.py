@@ -94,6 +94,7 @@ def filled(
     fill: Fill = "overlap",
     rng: Any = None,
     transposed: Collection[str] = (),
+    depthwise: Collection[str] | None = None,
 ) -> Mask:
     """Return whole channels in place of the combined mask of some copies.
 
@@ -101,21 +102,23 @@ def filled(
     ----------
     mask, kept, weights
         The combined mask, and each copy's own with its magnitudes.
-    extra, transposed
+    extra, transposed, depthwise
         As for `masks.refill`.
     fill
         "overlap": the combined mask is filled up, by the copies' summed magnitudes. "copies": each copy's mask is
         filled up by its own, and the channels that all copies chose are kept; a layer without one keeps the best. The
         two do not commute.
     rng
-        A generator: fill up a random mask with the same layers' densities instead, the control for the mask.
+        A generator: fill up a random mask with the same layers' densities instead, the control for the mask. Its rows
+        too are ranked by the copies' magnitudes, so much of what chooses channels stays.
     """
     if rng is not None:
         mask, kept = masks.random_like(mask, rng), [masks.random_like(own, rng) for own in kept]
     total = {name: torch.stack([own[name] for own in weights]).sum(0) for name in mask}
     if fill == "overlap":
-        return masks.refill(mask, total, extra, transposed)
-    both = masks.overlap(*[masks.refill(own, of, extra, transposed) for own, of in zip(kept, weights, strict=True)])
+        return masks.refill(mask, total, extra, transposed, depthwise)
+    each = zip(kept, weights, strict=True)
+    both = masks.overlap(*[masks.refill(own, of, extra, transposed, depthwise) for own, of in each])
     for name, whole in masks.outputs_first(both, transposed).items():
         if not bool(whole.any()):
             some = total[name] * torch.stack([own[name] for own in kept]).any(0)
@@ -150,11 +153,11 @@ class RegroupOptions(Settings):
 
 
 def _refill(setting: Setting) -> Iterator[Round]:
-    own, transposed = setting.own, models.transposed(setting.network)
+    own, transposed, depthwise = setting.own, models.transposed(setting.network), models.depthwise(setting.network)
 
     def reshape(mask: Mask, kept: list[Mask], weights: list[Tensors], number: int) -> Mask:
         rng = generator(setting.seed, "shuffled", number) if own.shuffled else None
-        return filled(mask, kept, weights, own.extra, own.fill, rng, transposed)
+        return filled(mask, kept, weights, own.extra, own.fill, rng, transposed, depthwise)
 
     return _find(setting, own.source, reshape, silent=True)
 
@@ -162,14 +165,15 @@ def _refill(setting: Setting) -> Iterator[Round]:
 def _regroup(setting: Setting) -> Iterator[Round]:
     own = setting.own
     check_rows(setting.network, own.rows)
-    return _find(setting, own.source, lambda mask, *_: masks.regroup(mask, own.rows, own.rule))
+    depthwise = models.depthwise(setting.network)
+    return _find(setting, own.source, lambda mask, *_: masks.regroup(mask, own.rows, own.rule, depthwise))
 
 
 def check_rows(network: nn.Module, rows: int | None) -> None:
     """Raise a `ValueError` where a layer has fewer rows than a block, as `masks.blocks` would after a training."""
     for name in models.prunable(network):
         weight = network.get_parameter(name)
-        if rows is not None and len(weight) < rows and not masks.is_depthwise(weight):
+        if rows is not None and len(weight) < rows and name not in models.depthwise(network):
             raise ValueError(
                 f"rows must be at most {len(weight)}, as layer {name.removesuffix('.weight')} has, not {rows}"
             )

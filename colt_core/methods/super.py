@@ -42,7 +42,7 @@ def super_tickets(
     Parameters
     ----------
     network, images, recipe, densities
-        As for `oneshot`. A density is that of weights, as of every method: as many units go as come nearest to it.
+        As for `oneshot`. A density is that of weights, as of every method: as few units go as bring a mask down to it.
     order
         "winning": the least important go first; "losing": the most important; "random": as drawn from the seed. The
         other two are the controls, at the same densities. Channels differ in weights, so that is another number of
@@ -75,7 +75,7 @@ def super_tickets(
         looked = Cost(count, count * step_flops(copy.network, images), 0.0, 0)  # forward and backward, once
         rng = generator(search.options.seed, "units")
         units = order_of_units(importance, order, rng)
-        return Cut(lambda density: nearest(search.dense, units, density), cost + looked, told(copies))
+        return Cut(lambda density: down_to(search.dense, units, density), cost + looked, told(copies))
 
     found = straight(search, densities, prepare)
     return (replace(one, ticket=one.ticket.silent()) if one.number else one for one in found)
@@ -101,12 +101,12 @@ def without(mask: Mask, units: list[tuple[str, int]]) -> Mask:
     return left
 
 
-def nearest(mask: Mask, units: list[tuple[str, int]], density: float) -> Mask:
-    """Cut units in their order until the mask's density is as near to `density` as it can be."""
+def down_to(mask: Mask, units: list[tuple[str, int]], density: float) -> Mask:
+    """Cut units in their order until the mask's density is `density` or less, or all that may be cut are."""
     wanted = density * masks.size(mask)
     counts = torch.tensor([0] + [mask[f"{layer}.weight"][unit].numel() for layer, unit in units]).cumsum(0)
-    left = masks.count(mask) - counts
-    return without(mask, units[: int((left - wanted).abs().argmin())])
+    reached = (masks.count(mask) - counts <= wanted + 1e-6).nonzero()
+    return without(mask, units[: int(reached[0])] if len(reached) else units)
 
 
 class SuperOptions(Settings):

@@ -256,6 +256,12 @@ def transposed(network: nn.Module) -> frozenset[str]:
     return frozenset(f"{name}.weight" for name, module in network.named_modules() if isinstance(module, TRANSPOSED))
 
 
+def depthwise(network: nn.Module) -> frozenset[str]:
+    """Return the names of the weights of convolutions whose filters read one channel each, of several."""
+    layers = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
+    return frozenset(f"{name}.weight" for name, layer in layers if 1 < layer.groups == layer.in_channels)
+
+
 def head_name(network: nn.Module) -> str | None:
     """Return the module name of the classifier; None where there is none."""
     return anatomy_of(network).head

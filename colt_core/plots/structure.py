@@ -55,8 +55,18 @@ def pareto(table: pd.DataFrame, title: str = "") -> Figure:
         `pareto`'s, of one machine.
     title
         What was run: study, network, epochs, seeds.
+
+    Raises
+    ------
+    ValueError
+        For several networks or data sets.
     """
     check_rows(table)
+    for what in ("network", "scored_on"):
+        if what in table and table[what].nunique() > 1:
+            raise ValueError(
+                f"a figure takes one {what}, not {', '.join(map(str, table[what].unique()))}: choose first"
+            )
     looks = looks_of(table["method"])
     with canvas(size=(8.2, 4.8)) as (figure, axis):
         axis.axvline(1, color="#444444", linestyle=":", linewidth=1)

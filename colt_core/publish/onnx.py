@@ -10,6 +10,7 @@ from torch import nn
 from ..data import Images, load
 from ..data.augmentation import normalise
 from ..files import write_whole
+from ..settings import shown
 from ..tickets import Ticket
 from .runtime import check_libraries, session, write
 from .speed import check_takes, forms_of, in_words, speed
@@ -59,6 +60,10 @@ def export(
         unknown form, another ending, images that the network cannot take, weights that are not float32, outputs that
         are no tensor. Then no file is written.
     """
+    if not isinstance(ticket, Ticket | nn.Module):
+        raise ValueError(f"a ticket or a network is written, not {shown(ticket)}")
+    if images is not None and not len(images):
+        raise ValueError("there are no images to compare the outputs on")
     path = Path(path)
     if path.suffix != ".onnx":
         raise ValueError(f"the file must end with .onnx, not {path.name!r}")

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+CELL = ["network", "scored_on", "arm", "round"]
+
+
 def pareto(
     experiments: Iterable[Experiment],
     records: "pd.DataFrame",
@@ -40,9 +43,9 @@ def pareto(
     Returns
     -------
     pandas.DataFrame
-        A row an arm and scored round: `method` (the arm), `round`, `density`, `density_effective` (weights left when
-        compact), `accuracy`, `half_width`, `seeds`, `flops` (of dense's), `faster` (of dense's speed, measured),
-        `fastest` and `slowest` (by the quartiles of both).
+        A row a network, data set, arm and scored round: `network`, `scored_on`, `method` (the arm), `round`, `density`,
+        `density_effective` (weights left when compact), `accuracy`, `half_width`, `seeds`, `flops` (of dense's),
+        `faster` (of dense's speed, measured), `fastest` and `slowest` (by the quartiles of both).
 
     Raises
     ------
@@ -57,21 +60,19 @@ def pareto(
     scores = scores[(scores["round"] > 0) | (scores["method"] == "dense")]  # all begin with the same dense ticket
     if not len(scores):
         raise ValueError("no records: there is no scored ticket to hold against its speed")
+    cells = dict(iter(scores.groupby(CELL, sort=False)))
     rows: list[dict[str, Any]] = []
     for job in {job.hash: job for job in jobs}.values():  # in their order: the first seed comes first
-        mine = scores[scores["experiment"] == job.hash]
-        known = {(row["method"], row["round"]) for row in rows}
-        wanted = {int(n) for n in mine["round"]} - {number for arm, number in known if arm in set(mine["arm"])}
-        for found in saved_rounds(job, store) if wanted else ():
-            if found.number not in wanted:
-                continue
-            arm = str(mine["arm"].iloc[0])
-            alike = scores[(scores["arm"] == arm) & (scores["round"] == found.number)]
-            mean, half = interval(alike.groupby("seed")["accuracy"].mean())
-            about = {"method": arm, "round": found.number, "density": found.density}
-            about |= {"accuracy": mean, "half_width": half, "seeds": alike["seed"].nunique()}
-            rows.append(about | _timed(found.ticket, batch, threads, how))
-    return pd.DataFrame(rows).sort_values(["method", "round"], kind="stable", ignore_index=True)
+        open_ = {cell: alike for cell, alike in cells.items() if job.hash in set(alike["experiment"])}
+        for found in saved_rounds(job, store) if open_ else ():
+            for cell in [cell for cell in open_ if cell[-1] == found.number]:
+                alike = cells.pop(cell)
+                mean, half = interval(alike.groupby("seed")["accuracy"].mean())
+                about = dict(zip(("network", "scored_on", "method", "round"), cell, strict=True))
+                about |= {"density": found.density, "accuracy": mean, "half_width": half}
+                about |= {"seeds": alike["seed"].nunique()}
+                rows.append(about | _timed(found.ticket, batch, threads, how))
+    return pd.DataFrame(rows).sort_values(["network", "method", "round"], kind="stable", ignore_index=True)
 
 
 def _timed(ticket: Ticket, batch: int, threads: int, how: dict[str, Any]) -> dict[str, float]:

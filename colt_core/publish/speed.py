@@ -16,6 +16,7 @@ from torch import nn
 from .. import models
 from ..compute.pool import cores
 from ..seeding import choose_device
+from ..settings import shown
 from ..tickets import Ticket, compact
 from ..training import keeping_memory
 
@@ -89,11 +90,14 @@ def speed(
     """
     import pandas as pd
 
-    for name, values in (("batches", batches), ("threads", threads or [1]), ("rounds", [rounds])):
-        if any(isinstance(one, bool) or int(one) != one or one < 1 for one in values) or not values:
-            raise ValueError(f"{name} must be whole numbers from 1, not {values!r}")
-    if isinstance(seconds, bool | str) or not 0 < seconds < float("inf"):
-        raise ValueError(f"seconds must be a number above 0, not {seconds!r}")
+    if not isinstance(ticket, Ticket | nn.Module):
+        raise ValueError(f"a ticket or a network is measured, not {shown(ticket)}")
+    for name, values in (("batches", batches), ("threads", [1] if threads is None else threads), ("rounds", [rounds])):
+        whole = isinstance(values, Sequence) and all(type(one) is int and one >= 1 for one in values)
+        if not whole or not len(values):
+            raise ValueError(f"{name} must be whole numbers from 1, not {shown(values)}")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+        raise ValueError(f"seconds must be a number above 0, not {shown(seconds)}")
     if runtime not in ("pytorch", "onnx"):
         raise ValueError(f"unknown runtime {runtime!r}; allowed: pytorch, onnx")
     if runtime == "onnx" and str(device) not in ("auto", "cpu"):
@@ -146,7 +150,7 @@ def in_words(table: "pd.DataFrame") -> str:
         if len(rows):
             low, high = rows["faster"].min(), rows["faster"].max()
             spread = f"{low:.2f} to {high:.2f} times" if high - low >= 0.01 else f"{low:.2f} times"
-            told.append(f"{form}: {spread} dense's speed" + (", no faster" if high < 1.1 else ""))
+            told.append(f"{form}: {spread} dense's speed" + (", no faster" if rows["faster"].median() < 1.1 else ""))
     return "; ".join(told) + "." if told else "one form: nothing to compare."
 
 
@@ -188,12 +192,20 @@ def _count(one: Callable[[], object], clock: _Clock) -> int:
 
 
 def _time(one: Callable[[], object], count: int, device: torch.device) -> float:
+    _wait(device)
     begun = time.perf_counter()
     for _ in range(count):
         one()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    _wait(device)
     return (time.perf_counter() - begun) / count
+
+
+def _wait(device: torch.device) -> None:
+    """Let a device end what it was given: only then has it taken its time."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 @contextmanager

@@ -116,10 +116,11 @@ def power(differences: Iterable[float], margin: float = MARGIN, level: float = 0
 
 
 def _whole(records: pd.DataFrame) -> pd.DataFrame:
-    """Leave out a seed's order that lacks percentages which another seed has: its choice would be among fewer."""
+    """Leave out a seed's order that lacks a percentage which any order has: its choice would be among fewer."""
+    cut = records["order"] != "dense"
     counts = records.groupby([*CELL, "order", "seed"], sort=False)["percent"].transform("nunique")
-    most = counts.groupby([records[c] for c in (*CELL, "order")], sort=False).transform("max")
-    return records[counts == most]
+    wanted = records["percent"].where(cut).groupby([records[c] for c in CELL], sort=False).transform("nunique")
+    return records[(counts == wanted) | ~cut]
 
 
 def _questions(records: pd.DataFrame) -> Iterator[tuple[dict[str, object], list[float]]]:

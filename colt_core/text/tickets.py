@@ -42,7 +42,7 @@ def unit_importance(network: Bert, texts: Texts, device: str | torch.device = "c
             gates = torch.ones(len(index), *network.units.shape, dtype=kind, device=where, requires_grad=True)
             loss = nn.functional.cross_entropy(network(tokens, attention, gates), labels, reduction="sum")
             (slopes,) = torch.autograd.grad(loss, gates)
-            total += slopes.double().abs().sum(0).cpu()
+            total += slopes.cpu().double().abs().sum(0)  # MPS has no float64
     return total / len(texts)
 
 

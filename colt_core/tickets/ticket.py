@@ -107,6 +107,14 @@ class Ticket:
         except ValueError:
             return frozenset()
 
+    @property
+    def depthwise(self) -> frozenset[str] | None:
+        """The depthwise convolutions, see `masks.refill`; None of a network that it cannot build."""
+        try:
+            return models.depthwise(self._skeleton())
+        except ValueError:
+            return None
+
     def _skeleton(self, network: nn.Module | None = None) -> nn.Module:
         """Return the network, whatever its weights: a copy of the one given, of the template, or built by name."""
         if (given := network if network is not None else self.template) is not None:

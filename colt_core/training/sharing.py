@@ -14,6 +14,8 @@ from ..masks import Mask
 from ..models.channels import norms_after
 from .objective import Objective
 
+SIZES = ("num_features", "out_channels", "out_features")  # how modules say how many channels they give
+
 
 class Sharing(Objective):
     """Learn several tasks at once, each through its own channels: only they learn from its images.
@@ -51,6 +53,10 @@ class Sharing(Objective):
         for name in {name for gates in self.gates for name in gates}:
             if name not in modules:
                 raise ValueError(f"there is no module {name!r} to put a gate behind")
+            size = next((getattr(modules[name], one) for one in SIZES if hasattr(modules[name], one)), None)
+            given = {len(gates[name]) for gates in self.gates if name in gates}
+            if size is not None and given != {size}:
+                raise ValueError(f"the module {name!r} gives {size} channels, and its gates have {sorted(given)}")
 
     def loss(self, network: nn.Module, pixels: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean cross-entropy within tasks, and the number of correct answers.

@@ -57,9 +57,9 @@ def unit_importance(
                 loss = nn.functional.cross_entropy(network(pixels), images.labels[index].to(where), reduction="sum")
                 gradients = torch.autograd.grad(loss, [outputs[layer] for layer in layers])
                 for layer, gradient in zip(layers, gradients, strict=True):
-                    gates = (gradient * outputs[layer].detach()).double()
+                    gates = (gradient * outputs[layer].detach()).cpu().double()  # MPS has no float64
                     of_images = gates.flatten(2).sum(2) if gates.ndim > 2 else gates
-                    total = of_images.abs().sum(0).cpu()
+                    total = of_images.abs().sum(0)
                     found[layer] = found[layer] + total if len(found[layer]) else total
     finally:
         for hook in hooks:
