@@ -258,8 +258,10 @@ def named(experiment: cc.Experiment) -> str:
 @contextmanager
 def assumed() -> Iterator[None]:
     """Let `cc.plan` count with `SIZES` and `RATES`: its arithmetic alone, without images and without a calibration."""
-    rate = lambda e, classes, size, *_: RATES[named(e), size[1]]  # noqa: E731
-    with patch.object(planning, "dataset_of", black), patch.object(planning, "speed", rate):
+    rate = lambda e, learnt, classes, size, *_: RATES[named(e), size[1]]  # noqa: E731
+    seen = lambda name, *_, **__: black(name)  # noqa: E731
+    stand_ins = {"dataset_of": black, "as_seen": seen, "speed": rate}
+    with patch.multiple(planning, **stand_ins):
         yield
 
 

@@ -177,10 +177,9 @@ def _open_works(given: list[Experiment], store: Store, device: str) -> list["_Wo
 
 def _with_lessons(work: "_Work", store: Store, device: str, known: set[str]) -> "_Work":
     """Return a work with the trainings of the teachers that nobody has trained yet; `known` are added to."""
-    e = work.experiment
-    data = as_seen(e.score_on or e.dataset, e.official, scoring=True)
-    extra, each = 0.0, 0.0
+    e, extra, each = work.experiment, 0.0, 0.0
     for called in work.lessons:
+        data = as_seen(e.score_on or e.dataset, e.official, scoring=True)
         network, training = lesson(called, e, data, 1, None)
         name = f"trainings/{training.key(network, torch.device(device))}"
         if name not in known and not store.exists(f"{name}.safetensors"):
