@@ -34,7 +34,8 @@ suppress_warnings = ["ref.python"]  # a name in backticks may be a method of sev
 nb_execution_mode = "off"
 nb_render_markdown_format = "myst"  # tables too
 nb_merge_streams = True
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_dmath_allow_space = myst_dmath_allow_digits = False  # $5 and $6 are no formula
 myst_heading_anchors = 3
 copybutton_exclude = ".linenos, .gp, .go"
 
