@@ -158,7 +158,7 @@ def found(base, tmp_path_factory):
         "complement": {"chosen": "colt", "complement": True},
         "plain": {"control": "plain"},
         "cut": {"control": "cut"},
-        "none": {"control": "none"},
+        "none": {"control": "untransformed"},
         "like_colt": {"chosen": "like_colt"},
     }
     jobs = {name: cc.Experiment(**base, options=own | more) for name, more in arms.items()}

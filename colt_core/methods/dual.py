@@ -45,8 +45,8 @@ class DualOptions(Settings):
     cycles
         In so many transformations, of nested sets (the paper's iterative variant: 5).
     control
-        "plain": the same steps without a pull, then the same cut; "cut": cut first, then as many steps; "none": the
-        mask over theta0 as it is, no step taken.
+        "plain": the same steps without a pull, then the same cut; "cut": cut first, then as many steps;
+        "untransformed": the mask over theta0 as it is, no step taken.
     """
 
     chosen: Chosen = "random"
@@ -54,7 +54,7 @@ class DualOptions(Settings):
     steps: int = Field(1500, ge=2, strict=True)
     learning_rate: float | None = Field(None, gt=0)
     cycles: int = Field(1, ge=1, strict=True)
-    control: Literal["plain", "cut", "none"] | None = None
+    control: Literal["plain", "cut", "untransformed"] | None = None
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
@@ -153,7 +153,7 @@ def _transformed(
     network = search.start.ticket.model(None, options.seed)
     recipe = _recipe(search.recipe, len(images), ramp + hold, rate)
     alive, measures = search.dense, dict[str, float]()
-    for cycle in range(1, own.cycles + 1) if own.control != "none" else ():
+    for cycle in range(1, own.cycles + 1) if own.control != "untransformed" else ():
         goal = kept if cycle == own.cycles else _part_way(search.dense, kept, cycle / own.cycles, options.seed)
         chosen = {name: alive[name] & ~goal[name] for name in goal}
         cut = own.control == "cut"
@@ -223,7 +223,7 @@ def _follows(experiment: Any) -> Any:
 def _images(own: DualOptions) -> int:
     """Return how many images the transformation of one ticket sees."""
     ramp, hold, _ = own.schedule()
-    return 0 if own.control == "none" else (ramp + hold) * BATCH * own.cycles
+    return 0 if own.control == "untransformed" else (ramp + hold) * BATCH * own.cycles
 
 
 DUAL = Method(
