@@ -4,9 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import colt_core as cc
-from colt_core.seeding import choose_device, derive, generator, reproducible
+from colt_core.data.augmentation import normalise
+from colt_core.seeding import choose_device, derive, generator, memory_format, reproducible
+from colt_core.training.loop import _MaskedWeights
 
 
 def test_every_purpose_has_a_generator_of_its_own():
@@ -109,3 +112,34 @@ def test_threads_train_to_the_weights_that_one_trains_to(few, recipe):
         together = list(pool.map(train, range(2)))
     for one, other in zip(alone, together, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "channels_last"),
+    [("cpu", "float32", True), ("mps", "float32", True), ("cuda:0", "tf32", True), ("cuda", "float32", False)],
+)
+def test_float32_on_cuda_alone_has_plain_memory(device, precision, channels_last):
+    wanted = torch.channels_last if channels_last else torch.contiguous_format
+    assert memory_format(torch.device(device), precision) is wanted
+
+
+@pytest.mark.parametrize(("device", "channels_last"), [("cpu", True), ("cuda", False)])
+def test_on_cuda_the_weights_decide_in_which_memory_convolutions_are(device, channels_last):
+    with FakeTensorMode(), torch.device(device):
+        pixels = normalise(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+        assert pixels.is_contiguous(memory_format=torch.channels_last) is channels_last
+        weight = torch.zeros(8, 3, 3, 3).contiguous(memory_format=memory_format(torch.device(device)))
+        turned = torch.nn.functional.conv2d(pixels, weight)
+        assert turned.is_contiguous(memory_format=torch.channels_last) is channels_last
+
+
+@pytest.mark.parametrize("wanted", [torch.channels_last, torch.contiguous_format])
+def test_masks_lie_in_memory_as_their_weights_do(wanted):
+    network = cc.build("conv3", 10, width=8).to(memory_format=wanted)
+    draw = generator(0, "mask")
+    weights = {name: value for name, value in network.named_parameters() if value.ndim > 1}
+    mask = {name: torch.rand(value.shape, generator=draw) < 0.5 for name, value in weights.items()}
+    masked = _MaskedWeights(network, mask)
+    for (name, kept), weight, factor in zip(mask.items(), masked.weights, masked.factors, strict=True):
+        assert factor.stride() == weight.stride(), name
+        assert torch.equal(factor, kept.float())

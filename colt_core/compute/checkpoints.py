@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..files import Damaged, Tensors, hash_into, read_tensors, under
+from ..seeding import memory_format
 from ..training import History, Trainer, Training, epochs
 from .store import Store, open_store
 
@@ -160,7 +161,7 @@ def _look_up(
         network.load_state_dict(state)
     except BROKEN:
         return None
-    network.to(device).to(memory_format=torch.channels_last)
+    network.to(device).to(memory_format=memory_format(torch.device(device), training.recipe.precision))
     return found[1]
 
 

@@ -97,11 +97,15 @@ def _sources(height: int, width: int, shifts: Shifts, moves: bool, rotates: bool
 
 
 def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Return (pixels / 255 - mean) / std per channel: float32 [B, C, H, W] in channels_last memory."""
+    """Return (pixels / 255 - mean) / std per channel: float32 [B, C, H, W], in channels_last memory but on CUDA.
+
+    There plain memory leaves it to the network's weights in which memory its convolutions are.
+    """
     # One multiplication and one addition a value: a division would cost as much as both.
     scale, shift = _line(tuple(mean), tuple(std), pixels.shape[2], pixels.shape[3], pixels.device)
     rows = pixels.permute(0, 2, 3, 1).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-    return rows.mul_(scale).add_(shift).permute(0, 3, 1, 2)
+    normalised = rows.mul_(scale).add_(shift).permute(0, 3, 1, 2)
+    return normalised.contiguous() if pixels.is_cuda else normalised
 
 
 def original(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:

@@ -21,7 +21,7 @@ from ..files import hash_into
 from ..masks import Mask, check
 from ..models import check_output
 from ..progress import bar, left
-from ..seeding import choose_device, derive, drawing, reproducible
+from ..seeding import choose_device, derive, drawing, memory_format, reproducible
 from .history import History
 from .memory import keeping_memory
 from .objective import CROSS_ENTROPY, Objective, described, objective_for
@@ -148,7 +148,7 @@ class Trainer:
         """
         training.check(network)
         self.network, self.training, self.device = network, training, choose_device(device)
-        network.to(self.device).to(memory_format=torch.channels_last)
+        network.to(self.device).to(memory_format=memory_format(self.device, training.recipe.precision))
         self.masked = _MaskedWeights(network, training.mask)
         self.masked.apply()
         self.optimizer = Optimizer(training.recipe, network)
@@ -321,10 +321,8 @@ class _MaskedWeights:
     def __init__(self, network: nn.Module, mask: Mask | None) -> None:
         parameters = dict(network.named_parameters())
         self.weights = [parameters[name].data for name in mask or {}]
-        self.factors = [
-            kept.to(weight).contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else kept.to(weight)
-            for kept, weight in zip((mask or {}).values(), self.weights, strict=True)
-        ]
+        pairs = zip((mask or {}).values(), self.weights, strict=True)
+        self.factors = [torch.empty_like(weight).copy_(kept) for kept, weight in pairs]  # memory of equal order
 
     @torch.no_grad()
     def apply(self) -> None:
