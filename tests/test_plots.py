@@ -1,6 +1,6 @@
 from colorsys import rgb_to_hls
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -118,6 +118,15 @@ def test_shades_of_a_method_are_legible_on_white_and_told_apart():
         lights = [rgb_to_hls(*to_rgb(look["color"]))[1] for look in looks.values()]
         assert max(lights[1:]) < 0.66
         assert min(abs(a - b) for a, b in combinations(lights[1:], 2)) > 0.05
+
+
+def test_a_dozen_arms_of_one_method_are_told_apart_by_more_than_their_shades():
+    looks = looks_of(["colt", *(f"colt ({number})" for number in range(11))])
+    assert max(look["markersize"] for look in looks.values()) <= 9
+    drawn = [(look["marker"], look.get("linestyle"), look["color"], look["markersize"]) for look in looks.values()]
+    assert len(set(drawn)) == len(drawn)
+    for one, other in pairwise(list(looks.values())[3:]):
+        assert one["marker"] != other["marker"]
 
 
 def test_the_pareto_front_holds_what_no_other_arm_beats():

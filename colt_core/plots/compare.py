@@ -90,7 +90,7 @@ def _predicted(axis: Axes, found: pd.DataFrame, metric: str) -> None:
             axis.errorbar(scale * row.estimate, len(lines), xerr=half, color=colour, marker=marker, capsize=3)
             axis.annotate(f" {row.verdict}", (1.0, len(lines)), xycoords=("axes fraction", "data"), color=colour,
                           fontsize=9, va="center", annotation_clip=False)  # fmt: skip
-            lines.append(textwrap.fill(str(row.prediction), 40))
+            lines.append(textwrap.fill(str(row.prediction), 46))
     axis.set_yticks(range(len(lines)), lines, fontsize=8)
     told = "; bar: 95 % interval" + ("; band: what counts as equivalent" if found["margin"].notna().any() else "")
     written = SHORT.get(metric, metric)

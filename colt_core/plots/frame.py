@@ -112,13 +112,25 @@ def line_look(arm: str) -> dict[str, Any]:
 
 
 def looks_of(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return a look for each arm: its method's, further arms of one method in other shades, strokes, hollow markers."""
+    """Return a look for each arm: its method's, further arms of one method in other shades, strokes, hollow markers.
+
+    The third's markers are larger; those after it, which shades alone would not tell apart, have markers of their own.
+    """
     looks: dict[str, dict[str, Any]] = {}
     for arm in dict.fromkeys(methods):
-        before = sum(method_of(other) == method_of(arm) for other in looks)
-        again = {"linestyle": STROKES[before % len(STROKES)], "markerfacecolor": "none", "markersize": 5 + 2 * before}
-        look = line_look(arm)
-        looks[arm] = look | (again | {"color": _shade(look["color"], before)} if before else {})
+        before, look = sum(method_of(other) == method_of(arm) for other in looks), line_look(arm)
+        if before:
+            stroke, colour = STROKES[before % len(STROKES)], _shade(look["color"], before)
+            look |= {
+                "linestyle": stroke,
+                "color": colour,
+                "markerfacecolor": "none",
+                "markersize": min(5 + 2 * before, 9),
+            }
+        if before > 2:
+            others = [mark for mark in MARKS if mark != look["marker"]]
+            look |= {"marker": others[before % len(others)], "markersize": 7}
+        looks[arm] = look
     return looks
 
 

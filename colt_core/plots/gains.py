@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,8 +29,7 @@ def recovered(found: pd.DataFrame, names: Iterable[str] | None = None) -> Figure
     found = found[found["method"].isin(arms)]
     check_rows(found)
     runs = found["run"] if "run" in found else found["scored_on"].astype(str) + ", " + found["network"].astype(str)
-    yardsticks = found["matched"].dropna() if "matched" in found else []  # drawn elsewhere, they look first
-    found, looks = found.assign(study=runs), looks_of([*yardsticks, *arms])
+    found = found.assign(study=runs)
     table = report.shares_of(found)
     table = table.sort_values("method", key=lambda column: column.map(arms.index), kind="stable")
     metric, _ = report.metric_of(found)
@@ -39,6 +39,7 @@ def recovered(found: pd.DataFrame, names: Iterable[str] | None = None) -> Figure
         axis.axvline(0, color="#444444", linewidth=1)
         axis.axvline(1, color="#444444", linestyle="--", linewidth=1)
         for run in dict.fromkeys(found["study"]):
+            looks = _looks(found[found["study"] == run], arms)
             full = scale * table.loc[table["study"] == run, "full"]  # of several splits each has its own
             gained = " to ".join(dict.fromkeys(f"{end:{digits}}" for end in (full.min(), full.max())))
             told = textwrap.fill(f"{run}   (IMP gains {gained} {unit(metric)})", 92)
@@ -65,6 +66,12 @@ def recovered(found: pd.DataFrame, names: Iterable[str] | None = None) -> Figure
         axis.grid(axis="y", visible=False)
         axis.tick_params(axis="y", length=0)
     return figure
+
+
+def _looks(found: pd.DataFrame, arms: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the looks of a run's arms; its yardsticks, drawn elsewhere, look first."""
+    yardsticks = found["matched"].dropna() if "matched" in found else []
+    return looks_of([*yardsticks, *(arm for arm in arms if (found["method"] == arm).any())])
 
 
 def _wrapped(arm: str) -> str:
