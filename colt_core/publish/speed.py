@@ -15,7 +15,7 @@ from torch import nn
 
 from .. import models
 from ..compute.pool import cores
-from ..seeding import choose_device, memory_format
+from ..seeding import choose_device
 from ..settings import shown
 from ..tickets import Ticket, compact
 from ..training import keeping_memory
@@ -175,9 +175,8 @@ def _pass_of(network: nn.Module, images: torch.Tensor, clock: _Clock, runtime: s
         from .runtime import session_of
 
         return session_of(network, images, clock.threads)
-    layout = memory_format(clock.device)
-    network = network.to(clock.device).to(memory_format=layout)
-    there = images.to(clock.device).contiguous(memory_format=layout)
+    network = network.to(clock.device).to(memory_format=torch.channels_last)
+    there = images.to(clock.device).contiguous(memory_format=torch.channels_last)
 
     def one() -> object:
         with torch.inference_mode():
