@@ -291,7 +291,7 @@ def test_the_explorer_follows_sliders_table_and_keys(page, lab, place):
 def test_the_cockpit_starts_pauses_continues_stops_and_is_found_again_after_a_restart(page, lab, place, hold):
     """The run comes to trainings that are held in the store, so that it is where the test looks, at any speed."""
     recipe = cc.Recipe.named("mini").changed(epochs=1)
-    fields = {"dataset": "cifar10-mini:0-3", "network_args": {"width": 4}, "rate": 0.3, "target": 0.9, "seed": 5}
+    fields = {"dataset": "cifar10-mini@16:0-3", "network_args": {"width": 4}, "rate": 0.3, "target": 0.9, "seed": 5}
     fields |= {"recipe": recipe.model_dump(), "scores": None}
     experiment, store = cc.Experiment(**fields), place / "store"
     found = trainings(experiment, place / "alone")

@@ -144,7 +144,7 @@ def test_sets_of_cycles_nest_and_end_where_they_should():
 @pytest.fixture(scope="module")
 def base():
     recipe = cc.Recipe.named("mini").changed(epochs=1, batch_size=64)
-    own = {"dataset": "cifar10-mini@16:0-3", "network": "conv3", "network_args": {"width": 8}, "recipe": recipe}
+    own = {"dataset": "cifar10-mini@16:0-3", "network": "conv3", "network_args": {"width": 4}, "recipe": recipe}
     return own | {"densities": (0.5, 0.2), "method": "dual", "scores": None}
 
 

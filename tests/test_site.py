@@ -257,7 +257,8 @@ def test_nothing_is_cut_at_any_width(site, window, width):
 def test_axe_finds_nothing(site, browser, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = browser.new_page(color_scheme=scheme)  # axe asks for the style sheets again, which a disk refuses
-    for name in ("index", "live", "notebooks/05_tables", "methods/soup", "figures"):
+    seen = ("index", "live", "notebooks/05_tables", "methods/soup", "figures")
+    for name in seen if scheme == "light" else seen[1:3]:  # the site's colours, code and tables among them
         page.goto((site / f"{name}.html").as_uri())
         found = axe.run(page, options={"runOnly": ["wcag2a", "wcag2aa"]})
         assert found.violations_count == 0, f"{name}: {found.generate_report()}"

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .. import masks, models
+from ..models.build import skeleton
 from ..training import Recipe
 from .accuracy import at_sparsities
 from .arms import SETTING, arms, called_by, hashes
@@ -255,7 +256,7 @@ def regimes(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
 def _weights(network: str, arguments: str) -> float:
     """Return the number of prunable weights; NaN of a network that this process cannot build."""
     try:
-        built = models.build(network, 10, **json.loads(arguments))
+        built = skeleton(network, 10, json.loads(arguments))
     except (ValueError, TypeError, OSError):
         return math.nan
     return masks.size({name: built.get_parameter(name) for name in models.prunable(built)})
