@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -91,6 +92,35 @@ def test_a_machine_without_python_gets_one_clear_line(tmp_path):
     command = ["sh", str(ROOT / "tools" / "setup.sh"), "no-such-python", "."]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("error: there is no no-such-python")
+
+
+FEIGNED = """#!/bin/sh
+case "$*" in
+    *"pip config list") echo "global.constraint='caps.txt'"; echo "site.index-url='https://mirror'" ;;
+    *"-m uv"*) echo "uv $UV_CONSTRAINT $UV_DEFAULT_INDEX" >> asked; exit UV ;;
+    *"-m pip"*) echo "pip ${*##* }" >> asked; exit PIP ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("uv", "pip", "asked"),
+    [
+        (0, 0, ["pip uv", "uv caps.txt https://mirror"]),
+        (1, 0, ["pip uv", "uv caps.txt https://mirror", "pip .[app]"]),
+        (0, 1, ["pip uv", "pip .[app]"]),
+    ],
+    ids=["uv installs", "uv fails", "no uv"],
+)
+def test_what_uv_cannot_install_pip_does_and_uv_is_told_of_pips_mirror_and_caps(tmp_path, uv, pip, asked):
+    feigned = FEIGNED.replace("exit UV", f"exit {uv}").replace("exit PIP", f"exit {pip}")
+    (tmp_path / "feigned").write_text(feigned)
+    body = 'case "$*" in *"-m venv"*) mkdir -p .venv/bin; cp feigned .venv/bin/python; chmod +x .venv/bin/python;; esac'
+    command = ["sh", str(ROOT / "tools" / "setup.sh"), stand_in(tmp_path, body), ".[app]"]
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=bare)
+    assert (tmp_path / "asked").read_text().splitlines() == asked
+    assert done.returncode == pip and ("the installation failed" in done.stderr) == bool(pip)
 
 
 # --- the package ---
