@@ -13,7 +13,9 @@ from torch.nn.utils import prune
 
 import colt_core as cc
 from colt_core import foreign, models
+from colt_core.compute.checkpoints import train_kept
 from colt_core.tickets import ticket as tickets
+from colt_core.training import Training
 
 TINY = '''"""A network of twenty lines."""
 
@@ -117,6 +119,19 @@ def test_networks_of_torchvision_are_dissected_and_pruned_as_pytorch_prunes(name
         other = module.weight_mask.bool() != ours[n]
         assert bool((dense_weights[n][other].abs() == cut).all()), "only among equal magnitudes may they choose apart"
     assert sum(int(module.weight_mask.sum()) for module, _ in pairs) == cc.masks.count(ours)
+
+
+def test_a_network_that_refuses_weights_of_no_version_comes_back_from_files(few, recipe, tmp_path):
+    network = cc.build("torchvision:mnasnet0_5", 10, seed=0)
+    with pytest.raises(ValueError, match="version should be set"):
+        network.load_state_dict(dict(network.state_dict()))
+    again = cc.Ticket.load(cc.Ticket.of(network).save(tmp_path / "ticket.safetensors")).model()
+    training = Training(few.train, recipe)
+    for one in (network, again):
+        assert train_kept(one, training, cc.open_store(tmp_path), torch.device("cpu")).steps == training.end
+    states = network.state_dict(), again.state_dict()  # the second was looked up
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert len(list((tmp_path / "trainings").glob("*.safetensors"))) == 1
 
 
 def test_a_network_of_ones_own_goes_the_whole_way_and_is_another_one_once_it_is_edited(own, few, recipe, tmp_path):

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..files import Damaged, Tensors, hash_into, read_tensors, under
+from ..models import fill
 from ..seeding import memory_format
 from ..training import History, Trainer, Training, epochs
 from .store import Store, open_store
@@ -71,7 +72,7 @@ class Checkpoint:
             return False
         tensors, history = found
         history.best_state = {name: v.clone() for name, v in under(tensors, "best/").items()} or None
-        trainer.network.load_state_dict(under(tensors, "weight/"))
+        fill(trainer.network, under(tensors, "weight/"))
         for name, value in under(tensors, "optimizer/").items():
             i, _, kind = name.partition("/")
             like = trainer.optimizer.parameters[int(i)]
@@ -158,7 +159,7 @@ def _look_up(
                 state[key] = state[key].cpu().contiguous().zero_().masked_scatter_(mask[key].cpu(), value)
             else:
                 state[key] = value
-        network.load_state_dict(state)
+        fill(network, state)
     except BROKEN:
         return None
     network.to(device).to(memory_format=memory_format(torch.device(device), training.recipe.precision))

@@ -325,7 +325,7 @@ def serve_training(
         raise ValueError(
             f"a worker finds {code} under {architecture['name']}, where {meant} is meant: name it uniquely"
         )
-    network.load_state_dict(under(tensors, "weight/"))
+    models.fill(network, under(tensors, "weight/"))
     rows, labels = under(tensors, "rows/"), under(tensors, "labels/")
     images = {
         name: Images(
@@ -355,7 +355,7 @@ def _take_over(copy: Copy, told: dict[str, Any], result: Path | None) -> None:
     if result is not None:
         tensors, _ = read_tensors(result)
         copy.history.best_state = {name: v.clone() for name, v in under(tensors, "best/").items()} or None
-        copy.network.load_state_dict({name: v for name, v in tensors.items() if not name.startswith("best/")})
+        models.fill(copy.network, {name: v for name, v in tensors.items() if not name.startswith("best/")})
         copy.network.to(memory_format=torch.channels_last)
 
 

@@ -221,7 +221,7 @@ def train_round(
     watch = partial(where.watch, number) if where.watch else None
     copies = beside(search, networks, trainings, settled=settled, keep_best=best, watch=watch)
     for copy in copies if best else []:  # the authors' code prunes the best epoch's weights, in the first round
-        copy.network.load_state_dict(copy.history.best_state or {})
+        models.fill(copy.network, copy.history.best_state or {})
     return copies, Cost.beside(map(cost_of, copies))
 
 
@@ -239,7 +239,7 @@ def copies_of(
     heads = heads_of(search.network, search.parts)
     networks = [ticket.model(classes, options.seed) for classes in heads]  # the rewind: theta0 under the mask
     for network, old in zip(networks, before or [] if options.keep_statistics else [], strict=False):
-        network.load_state_dict(dict(old.network.named_buffers()), strict=False)
+        models.fill(network, dict(old.network.named_buffers()), strict=False)
     trainings = [
         Training(
             part,

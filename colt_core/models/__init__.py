@@ -24,6 +24,7 @@ from .build import (
     check_network,
     code_of,
     declared_objective,
+    fill,
     is_as_built,
     skeleton,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "declare",
     "declared_objective",
     "depthwise",
+    "fill",
     "forward_flops",
     "has_a_name",
     "head_name",

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from difflib import get_close_matches
@@ -136,6 +137,16 @@ def skeleton(name: str, classes: int, arguments: Mapping[str, Any]) -> nn.Module
     own = {key: value for key, value in arguments.items() if key not in ("weights", "pretrained")}  # nothing is fetched
     with torch.device("meta") if name in NETWORKS else nullcontext():
         return build(name, classes, **own)
+
+
+def fill(network: nn.Module, state: Mapping[str, torch.Tensor], **how: Any) -> None:
+    """Load weights and buffers that say nothing of their modules' versions, as files do: they are of this network.
+
+    Some modules refuse a state without one (torchvision's MNASNet). `how`: see `nn.Module.load_state_dict`.
+    """
+    whole: Any = OrderedDict(state)
+    whole._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
+    network.load_state_dict(whole, **how)
 
 
 def check_network(name: str) -> Callable[..., nn.Module]:

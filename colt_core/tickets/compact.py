@@ -124,7 +124,7 @@ def _made_whole(network: nn.Module, mask: Mask) -> tuple[nn.Module, Mask]:
         return found
 
     sizes = {name: value.shape for name, value in whole.state_dict().items()}
-    whole.load_state_dict(spread(network.state_dict()), assign=True)
+    models.fill(whole, spread(network.state_dict()), assign=True)
     return whole, spread(mask)
 
 

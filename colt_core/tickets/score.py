@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from .. import models
 from ..data import Dataset
 from ..seeding import choose_device, reproducible
 from ..training import Drive, Objective, Recipe, Training, epochs, objective_for
@@ -158,7 +159,7 @@ def evaluate(
     assert history.best_state is not None and history.best_epoch is not None
     # The test set is looked at twice only where the best epoch is not the last; no choice rests on either.
     if (best := history.best_epoch) != len(history.epochs) - 1:
-        network.load_state_dict(history.best_state)
+        models.fill(network, history.best_state)
         with reproducible(where, seed, threads):
             best_value = objective.score(network, data.test)
     else:

@@ -82,7 +82,7 @@ class Ticket:
             As `compact`.
         """
         whole = self._skeleton()
-        whole.load_state_dict({name: value.clone() for name, value in self.theta0.items()}, assign=True)
+        models.fill(whole, {name: value.clone() for name, value in self.theta0.items()}, assign=True)
         return effective_mask(whole, self.mask)
 
     @property
@@ -149,7 +149,7 @@ class Ticket:
         network = self._skeleton(network)
         self._check_fit(network)
         assign = next(network.parameters()).is_meta  # else copied: weights that are shared stay so
-        network.load_state_dict({name: value.clone() for name, value in self.theta0.items()}, assign=assign)
+        models.fill(network, {name: value.clone() for name, value in self.theta0.items()}, assign=assign)
         if classes is not None:
             network = models.replace_head(network, classes, seed)
         masks.apply(self.mask_for(network, fresh_head=classes is not None), network)
@@ -222,7 +222,7 @@ class Ticket:
             As `compact`; for a network without a name.
         """
         whole = self._skeleton()
-        whole.load_state_dict({name: value.clone() for name, value in self.theta0.items()}, assign=True)
+        models.fill(whole, {name: value.clone() for name, value in self.theta0.items()}, assign=True)
         small, mask = compact_with_mask(whole, self.mask, multiple)
         if not models.is_as_built(small):
             raise ValueError(f"a {self.architecture['name']} has no name to build its compact form by: use compact()")

@@ -271,7 +271,7 @@ def again(about: Mapping[str, Any], state: Tensors) -> nn.Module:
     if not models.is_a_name(about["name"]):
         raise ValueError(f"the teacher, a {about['name']}, has no name that build() knows: train with workers=1")
     teacher = models.build(about["name"], about["classes"], **about["arguments"])
-    teacher.load_state_dict(state)
+    models.fill(teacher, state)
     return teacher
 
 
