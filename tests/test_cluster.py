@@ -183,8 +183,10 @@ def test_a_local_cluster_listens_to_this_machine_alone():
     psutil = pytest.importorskip("psutil")
 
     def open_ports():
-        own = psutil.Process()
-        found = [c for process in (own, *own.children(recursive=True)) for c in process.net_connections("inet")]
+        own, found = psutil.Process(), []
+        for process in (own, *own.children(recursive=True)):
+            with suppress(psutil.Error, FileNotFoundError):  # it has ended meanwhile: nothing of it listens
+                found += process.net_connections("inet")
         return {(c.laddr.ip, c.laddr.port) for c in found if c.status == psutil.CONN_LISTEN}
 
     before = open_ports()
