@@ -127,7 +127,7 @@ def answered_gains(results: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     results
-        Where the studies lie, as of `predictions`; those without a store there or scored by
+        Where the studies lie, as of `predictions`; those without a store there, without IMP or scored by
         another metric than accuracy are passed over.
 
     Returns
