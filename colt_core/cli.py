@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .compute.store import open_store
+from .foreign import find_beside
 from .seeding import choose_device
 from .settings import one_line
 from .studies.experiment import Experiment
@@ -88,6 +89,7 @@ def _carry_out(arguments: list[str] | None) -> int:
     if not hasattr(chosen, "do"):
         parser.print_help()
         return 2
+    find_beside(Path(), vars(chosen))  # code that options name may lie in this folder
     chosen.do(chosen)
     return 0
 

@@ -11,9 +11,10 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import lru_cache
@@ -102,6 +103,48 @@ def imported(name: str, what: str) -> Any:
     if not _from_file.get():
         _trusted.add(name)
     return found
+
+
+def find_beside(folder: Path, content: Any) -> None:
+    """Make importable what a study's content names ("module:name") and what lies beside its file, in `folder`.
+
+    The folder is looked in last: it hides nothing. It joins `sys.path`, which workers take over.
+
+    Raises
+    ------
+    ValueError
+        In one line, where another module of that name would be imported in its place.
+    """
+    for name in sorted(_modules_in(content)):
+        beside = {path.resolve() for path in (folder / f"{name}.py", folder / name / "__init__.py") if path.is_file()}
+        if not beside or _place_of(name) in beside:
+            continue
+        sys.path.append(str(folder.resolve()))
+        importlib.invalidate_caches()
+        if (other := _place_of(name)) not in beside:
+            sys.path.pop()
+            here = beside.pop()
+            raise ValueError(f"{name} would be imported from {other or 'Python itself'}, not from {here}: rename this")
+
+
+def _modules_in(content: Any) -> set[str]:
+    """Return the outermost modules that text in a study's content may name, values and keys."""
+    if isinstance(content, str):
+        named = re.fullmatch(r"([A-Za-z_]\w*)(\.\w+)*:[A-Za-z_][\w.]*", content)
+        return {named[1]} if named else set()
+    if isinstance(content, Mapping):
+        return _modules_in([*content, *content.values()])
+    return set().union(*map(_modules_in, content)) if isinstance(content, list) else set()
+
+
+def _place_of(module: str) -> Path | None:
+    """Return the file that an outermost module was imported from, or would be."""
+    if module in sys.modules:
+        path = _file_of(sys.modules[module])
+    else:
+        spec = importlib.util.find_spec(module)
+        path = Path(spec.origin) if spec is not None and spec.origin and spec.has_location else None
+    return path and path.resolve()
 
 
 # --- versions ----------------------------------------------------------------------------------------------------

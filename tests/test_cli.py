@@ -65,7 +65,7 @@ def test_a_study_from_plan_to_tables(study_file, tmp_path, capsys):
     assert main(["status", "--store", str(tmp_path / "store")]) == 0  # no study: what the store holds
     listed = capsys.readouterr().out
     assert all(name in listed for name in hashes) and max(map(len, listed.splitlines())) < 100
-    assert "scored on" in listed and "7 done" in listed
+    assert "scored on" in " ".join(listed.split()) and "7 done" in listed
     assert {p.suffix for p in (tmp_path / "out").iterdir()} == {".csv", ".md", ".tex"}
     assert main(["table", "--store", str(tmp_path / "store"), "--format", "latex"]) == 0
     assert r"\begin{tabular}" in capsys.readouterr().out
@@ -164,14 +164,19 @@ def test_every_field_has_a_kind():
     assert list(READERS) == [name for name in cc.Experiment.model_fields if name != "code"], "which is filled in"
 
 
-def test_a_data_set_with_an_odd_name_is_trained_on(folder, tmp_path, monkeypatch, capsys):
+def test_a_data_set_with_an_odd_name_is_trained_on_by_a_network_from_this_folder(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "pics #2").symlink_to(folder)
     (tmp_path / "pics").mkdir()
+    (tmp_path / "in_this_folder.py").write_text(
+        "import colt_core as cc\n\ndef net(classes):\n    return cc.build('conv3', classes, width=4)\n"
+    )
     monkeypatch.chdir(tmp_path)
     how = ["--method", "dense", "--scores", "none", "--device", "cpu", "--store", "own #1"]
+    how += ["--network", "in_this_folder:net"]
     assert main(["run", "--dataset", "pics #2", *how]) == 0
     about = json.loads(next((tmp_path / "own #1").glob("*/experiment.json")).read_text())
-    assert about["dataset"] == "pics #2"
+    assert (about["dataset"], about["network"]) == ("pics #2", "in_this_folder:net")
 
 
 # --- how it ends ---

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import pytest
 import yaml
@@ -73,6 +74,56 @@ def test_what_a_study_writes_in_yaml_is_read_as_it_is_meant(tmp_path):
     assert study.name == "an_own_study_2_" and study.experiment("imp").rate == 0.2
     short = {"epochs": 1, "learning_rate": 0.003, "weight_decay": 0.0001}
     assert study.base["recipe"] == study.methods["imp"]["recipe"] == short
+
+
+OWN = """import colt_core as cc
+
+def net(classes, width=4):
+    return cc.build("conv3", classes, width=width)
+"""
+
+
+@pytest.fixture
+def places():
+    """Leave import paths and modules as they were."""
+    path, modules = list(sys.path), set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+
+
+def test_code_beside_a_study_is_found_wherever_the_study_is_read_and_hides_nothing(folder, tmp_path, places):
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "beside_it.py").write_text(OWN)
+    (tmp_path / "studies" / "json.py").write_text("raise RuntimeError('hides Python's own')")
+    recipe = cc.Recipe.named("mini").changed(epochs=1, batch_size=8).model_dump(mode="json")
+    base = {"dataset": str(folder), "network": "beside_it:net", "rate": 0.3, "target": 0.3, "recipe": recipe}
+    content = {"title": "json:dumps is no module that this names", "base": base, "methods": {"colt": {}}}
+    path = tmp_path / "studies" / "own.yaml"
+    path.write_text(yaml.safe_dump(content | {"seeds": [0, 1]}))
+    study = Study.named(str(path))
+    assert sys.path[-1] == str((tmp_path / "studies").resolve()) and study.base["network"] == "beside_it:net"
+    frame = cc.study(study.experiments(), tmp_path / "store", device="cpu", workers=2)  # other processes find it too
+    assert set(frame["seed"]) == {0, 1} and set(frame["network"]) == {"beside_it:net"}
+    assert Study.named(str(path)) == study and sys.path.count(sys.path[-1]) == 1
+
+
+def test_code_beside_a_study_that_has_the_name_of_other_code_is_refused_in_one_line(tmp_path, places):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "nets.py").write_text(OWN)
+        (tmp_path / name / "json.py").write_text(OWN)
+    before = list(sys.path)
+    (tmp_path / "one" / "s.yaml").write_text("title: t\nbase: {network: 'json:net'}\nmethods: {colt: {}}\n")
+    with pytest.raises(ValueError, match="json would be imported from .*json.__init__.py, not from .*json.py: rename"):
+        Study.named(str(tmp_path / "one" / "s.yaml"))
+    assert sys.path == before
+    for name in ("one", "other"):
+        (tmp_path / name / "s.yaml").write_text("title: t\nbase: {network: 'nets:net'}\nmethods: {colt: {}}\n")
+    Study.named(str(tmp_path / "one" / "s.yaml"))
+    with pytest.raises(ValueError, match="nets would be imported from .*one.nets.py, not from .*other.nets.py: rename"):
+        Study.named(str(tmp_path / "other" / "s.yaml"))
 
 
 def test_a_path_that_is_no_file_is_one_clear_line(tmp_path, monkeypatch):

@@ -1,7 +1,6 @@
 """Questions that were asked before a study ran, and what its records answer: `decided()`."""
 
 import math
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -317,14 +316,9 @@ def predictions(results: str | Path) -> pd.DataFrame:
 
 
 def answered(results: str | Path) -> list[tuple[Path, Study]]:
-    """Return the folder of each reference study that has answers, and the study; as `predictions` reads them.
-
-    Modules beside a study's file are importable from here on: its data set may be a function there.
-    """
+    """Return the folder of each reference study that has answers, and the study; as `predictions` reads them."""
     folders = sorted(path.parent for path in Path(results).glob("*/decided.csv"))
     files = [sorted(Path(results).glob(f"*/{folder.name}.yaml"))[0] for folder in folders]
-    beside = dict.fromkeys(str(file.parent.resolve()) for file in files if any(file.parent.glob("*.py")))
-    sys.path += [place for place in beside if place not in sys.path]  # last: they hide nothing
     return [(folder, Study.named(str(file))) for folder, file in zip(folders, files, strict=True)]
 
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from .. import data as datasets
 from ..compute.pool import check_workers, cores
 from ..compute.store import Store, open_store
+from ..foreign import find_beside
 from ..methods import METHODS, method_of
 from ..seeding import choose_device
 from ..settings import FrozenDict, JsonDict, Number, Settings, frozen, shown
@@ -105,10 +106,12 @@ class Study(Settings):
     def named(cls, name: str, dataset: str = "") -> Self:
         """Read a ready study (a preset), or a YAML or JSON file; `dataset` puts it, without its pieces, on another set.
 
+        Code of one's own that it names, "module:name", is found where it lies beside the file, too.
+
         Raises
         ------
         ValueError
-            For an unknown preset or mistakes in the file.
+            For an unknown preset or mistakes in the file; for a module beside it whose name another one has.
         """
         path = file_of(name)
         content = parsed(read_text(path), str(path))
@@ -119,6 +122,7 @@ class Study(Settings):
         content = {"name": re.sub(r"[^\w.-]+", "_", path.stem).lstrip(".-")[:100] or "study"} | content
         if isinstance(content["name"], str):  # that of a piece has two parts, a file's own has one
             check_name(content["name"])
+        find_beside(path.parent, content)
         study = cls(**(on_other_data(dataset, content) if dataset else content))
         for piece in study.each():
             piece.experiments()
