@@ -11,15 +11,20 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 TAKEN = ("notebooks/*.ipynb", "figures/*.png", "figures/*.csv", "results/*.md", "results/*/*.md", "results/*/*.yaml")
-READ = ("small", "world", "official")  # the studies whose records notebooks 00 and 13 read
+TAKEN += ("results/*/decided.csv", "results/*/*.py")
+READ = ("small", "world", "official")  # the studies whose records and tickets notebooks 00 and 13 read
 
 
 def book() -> list[Path]:
-    """Return the files, relative to here: of the results all records of those studies, and the tickets of COLT."""
+    """Return the files, relative to here: of the results the records of studies that are read or decided, and of those
+    that are read COLT's tickets.
+    """
     found = [path for pattern in TAKEN for path in ROOT.glob(pattern)]
-    for described in (path for study in READ for path in ROOT.glob(f"results/{study}/store/*/experiment.json")):
+    decided = sorted(path.parent.name for path in ROOT.glob("results/*/decided.csv"))
+    stores = [(study, ROOT / "results" / study / "store") for study in dict.fromkeys([*READ, *decided])]
+    for study, described in ((name, path) for name, store in stores for path in store.glob("*/experiment.json")):
         found += [described, *described.parent.glob("records.jsonl"), *described.parent.glob("complete")]
-        if json.loads(described.read_text())["method"] == "colt":
+        if study in READ and json.loads(described.read_text())["method"] == "colt":
             found += described.parent.glob("round-*.safetensors")
     return sorted(path.relative_to(ROOT) for path in found)
 

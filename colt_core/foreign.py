@@ -275,4 +275,19 @@ def _own(path: Path | None) -> Path | None:
     """Return a source file, unless it is installed."""
     if path is None or path.suffix != ".py" or not path.is_file():
         return None
-    return None if str(path.absolute()).startswith(INSTALLED) else path
+    return None if _is_installed(path.absolute()) else path
+
+
+def _is_installed(path: Path) -> bool:
+    """Tell whether a source file is imported from where packages are installed: their metadata lies there, too.
+
+    Of an environment that borrows those of another, for example, that other's folder is such a place.
+    """
+    roots = {os.path.abspath(place) for place in sys.path}
+    root = next((str(parent) for parent in path.parents if str(parent) in roots), None)
+    return str(path).startswith(INSTALLED) if root is None else root in INSTALLED or _has_metadata(root)
+
+
+@lru_cache(maxsize=64)
+def _has_metadata(folder: str) -> bool:
+    return any(Path(folder).glob("*.dist-info"))

@@ -31,7 +31,7 @@ TAKEN = {
     "notebooks": ("*.ipynb",),
     "figures": ("*.png", "*.csv"),
     "studies": ("*.yaml",),
-    "results": ("*.md", "*/*.md", "*/*.yaml"),
+    "results": ("*.md", "*/*.md", "*/*.yaml", "*/*.py"),
 }  # by `write_out`
 
 
@@ -94,7 +94,7 @@ def reference(given: str | Path = "") -> Path:
 def write_out(folder: Path) -> Path:
     """Write the notebooks, their figures, the studies and what is said of the results into a new folder.
 
-    The records that notebooks 00 and 13 read stay where they are: `reference` finds them.
+    The records and answers that notebooks read stay where they are: `reference` finds them.
 
     Raises
     ------

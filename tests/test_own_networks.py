@@ -526,3 +526,23 @@ def test_a_fingerprint_follows_what_a_module_imports_and_no_path(tmp_path, monke
     for name in [n for n in sys.modules if n.startswith("pack_of_mine")]:
         del sys.modules[name]
     assert not Path("pack_of_mine").exists()
+
+
+def test_packages_of_another_environment_are_installed_ones_wherever_they_lie(tmp_path, monkeypatch):
+    """Else all of PyTorch would be read for each fingerprint in an environment that borrows it from another."""
+    for folder in ("theirs", "theirs/a_lent_package-2.5.dist-info", "mine"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "theirs" / "a_lent_package.py").write_text("DEPTH = 1\n")
+    (tmp_path / "theirs" / "a_lent_package-2.5.dist-info" / "METADATA").write_text(
+        "Name: a-lent-package\nVersion: 2.5\n"
+    )
+    (tmp_path / "mine" / "nets_on_lent.py").write_text("import a_lent_package\ndef f(classes): ...\n")
+    for folder in ("theirs", "mine"):
+        monkeypatch.syspath_prepend(str(tmp_path / folder))
+    before = foreign.fingerprint("nets_on_lent:f")
+    assert foreign._sources("nets_on_lent") == {tmp_path / "mine" / "nets_on_lent.py"}
+    assert foreign.fingerprint("a_lent_package:DEPTH") == "a_lent_package 2.5"
+    (tmp_path / "theirs" / "a_lent_package.py").write_text("DEPTH = 2\n")
+    assert foreign.fingerprint("nets_on_lent:f") == before
+    for name in ("nets_on_lent", "a_lent_package"):
+        del sys.modules[name]

@@ -53,7 +53,10 @@ def test_the_wheel_holds_what_a_user_needs_and_nothing_else(wheel):
             assert f"colt_core/book/{path.relative_to(ROOT)}" in names
     assert {name.split("/")[0] for name in names} == {"colt_core", f"colt_workbook-{cc.__version__}.dist-info"}
     stored = {name.split("/")[3] for name in names if "/store/" in name}
-    assert stored == set(READ), "the records of other studies would make it several times as large"
+    decided = {path.parent.name for path in (ROOT / "results").glob("*/decided.csv")}
+    assert stored == {*READ, *decided}, "the records of other studies would make it larger"
+    tickets = {name.split("/")[3] for name in names if name.endswith(".safetensors")}
+    assert tickets <= set(READ), "the tickets of other studies would make it several times as large"
     assert wheel.stat().st_size < 50e6
 
 
@@ -86,6 +89,9 @@ def test_the_first_cell_installs_and_the_second_finds_all_it_needs(wheel, bare, 
         lines.append(f"shell.run_cell({cell.source!r}).raise_error()")
     lines += ["import colt_core as cc", "from colt_core import cli", "print('FROM', cc.__file__)"]
     lines += ["print('STORE', cc.workbook.reference())", "cli.main(['notebooks', 'w'])"]
+    lines += ["import json", "said = cc.report.predictions(cc.workbook.reference())"]
+    lines += ["gained = cc.report.answered_gains(cc.workbook.reference())"]
+    lines += ["print('SAID', json.dumps([said['verdict'].tolist(), sorted(set(gained['study']))]))"]
     (tmp_path / "as_colab.py").write_text("\n".join(lines))
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "COLT_STORE")}
     environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent), "IPYTHONDIR": str(tmp_path / "ipython")}
@@ -100,9 +106,18 @@ def test_the_first_cell_installs_and_the_second_finds_all_it_needs(wheel, bare, 
     tickets = {path.parent.name for path in records.glob("*/round-01.safetensors")}
     assert tickets, "notebook 00 shows COLT's tickets"
     assert all(json.loads((records / t / "experiment.json").read_text())["method"] == "colt" for t in tickets)
+    said, gained = (report(ROOT / "results") for report in (cc.report.predictions, cc.report.answered_gains))
+    told = json.loads(re.search("SAID (.*)", done.stdout)[1])
+    assert told == [said["verdict"].tolist(), sorted(set(gained["study"]))], "what is decided is not told here"
+    assert len(said)
     assert (bare.parent / "colt").exists()
     for path in NOTEBOOKS:
         assert (tmp_path / "w" / "notebooks" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_reads_nothing_of_the_repository(path):
+    assert not [cell.source for cell in code_cells(path) if "../" in cell.source], "there is none on Colab"
 
 
 def test_colt_notebooks_writes_them_out_and_never_over_anything(tmp_path, capsys):
