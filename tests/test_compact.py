@@ -487,6 +487,11 @@ def test_what_cannot_be_made_compact_is_refused_in_one_line():
         cc.compact(network, empty)
     with pytest.raises(ValueError, match="multiple must be a whole number from 1, not 0"):
         cc.compact(network, mask, multiple=0)
+    with pytest.raises(ValueError, match="a network .torch.nn.Module. is made compact, not 'conv3'"):
+        cc.compact("conv3", mask)
+    for odd in (None, ["conv2.weight"], mask | {"conv2.weight": [True]}):
+        with pytest.raises(ValueError, match="^a mask holds [^\n]*$"):
+            cc.compact(network, odd)
     with pytest.raises(ValueError, match="the channels of Branching cannot be followed"):
         cc.compact(Branching(), cc.Ticket.of(Branching()).mask)
     inner = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Sequential(nn.Identity(), Branching()))

@@ -107,6 +107,8 @@ def test_a_layer_without_a_head_and_another_shape_are_refused():
         cc.text.Bert(TINY, 3, units)
     with pytest.raises(ValueError, match=r"units must be \[3, 5\], not \[3, 4\]"):
         cc.text.Bert(TINY, 3, units[:, 1:])
+    with pytest.raises(ValueError, match="classes must be a whole number from 2, not 0"):
+        cc.text.Bert(TINY, 0)
 
 
 # --- importance ---

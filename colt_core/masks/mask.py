@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from ..settings import shown
+
 Mask = dict[str, torch.Tensor]
 
 Weights = Mapping[str, torch.Tensor]
@@ -17,17 +19,21 @@ def dense(weights: Weights, names: list[str]) -> Mask:
 
 def check(mask: Weights, weights: Weights, what: str = "the network") -> None:
     """Raise one clear `ValueError` unless every tensor of `mask` is boolean and fits a parameter of `weights`."""
+    if not isinstance(mask, Mapping):
+        raise ValueError(f"a mask holds a boolean tensor for each parameter's name, not {shown(mask)}")
     for name, kept in mask.items():
         if name not in weights:
             raise ValueError(f"the mask is for another network: {what} has no parameter {name!r}")
+        check_boolean(name, kept)
         if kept.shape != weights[name].shape:
             shapes = f"{tuple(kept.shape)} in the mask, {tuple(weights[name].shape)} in {what}"
             raise ValueError(f"the mask is for another network: {name!r} has shape {shapes}")
-        check_boolean(name, kept)
 
 
 def check_boolean(name: str, kept: torch.Tensor) -> None:
     """Raise a `ValueError` unless a mask's tensor is boolean: of other types `&` and sums mean something else."""
+    if not isinstance(kept, torch.Tensor):
+        raise ValueError(f"a mask holds boolean tensors, but {name!r} is {shown(kept)}")
     if kept.dtype != torch.bool:
         raise ValueError(f"a mask holds booleans, but {name!r} is {kept.dtype}")
 

@@ -119,6 +119,8 @@ class Bert(nn.Module):
         dropout: float = DROPOUT,
     ) -> None:
         super().__init__()
+        if isinstance(classes, bool) or not isinstance(classes, int) or classes < 2:
+            raise ValueError(f"classes must be a whole number from 2, not {classes!r}")
         units = everything(shape) if units is None else units
         if units.shape != (shape.layers, shape.heads + 1):
             raise ValueError(f"units must be [{shape.layers}, {shape.heads + 1}], not {list(units.shape)}")

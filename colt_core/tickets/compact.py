@@ -12,6 +12,7 @@ from ..masks import Mask
 from ..models.channels import losing, rows_of
 from ..models.compacted import PREFIX, WHOLE_CLASSES_AS, packed, unpacked, with_anatomy
 from ..models.shrinking import rounded, shrunk
+from ..settings import shown
 
 
 def compact(network: nn.Module, mask: Mask, multiple: int = 1) -> nn.Module:
@@ -54,6 +55,8 @@ def _shrunk(
     """Return the rows left of the layers that lose some, and the small network; `raw`: masked weights as they are."""
     if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
         raise ValueError(f"multiple must be a whole number from 1, not {multiple!r}")
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"a network (torch.nn.Module) is made compact, not {shown(network)}")
     masks.check(mask, dict(network.named_parameters()))
     if models.architecture(network)["name"].startswith(PREFIX) and models.is_as_built(network):
         network, mask = _made_whole(network, mask)
