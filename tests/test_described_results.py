@@ -1,6 +1,8 @@
 """What `results/*/describe.py` tell beside the answers: each on a small study of its own, from its command's entry."""
 
 import importlib.util
+import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -28,6 +30,37 @@ def small(tmp_path, monkeypatch):
         return study, {path.stem: pd.read_csv(path) for path in tmp_path.glob("*.csv")}
 
     return made
+
+
+def test_texts_tell_nothing_before_all_runs_are_there_and_then_all_of_it(tmp_path, monkeypatch, capsys):
+    (tmp_path / "store" / "text").mkdir(parents=True)
+    spec = importlib.util.spec_from_file_location("describe_text", RESULTS / "text" / "describe.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setenv("COLT_OUT", str(tmp_path / "figures"))
+    seeds, better = (120, 121, 122), {"winning": 0.02, "losing": -0.03, "random": 0.0, "dense": 0.0}
+    for run in [one for corpus in ("20newsgroups", "r8") for one in cc.text.grid(corpus, seeds=seeds)]:
+        value = 0.6 + 0.01 * (run.seed - 121) + better[run.order] + 0.001 * ((run.seed * run.percent) % 7 - 3)
+        about = {"experiment": run.hash, "heads": 72, "blocks": 6, "parameters": 100, "share": run.percent / 100}
+        about |= {"validation": value, "test": value, "seconds": 1.0, "device": "cpu", "torch": "2"}
+        text = json.dumps(run.model_dump(mode="json") | about)
+        (tmp_path / "store" / "text" / f"{run.hash}.json").write_text(text)
+    last = next((tmp_path / "store" / "text").glob(f"{cc.text.grid('20newsgroups', seeds=seeds)[-1].hash}.json"))
+    text = last.read_text()
+    last.unlink()
+    assert not script.main(tmp_path / "store", tmp_path / "out", seeds)
+    assert capsys.readouterr().out == "29 of 30 runs are over; no table before all are\n"
+    assert not (tmp_path / "out").exists()
+    last.write_text(text)
+    assert script.main(tmp_path / "store", tmp_path / "out", seeds)
+    found = pd.read_csv(tmp_path / "out" / "answer.csv").set_index(["corpus", "arm", "other", "scored_on"]).sort_index()
+    row = found.loc["20newsgroups", "winning", "random", "test"]
+    assert row["difference"] == pytest.approx(0.02, abs=0.003) and row["verdict"] == "better" and row["seeds"] == 3
+    assert set(found.loc["r8", "verdict"]) == {"described"} and found.loc["r8", "p_holm"].isna().all()
+    shutil.rmtree(tmp_path / "store")
+    before = (tmp_path / "out" / "answer.csv").read_text()
+    assert script.main(tmp_path / "out" / "store", tmp_path / "out", seeds), "what is kept tells it again"
+    assert (tmp_path / "out" / "answer.csv").read_text() == before
 
 
 def test_how_far_a_transformation_comes_and_what_the_cut_costs(small, tmp_path):

