@@ -91,6 +91,34 @@ def test_channels_are_moved_by_ones_as_by_indices_forwards_and_backwards(places)
     assert models.forward_flops(nn.Sequential(nn.Conv2d(3, 4, 1), by_ones), (3, 5, 6)) == 2 * 3 * 4 * 30
 
 
+def test_the_bias_of_a_depthwise_layer_outside_the_mask_is_silenced_where_it_reads_zeros():
+    class Depthwise(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.dw, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 16, 1)
+            self.head, self.prunable = nn.Linear(16, 10), ["a.weight", "b.weight"]
+
+        def forward(self, x):
+            return self.head(self.b(torch.relu(self.dw(torch.relu(self.a(x))))).mean((2, 3)))
+
+    network = Depthwise().eval()
+    mask = cc.Ticket.of(network).mask
+    mask["a.weight"][2:] = False
+    silent = cc.masks.silenced(mask, network)
+    assert set(silent) == {"a.bias", "dw.bias"} and torch.equal(silent["dw.bias"], silent["a.bias"])
+    small, x = cc.compact(network, mask), torch.randn(4, 3, 8, 8)
+    cc.masks.apply(mask | silent, network)
+    assert torch.allclose(small(x), network(x), atol=1e-5) and small.dw.weight.shape[0] == 2
+
+
+def test_a_depthwise_layer_that_reads_nothing_alive_is_refused_in_one_line():
+    network = cc.build("mobilenetv2", 10)
+    weights = dict(network.named_parameters())
+    mask = cc.masks.magnitude(weights, cc.Ticket.of(network).mask, 0.99, "layer")
+    with pytest.raises(ValueError, match="^the mask leaves layer [^ ]+ without a channel$"):
+        cc.compact(network, mask)
+
+
 def test_silenced_are_scale_and_shift_of_what_normalises_a_dead_row():
     network = cc.build("conv3", 10, width=4)
     mask = cc.Ticket.of(network).mask

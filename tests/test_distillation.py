@@ -1,5 +1,6 @@
 """Knowledge distillation: the formula against SciPy's relative entropy, its limits, its controls, and the whole way."""
 
+import json
 import math
 
 import pytest
@@ -163,6 +164,10 @@ def test_teachers_of_their_own_classes_teach_those_alone(batch):
     assert loss.item() == pytest.approx(9 * total / len(labels), rel=1e-4)
     told = cc.KD([Fixed(low), Fixed(high)], 3.0, 1.0, tasks=tasks).targets(pixels, labels)
     assert told.shape == (len(labels), 10) and torch.allclose(told.sum(1), torch.ones(len(labels)))
+    for classes in tasks:  # a batch without images of the other task
+        some = torch.isin(labels, torch.tensor(classes))
+        alone = cc.KD([Fixed(low), Fixed(high)], 3.0, 1.0, tasks=tasks).targets(pixels[some], labels[some])
+        assert torch.equal(alone, told[some])
     first = torch.isin(labels, torch.tensor(tasks[0]))
     assert (
         torch.allclose(told[first][:, tasks[0]], (low[: int(first.sum())] / 3).softmax(1))
@@ -177,7 +182,10 @@ def test_a_partitions_copy_is_taught_its_own_classes(few, batch):
     fitted = cc.KD(whole, names=few.train.classes).fitted(second)
     told, full = fitted.teachers[0](pixels), whole.eval()(pixels)
     assert torch.equal(told, full[:, 5:]) and fitted.names == second.classes
-    again = objective_of({"name": "kd", **fitted.settings()}, fitted.tensors())
+    about = {"name": "kd", **fitted.settings()}
+    before = json.dumps(about)
+    again = objective_of(about, fitted.tensors())
+    assert json.dumps(about) == before, "a description stays one"
     assert torch.equal(again.teachers[0](pixels), told)
     with pytest.raises(ValueError, match="the teacher does not know the class"):
         cc.KD(whole, names=[f"class {i}" for i in range(10)]).fitted(second)

@@ -386,6 +386,9 @@ def test_carried_tickets_are_a_method(make, tmp_path):
     one = make("conv3", network_args={"width": 4}, method="carried", source="autoencoder", source_args=args)
     assert one.objective is None and one.reference().objective == {"name": "reconstruction"}
     assert one.reference().changed(network="conv3", network_args={"width": 4}).objective is None
+    own = cc.Experiment(method="carried", network="conv3", options={"source": "autoencoder", "of": "imp"})
+    imp = cc.Experiment(method="imp", network="autoencoder").rate
+    assert own.reference().rate == imp and own.changed(rate=0.3).reference().rate == 0.3, "not given: IMP's own"
     rounds = list(cc.rounds(one, tmp_path, device="cpu"))
     source = list(cc.rounds(one.reference(), tmp_path, device="cpu"))
     for found, other in zip(rounds, source, strict=True):

@@ -1,5 +1,6 @@
 """Whole channels and dense blocks made of unstructured masks: their laws, and the methods that yield them."""
 
+import itertools
 import math
 from types import SimpleNamespace
 
@@ -285,6 +286,24 @@ def test_controls_keep_what_they_say_they_keep(jobs):
         assert all(torch.equal(narrow.ticket.mask[name], left[name]) for name in mask)
 
 
+def test_where_refilled_tickets_stay_as_large_a_weight_goes_all_the_same(jobs, monkeypatch):
+    *_, rounds = jobs
+    asked = []
+    setting = SimpleNamespace(
+        reference=lambda: [rounds["refill"][0], *(rounds["refill"][i] for i in (1, 2, 2, 1))],
+        over_everything=lambda finder: finder(None, None, None),
+    )
+    monkeypatch.setattr("colt_core.methods.refill_controls.begin", lambda *given: asked.append(given[5]))
+    monkeypatch.setattr("colt_core.methods.refill_controls.by_magnitude", lambda _: None)
+    monkeypatch.setattr("colt_core.methods.refill_controls.cycles", lambda *_: iter(()))
+    cc.METHODS["effective"].find(setting)
+    mask = rounds["refill"][1].ticket.mask
+    _, second, *more = asked[0]
+    least = masks.count(rounds["refill"][2].ticket.effective()) / masks.size(mask)
+    assert second == least and more == pytest.approx([least - i / masks.size(mask) for i in (1, 2)])
+    assert all(b < a for a, b in itertools.pairwise(asked[0]))
+
+
 def test_the_narrow_network_is_dense_drawn_anew_and_scaled_to_its_inputs(jobs):
     *_, rounds = jobs
     own = rounds["narrow"][2].ticket
@@ -343,7 +362,7 @@ def test_networks_and_data_sets_are_points_of_their_own(jobs, monkeypatch):
     one = records[records["experiment"] == job.hash]
     other = one.assign(experiment="f" * 16, network="resnet20", seed=1)
     other["accuracy"] = 1 - other["accuracy"].astype(float)
-    twin = SimpleNamespace(hash="f" * 16)
+    twin = SimpleNamespace(hash="f" * 16, dataset=job.dataset, score_on=None)
     monkeypatch.setattr("colt_core.publish.pareto._timed", lambda *_: {"faster": 1.0, "slowest": 1.0, "fastest": 1.0})
     monkeypatch.setattr("colt_core.publish.pareto.saved_rounds", lambda *_: rounds["refill"])
     table = cc.pareto([job, twin], pd.concat([one, other]), store)
@@ -400,13 +419,21 @@ def test_the_first_seeds_ticket_is_timed(jobs, monkeypatch):
     other = job.changed(seed=1)
     more = records[records["experiment"] == job.hash].assign(experiment=other.hash, seed=1)
     about = {"flops": 1.0, "faster": 1.0, "slowest": 1.0, "fastest": 1.0}
-    monkeypatch.setattr("colt_core.publish.pareto._timed", lambda ticket, *_: timed.append(ticket.hash) or about)
+    shapes = []
+
+    def timer(ticket, batch, threads, how):
+        timed.append(ticket.hash)
+        shapes.append(tuple(how["shape"]))
+        return about
+
+    monkeypatch.setattr("colt_core.publish.pareto._timed", timer)
     monkeypatch.setattr(
         "colt_core.publish.pareto.saved_rounds",
         lambda one, _: rounds["refill"] if one is job else pytest.fail("the second seed's was read"),
     )
     table = cc.pareto([job, other, job], pd.concat([records, more]), store)
     assert timed == [one.ticket.hash for one in rounds["refill"][1:]] and set(table["seeds"]) == {2}
+    assert set(shapes) == {(3, 16, 16)}, "images are as large as the data set's"
 
 
 def test_a_layer_is_drawn_in_several_forms(jobs):

@@ -98,6 +98,19 @@ def test_masks_are_nested_silent_and_the_compact_ticket_is_scored_alike(few, rec
     assert masks.jaccard(losing.ticket.mask, ticket.mask) < 0.9
 
 
+class Tokens(nn.Module):
+    """A block of a vision transformer without its attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.fc1, self.fc2 = nn.Conv2d(3, 12, 8, 8), nn.Linear(12, 48), nn.Linear(48, 12)
+        self.head, self.prunable = nn.Linear(12, 10), ["fc1.weight", "fc2.weight"]
+
+    def forward(self, x):
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        return self.head((x + self.fc2(torch.relu(self.fc1(x)))).mean(1))
+
+
 def test_an_experiment_is_scored_silent_and_what_has_no_units_is_refused(few, recipe, tmp_path):
     fields = {"dataset": "cifar10-mini:0,1", "recipe": recipe, "densities": [0.6], "scores": (0.4,)}
     experiment = cc.Experiment(method="super", network_args={"width": 4}, options={"order": "random"}, **fields)
@@ -106,6 +119,10 @@ def test_an_experiment_is_scored_silent_and_what_has_no_units_is_refused(few, re
     assert list(cc.rounds(experiment, tmp_path))[-1].ticket.architecture["silent"] is True
     with pytest.raises(ValueError, match="weight has no units that could be cut whole"):
         super_tickets(cc.build("mobilenetv2", 10), few.train, recipe, [0.5])
+    with pytest.raises(ValueError, match="fc1.weight has no units that could be cut whole"):
+        super_tickets(Tokens(), few.train, recipe, [0.5])  # of tokens: dimension 1 is not the channels
+    with pytest.raises(ValueError, match="units are ranked by cross-entropy"):
+        super_tickets(cc.build("autoencoder", width=4), few.train, recipe, [0.5])
     with pytest.raises(ValueError, match="unknown order 'best'"):
         super_tickets(cc.build("conv3", 10, width=4), few.train, recipe, [0.5], order="best")
     with pytest.raises(ValueError, match="order"):
@@ -165,6 +182,15 @@ def test_with_open_gates_it_is_cross_entropy_within_the_task(few):
     told = [of_five(i, [0, 1, 2, 3, 4] if labels[i] < 5 else [9, 8, 7, 6, 5]) == labels[i] for i in range(len(labels))]
     assert objective.score(network, few.test) == pytest.approx(sum(told) / len(told)) == int(right) / len(labels)
     assert objective.chance(few.test) == pytest.approx(0.2)
+
+
+def test_a_batch_without_two_images_of_a_task_teaches_nothing_and_ends_no_training(few):
+    network = cc.build("conv3", 10, seed=0, width=4)
+    pixels = torch.randn(2, 3, 32, 32)
+    loss, right = shared(network).loss(network, pixels, torch.tensor([0, 7]))
+    loss.backward()
+    assert loss.item() == 0 and int(right) == 0
+    assert all(p.grad is not None and not p.grad.any() for p in network.parameters())
 
 
 def test_sharing_trains_and_travels_to_workers(few, recipe):

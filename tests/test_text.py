@@ -403,6 +403,8 @@ def test_the_figure_has_a_line_an_order_and_a_panel_a_corpus():
     assert [len(axis.containers) for axis in figure.axes] == [3, 3]
     with pytest.raises(ValueError, match="no records"):
         cc.plots.super_tickets(cc.text.by_percent(records).iloc[:0])
+    for told in (cc.text.by_percent, cc.text.answer, cc.text.chosen):
+        assert not len(told(records.iloc[:0])), "an empty store is no mistake"
 
 
 def test_the_power_is_that_of_many_t_tests():

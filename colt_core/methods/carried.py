@@ -28,7 +28,8 @@ class CarriedOptions(Settings):
 
 def _followed(experiment: Any) -> Any:
     own = CarriedOptions(**experiment.options)
-    other = {"network": own.source, "network_args": own.source_args} if own.source else {}
+    other: dict[str, Any] = {"network": own.source, "network_args": own.source_args} if own.source else {}
+    other["rate"] = None if experiment.rate == CARRIED.rate else experiment.rate  # not given: that method's own
     return experiment.changed(method=own.of, options={}, scores=None, score_on=None, scoring=None, **other)
 
 

@@ -89,8 +89,11 @@ def _refilled(experiment: Any) -> Any:
 
 def _to_effective(setting: Setting) -> Iterator[Round]:
     """IMP to the densities that structured tickets have once they are compact."""
-    found = [one for one in setting.reference() if one.number]
-    densities = [masks.count(one.ticket.effective()) / masks.size(one.ticket.mask) for one in found]
+    densities, left = [], 1.0
+    for ticket in (one.ticket for one in setting.reference() if one.number):
+        size = masks.size(ticket.mask)  # where whole channels stay as they were, one weight goes all the same
+        left = min(masks.count(ticket.effective()) / size, left - 1 / size)
+        densities.append(left)
     densities = densities or [0.5]  # nothing is found yet: it is only looked whether the search could begin
 
     def finder(network: nn.Module, images: Images, recipe: Recipe, **options: Any) -> Iterator[Round]:

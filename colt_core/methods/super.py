@@ -14,10 +14,11 @@ from torch import nn
 from .. import masks, models
 from ..data import Images
 from ..masks import Mask
+from ..models.channels import losing
 from ..seeding import choose_device, generator
 from ..settings import Settings
 from ..tickets import Cost, Round
-from ..training import Recipe
+from ..training import CrossEntropy, Recipe
 from ..training.units import order_of_units, unit_importance
 from .checks import refuse
 from .cycles import Cut, begin, step_flops, straight, told, train_round
@@ -65,8 +66,9 @@ def super_tickets(
     refuse(search.options, "super tickets")
     if order not in ("winning", "losing", "random"):
         raise ValueError(f"unknown order {order!r}; allowed: winning, losing, random")
+    if not isinstance(search.options.objective, CrossEntropy):
+        raise ValueError("units are ranked by cross-entropy: give another objective to scoring")
     layers = _layers(network, search.dense)
-    masks.silenced(search.dense, network)  # refuses what cannot be followed
 
     def prepare(dense: Round) -> Cut:
         copies, cost = train_round(search, dense.ticket, 1, lambda *_: ([search.dense], search.dense))
@@ -82,13 +84,13 @@ def super_tickets(
 
 
 def _layers(network: nn.Module, mask: Mask) -> list[str]:
-    """Return the layers of a mask; refuse those whose rows are no units."""
-    head = models.head_name(network)
+    """Return the layers of a mask; refuse those whose rows are no units, as of tokens or called more than once."""
+    head, followed = models.head_name(network), losing(network)
     for name in mask:
         layer, _, part = name.rpartition(".")
         module = network.get_submodule(layer)
         plain = isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
-        if part != "weight" or layer == head or not plain:
+        if part != "weight" or layer == head or not plain or layer not in followed:
             raise ValueError(f"{name} has no units that could be cut whole: leave it out of what is prunable")
     return [name.removesuffix(".weight") for name in mask]
 

@@ -324,7 +324,8 @@ def silenced(network: nn.Module, mask: Mapping[str, torch.Tensor]) -> dict[str, 
         if node.op != "call_module" or channels.alive is None or bool(channels.alive.all()):
             continue
         module, name = graph.get_submodule(str(node.target)), str(node.target)
-        parts = ("weight", "bias") if isinstance(module, NORMS) else ("bias",) if name in rows else ()
+        grouped = getattr(module, "groups", 1) > 1  # depthwise: what reads zeros would give its bias
+        parts = ("weight", "bias") if isinstance(module, NORMS) else ("bias",) if name in rows or grouped else ()
         for part in (f"{name}.{part}" for part in parts):
             if part in parameters:
                 found[part] = channels.alive.clone()

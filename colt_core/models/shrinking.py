@@ -102,6 +102,8 @@ class _Shrinking:
         shared = torch.isin(sets[0], sets[1])
         wanted = torch.cat(sets).unique() if adding else sets[0][shared]
         whole = len(wanted) == wide
+        if not len(wanted):
+            raise ValueError(f"the mask leaves {node.name}, a product, without a channel")
         for one in read:
             self._bring(node, one, None if whole else wanted)
         return None if whole else wanted
@@ -174,6 +176,8 @@ class _Shrinking:
         wanted = alive.nonzero().flatten() if have is None else have[alive[have]]
         if len(wanted) == len(alive):
             return None
+        if not len(wanted):
+            raise ValueError(f"the mask leaves layer {node.target} without a channel")
         self._bring(node, read, wanted)
         module.weight = nn.Parameter(module.weight.detach()[wanted].clone())
         if module.bias is not None:

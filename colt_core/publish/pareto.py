@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from .. import masks, report
 from ..report.statistics import interval
 from ..studies.experiment import Experiment
+from ..studies.inputs import dataset_of
 from ..studies.records import Place, saved_rounds
 from ..tickets import Ticket
 from .speed import speed
@@ -38,7 +39,7 @@ def pareto(
     store
         Where their tickets are.
     batch, threads, **how
-        As for `speed`.
+        As for `speed`; without `shape`, images are as large as those of the data set that the ticket is scored on.
 
     Returns
     -------
@@ -50,7 +51,7 @@ def pareto(
     Raises
     ------
     ValueError
-        As `speed`; for no scores.
+        As `speed`; for no scores; where no `shape` is given and the data set cannot be read.
     """
     import pandas as pd
 
@@ -71,7 +72,8 @@ def pareto(
                 about = dict(zip(("network", "scored_on", "method", "round"), cell, strict=True))
                 about |= {"density": found.density, "accuracy": mean, "half_width": half}
                 about |= {"seeds": alike["seed"].nunique()}
-                rows.append(about | _timed(found.ticket, batch, threads, how))
+                seen = {"shape": dataset_of(job.score_on or job.dataset).train.shape} if "shape" not in how else {}
+                rows.append(about | _timed(found.ticket, batch, threads, how | seen))
     return pd.DataFrame(rows).sort_values(["network", "method", "round"], kind="stable", ignore_index=True)
 
 

@@ -2,7 +2,6 @@
 
 import io
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -220,9 +220,7 @@ def _threads(count: int) -> Iterator[None]:
 
 def _row(form: Form, shape: Sequence[int], batch: int, threads: int, times: list[float]) -> dict[str, object]:
     name, network = form
-    ordered = sorted(times)
-    low, high = (ordered[round(q * (len(ordered) - 1))] for q in (0.25, 0.75))
-    middle = statistics.median(times)
+    low, middle, high = np.quantile(times, (0.25, 0.5, 0.75)).tolist()
     return {
         "form": name,
         "batch": batch,

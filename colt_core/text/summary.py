@@ -51,7 +51,8 @@ def by_percent(records: pd.DataFrame, margin: float = MARGIN, level: float = 0.9
             rows.append(about | {"test": mean, "test_half": half})
             paired = (runs.set_index("seed")["test"] - dense).dropna()
             differences.append([] if order == "dense" else paired.tolist())
-    table = _tested(pd.DataFrame(rows), differences, margin, level)
+    columns = [*CELL, "order", "percent", "heads", "blocks", "share", "test", "test_half"]
+    table = _tested(pd.DataFrame(rows, columns=columns), differences, margin, level)
     table["p_holm"] = table.groupby(CELL, sort=False)["p"].transform(holm)
     return with_verdicts(table).sort_values([*CELL, "order", "percent"], ignore_index=True)
 

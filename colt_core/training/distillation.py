@@ -158,7 +158,8 @@ class KD(CrossEntropy):
         """
         self._check_trained()
         each = list(self._taught(pixels, labels))
-        found = torch.zeros(len(labels), sum(told.shape[1] for _, _, told in each), device=labels.device)
+        count = each[0][2].shape[1] if self.tasks is None else sum(map(len, self.tasks))  # of tasks not here too
+        found = torch.zeros(len(labels), count, device=labels.device)
         for mine, classes, told in each:
             found[mine.nonzero(), classes] = told.exp()
         return found
@@ -235,7 +236,7 @@ class KD(CrossEntropy):
         for one in given if isinstance(given, list | tuple) else [given]:
             if isinstance(one, str) and one.endswith(FILE):
                 raise ValueError(f"a ticket's file teaches in cc.KD(...) alone; {IN_EXPERIMENTS}, not {one!r}")
-        for number, one in enumerate(described := about.pop("teachers", [])):
+        for number, one in enumerate(described := list(about.pop("teachers", []))):
             start = f"{number}/"
             state = {name.removeprefix(start): v for name, v in tensors.items() if name.startswith(start)}
             described[number] = again(one, state)

@@ -74,7 +74,9 @@ class Sharing(Objective):
             total = total + nn.functional.cross_entropy(scores, own, reduction="sum")
             right = right + (scores.detach().argmax(1) == own).sum()
             seen += count
-        return total / max(1, seen), right
+        if not seen:  # nothing to learn from, which a step can take all the same
+            return sum((p.sum() for p in network.parameters() if p.requires_grad), total) * 0.0, right
+        return total / seen, right
 
     @torch.no_grad()
     def score(self, network: nn.Module, images: Images) -> float:
