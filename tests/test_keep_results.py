@@ -26,6 +26,15 @@ def keep(name, store, records_alone=False):
     tool().main(name, store, records_alone)
 
 
+def test_a_store_that_has_nothing_of_a_study_leaves_what_is_kept_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kept = tmp_path / "results" / "small" / "store" / "one"
+    kept.mkdir(parents=True)
+    with pytest.raises(SystemExit, match="^error: .*nowhere has no records of small; nothing was changed$"):
+        keep("small", tmp_path / "nowhere")
+    assert kept.is_dir()
+
+
 @pytest.fixture(scope="module")
 def patch():
     with pytest.MonkeyPatch.context() as found:

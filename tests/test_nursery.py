@@ -99,3 +99,15 @@ def test_everything_ends_with_the_process_that_asked(tmp_path):
         asking.kill()
     gone = lambda one: not Path(f"/proc/{one}").exists() or ") Z" in Path(f"/proc/{one}/stat").read_text()
     wait_for(lambda: gone(pid) and gone(above))
+
+
+def test_after_an_interrupt_while_a_worker_starts_the_next_ones_are_who_they_say(start, monkeypatch):
+    start()
+    real = nursery.socket.recv_fds
+    with monkeypatch.context() as patch:
+        patch.setattr(nursery.socket, "recv_fds", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pool.Worker()
+    assert nursery.socket.recv_fds is real and not pool._nurseries
+    for worker in (start(), start()):
+        assert asked(worker, "os:getpid") == worker.process.pid

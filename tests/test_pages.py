@@ -169,7 +169,7 @@ def test_the_explorer_opens_from_a_disk_and_draws_each_weight(page, store, tmp_p
     # One weight: by mouse, then by keys; zoomed in it is told as it was.
     index = (2, 1, 1, 0)
     ticket = [bool(run.mask(n)["conv1.weight"][index]) for n in range(ROUNDS + 1)]
-    words = "never pruned" if all(ticket) else f"first gone in round {ticket.index(False)}"
+    words = f"kept up to round {len(ticket) - 1}" if all(ticket) else f"first gone in round {ticket.index(False)}"
     holders = [str(i) for i in range(COPIES) if copies[i]["conv1.weight"][index]]
     told = f"conv1[2, 1, 1, 0]\ntheta0 = {run.weight(0, 'conv1.weight', index):+.4f}\n{words}\n"
     told += f"round 2: kept by {len(holders)} of 3 copies" + (f": {', '.join(holders)}" if holders else "")

@@ -833,6 +833,35 @@ def small():
     return found[found["experiment"].isin([experiment.hash for experiment in SMALL.experiments()])]
 
 
+def test_another_way_of_scoring_bends_no_curve_between_whose_scores_is_interpolated(small):
+    plain = report.compare(small, "colt", "imp", [0.5, 0.7, 0.8, 0.9])
+    scores = small[small["kind"] == "score"]
+    again = scores.assign(scored_by="own head", accuracy=scores["accuracy"] - 0.2)
+    for frames in ([small, again], [again, small]):
+        both = pd.concat(frames, ignore_index=True)
+        found = report.compare(both, "colt scored by own head", "imp scored by own head", [0.5, 0.7, 0.8, 0.9])
+        assert found["difference"].to_numpy() == pytest.approx(plain["difference"].to_numpy(), abs=1e-9)
+        again_plain = report.compare(both, "colt", "imp", [0.5, 0.7, 0.8, 0.9])
+        assert again_plain["difference"].to_numpy() == pytest.approx(plain["difference"].to_numpy(), abs=1e-9)
+
+
+def test_the_mean_over_all_pairs_is_that_of_the_pairs_at_equal_density():
+    world = report.load(ROOT / "results" / "world" / "store")
+    found = report.transfer_gains(world, [0.7])
+    assert (found["target"] == "all").sum() >= 3
+    for (arm, kind), rows in found.groupby(["arm", "against"]):
+        pairs = rows[(rows["target"] != "all") & (rows["source"] != rows["target"])]
+        if pairs["seeds"].nunique() == 1:
+            whole = rows[rows["target"] == "all"]["difference"].to_list()
+            assert whole == pytest.approx([pairs["difference"].mean()]), (arm, kind)
+
+
+def test_a_margin_may_be_a_whole_number_and_a_study_may_describe_alone(small):
+    assert report.compare(small, "colt", "imp", [0.7], margin=1)["equivalent"].all()
+    assert not report.compare(small, "colt", "imp", [0.7], margin=0)["equivalent"].any()
+    assert not len(report.decided(SMALL, small, report.Questions(described={"x": {"colt": 1, "imp": -1}})))
+
+
 def verdicts(table, other):
     rows = table[(table["method"] == "colt") & (table["other"] == other)]
     return dict(zip(rows["at"], rows["verdict"], strict=True)), dict(zip(rows["at"], rows["p_holm"], strict=True))

@@ -53,6 +53,13 @@ def test_records_come_back_in_order_and_once(store):
     ]  # fmt: skip
 
 
+def test_records_whose_names_differ_by_a_sign_alone_are_both_kept(store):
+    key = ("kind", "round", "scored_on", "scored_by")
+    for name in ("cifar10:0-4", "cifar10:0,4", "./a/b", "./a-b"):
+        store.append("e", {"kind": "score", "round": 1, "scored_on": name}, key)
+    assert {record["scored_on"] for record in store.lines("e")} == {"cifar10:0-4", "cifar10:0,4", "./a/b", "./a-b"}
+
+
 def test_a_write_that_fails_leaves_what_was_there(store):
     store.save("x", lambda path: path.write_bytes(b"old"))
     with pytest.raises(OSError):

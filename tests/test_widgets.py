@@ -17,6 +17,8 @@ import colt_core as cc
 from colt_core.studies.saved import runs_in
 from colt_core.tickets.ticket import _checksum
 
+ROOT = Path(__file__).parent.parent
+
 SOURCES = Path(cc.__file__).parent
 
 
@@ -481,6 +483,18 @@ def test_the_cockpit_describes_the_experiment_that_it_was_given(place, tmp_path)
     assert "Ready" in words(view) and not view.start.disabled and view.rounds == []
     view.known.value = e.hash
     assert view.fields["seed"].value == 0 and "Done" in words(view)
+
+
+def test_the_cockpit_shows_runs_of_other_metrics_and_of_methods_of_ones_own(place, tmp_path, monkeypatch):
+    store = ROOT / "results" / "generative" / "store"
+    run = next(r for r in runs_in(store)[0] if r.about["method"] == "dense" and r.about["network"] == "autoencoder")
+    shutil.copytree(store / run.hash, tmp_path / run.hash)
+    view = cc.widgets.cockpit(runs_in(tmp_path)[0][0].experiment(), tmp_path)
+    assert re.search(r"Last score: round 0, test (mse 0\.\d+|psnr \d+\.\d+ dB)\.", words(view))
+    (tmp_path / "of_my_own.py").write_text("import colt_core as cc\nMINE = cc.METHODS['imp']\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mine = run_of(place, "colt").experiment().changed(method="of_my_own:MINE")
+    assert cc.widgets.cockpit(mine, place).experiment.method == "of_my_own:MINE"
 
 
 def test_a_weight_that_the_other_run_lost_later_is_not_said_to_be_gone(tmp_path):

@@ -31,6 +31,8 @@ def main(name: str, store: Path, records_alone: bool) -> None:
     grid = [experiment for piece in study.each() for experiment in piece.experiments()]
     moved = [experiment for piece in study.each() if piece.transfer for experiment in piece.transfers()]
     begun = list({e.hash: e for e in grid + moved if (store / e.hash / "records.jsonl").exists()}.values())
+    if not begun:
+        raise SystemExit(f"error: {store} has no records of {study.name}; nothing was changed")
     copy_runs(begun, store, out, records_alone)
     asked, screened = (Path(name).parent / one for one in ("questions.yaml", "screening.md"))
     blind = asked.exists() or screened.exists()
@@ -71,10 +73,11 @@ def answer(study: cc.Study, records: pd.DataFrame, asked: cc.report.Questions, o
 
 
 def copy_runs(begun: Iterable[cc.Experiment], store: Path, out: Path, records_alone: bool) -> None:
-    """Copy what is there of each experiment, in place of what was there before."""
-    shutil.rmtree(out / "store", ignore_errors=True)
+    """Copy what is there of each experiment, and when all is copied put it in place of what was there before."""
+    fresh = out / "store.part"
+    shutil.rmtree(fresh, ignore_errors=True)
     for experiment in begun:
-        source, target = store / experiment.hash, out / "store" / experiment.hash
+        source, target = store / experiment.hash, fresh / experiment.hash
         target.mkdir(parents=True)
         tickets = sorted(source.glob("round-*.safetensors"))
         finished = (source / "complete").exists()
@@ -83,6 +86,8 @@ def copy_runs(begun: Iterable[cc.Experiment], store: Path, out: Path, records_al
         for path in [*kept, *(source / n for n in ("experiment.json", "records.jsonl", "complete"))]:
             if path.exists():
                 shutil.copy(path, target)
+    shutil.rmtree(out / "store", ignore_errors=True)
+    fresh.replace(out / "store")
 
 
 def draw(name: str, piece: cc.Study, own: pd.DataFrame, asked: Path) -> None:

@@ -241,7 +241,10 @@ function explorer({ model, el }) {
     const first = seen.find(([number, kept]) => kept === 0 && number > 0);
     const before = seen.filter(([number]) => number > 0 && (!first || number < first[0]));
     if (before.some(([, kept]) => kept === undefined)) return "looking through the rounds ...";
-    return first ? `first gone in round ${first[0]}` : "never pruned";
+    const last = seen.length ? seen[seen.length - 1][0] : 0; // a saved page may hold some rounds alone
+    if (!first) return `kept up to round ${last}`;
+    const there = seen.some(([number]) => number === first[0] - 1);
+    return there || first[0] === 1 ? `first gone in round ${first[0]}` : `gone by round ${first[0]}`;
   }
 
   function copies(where) {

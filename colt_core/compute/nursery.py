@@ -100,7 +100,7 @@ class Nursery:
             if len(answer) < 8:
                 raise OSError("the process that forks workers has died")
             return Forked(int.from_bytes(answer, "big"), handles[0], to_worker, from_worker)
-        except OSError:
+        except BaseException:  # an interrupt, too: what was asked for may come later, so nobody asks here again
             os.close(to_worker)
             os.close(from_worker)
             raise

@@ -113,10 +113,12 @@ def _forked() -> Process | None:
             _used[key] = time.monotonic()
         try:
             return nursery.fork(about)
-        except OSError:
+        except BaseException as problem:
             with _lock:
                 if _nurseries.get(key) is nursery:
                     _nurseries.pop(key).stop()
+            if not isinstance(problem, OSError):
+                raise
     return None
 
 

@@ -163,7 +163,10 @@ class Store:
         if not self.local:
             told = {k: record.get(k) for k in key if k in record or k != "scored_by"}
             name = "-".join(f"{value:03}" if k == "round" else str(value) for k, value in told.items())
-            self.write(f"{folder}/record-{''.join(c if c.isalnum() else '-' for c in name)}.jsonl", line)
+            plain = "".join(c if c.isalnum() else "-" for c in name)
+            if plain != name:  # another name may become the same one
+                plain += "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
+            self.write(f"{folder}/record-{plain}.jsonl", line)
             return
         path = self.local / folder / "records.jsonl"
         try:

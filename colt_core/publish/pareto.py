@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import masks, report
 from ..report.statistics import interval
+from ..report.words import ACCURACY
 from ..studies.experiment import Experiment
 from ..studies.inputs import dataset_of
 from ..studies.records import Place, saved_rounds
@@ -61,6 +62,8 @@ def pareto(
     scores = scores[(scores["round"] > 0) | (scores["method"] == "dense")]  # all begin with the same dense ticket
     if not len(scores):
         raise ValueError("no records: there is no scored ticket to hold against its speed")
+    if (metric := report.metric_of(scores)[0]) != ACCURACY:
+        raise ValueError(f"accuracy is held against speed, and these are scored by {metric}")
     cells = dict(iter(scores.groupby(CELL, sort=False)))
     rows: list[dict[str, Any]] = []
     for job in {job.hash: job for job in jobs}.values():  # in their order: the first seed comes first
@@ -74,6 +77,8 @@ def pareto(
                 about |= {"seeds": alike["seed"].nunique()}
                 seen = {"shape": dataset_of(job.score_on or job.dataset).train.shape} if "shape" not in how else {}
                 rows.append(about | _timed(found.ticket, batch, threads, how | seen))
+    if not rows:
+        raise ValueError("the store holds no tickets of these experiments: name the one that does, store=...")
     return pd.DataFrame(rows).sort_values(["network", "method", "round"], kind="stable", ignore_index=True)
 
 

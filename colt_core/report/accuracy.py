@@ -103,7 +103,7 @@ def screening(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFram
     """
     levels = list(dict.fromkeys(sparsities))
     table = at_sparsities(records, levels)
-    table = table[table["finder"] != "dense"]
+    table = table[(table["finder"] != "dense") & (table["scored_on"] == table["dataset"])]  # none that were carried
     runs = table.groupby(["dataset", "network", "method", "seed"], sort=False)
     by_seed = runs["validation_accuracy"].mean()[runs["at"].nunique() == len(levels)]
     groups = by_seed.groupby(["dataset", "network", "method"], sort=False)

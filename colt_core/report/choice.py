@@ -3,7 +3,7 @@
 import pandas as pd
 
 from .arms import arms
-from .records import metric_of
+from .records import left, metric_of
 
 
 def best_of(records: pd.DataFrame, arm: str) -> pd.DataFrame:
@@ -38,7 +38,7 @@ def best_of(records: pd.DataFrame, arm: str) -> pd.DataFrame:
     metric, higher_is_better = metric_of(scores)
     best = chosen(mine, metric, higher_is_better).set_index("seed")
     best = best.join(dense[metric].rename("dense"), how="inner").reset_index()
-    best["sparsity"] = 1 - best["density"]
+    best["sparsity"] = 1 - left(best)
     best["gain"] = (best[metric] - best["dense"]) * (1 if higher_is_better else -1)
     return best[["seed", "round", "sparsity", metric, "dense", "gain"]]
 

@@ -217,7 +217,7 @@ def half_gains(table: pd.DataFrame, sparsities: Iterable[float] | None = None) -
 
 def with_margin(runs: pd.DataFrame, margin: Margin) -> pd.DataFrame:
     """Return pairs of runs with the margin of their data set, network and seed; NaN where that is not known."""
-    if isinstance(margin, float):
+    if isinstance(margin, float | int):
         return runs
     return runs.merge(margin, on=[name for name in margin if name != "margin"], how="left")
 
@@ -225,14 +225,14 @@ def with_margin(runs: pd.DataFrame, margin: Margin) -> pd.DataFrame:
 def tested(found: pd.DataFrame, groups: Any, margin: Margin, level: float) -> pd.DataFrame:
     """Return a table with `paired_tests` of its groups of runs; with the margin's mean, where each seed has its own."""
     differences = groups["difference"].agg(list).tolist()
-    if isinstance(margin, float):
+    if isinstance(margin, float | int):
         return found.assign(**paired_tests(differences, margin, level)).reset_index()
     bounds = groups["margin"].agg(list).tolist()
     return found.assign(**paired_tests(differences, bounds, level), margin=groups["margin"].mean()).reset_index()
 
 
 def _columns(margin: Margin) -> list[str]:
-    return ["method", "other", *COMPARED, *(() if isinstance(margin, float) else ("margin",))]
+    return ["method", "other", *COMPARED, *(() if isinstance(margin, float | int) else ("margin",))]
 
 
 def side_by_side(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -268,14 +268,18 @@ def _over_density(rows: pd.DataFrame, metric: str) -> float:
 
 
 def at_equal_density(both: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Return pairs of runs with scores at one density each, interpolated where their rounds do not meet."""
+    """Return pairs of runs with scores at one density each, interpolated where their rounds do not meet.
+
+    A run's scores by one way of scoring are a curve: another way's, under a teacher for example, are another arm.
+    """
     metric, _ = metric_of(table)
-    curves = {key: _curve(rows, metric) for key, rows in table.groupby(["experiment", "scored_on", "seed"])}
+    curves = {key: _curve(rows, metric) for key, rows in table.groupby(["experiment", "method", "scored_on", "seed"])}
     rows = both.to_dict("records")
     for row in rows:
         less, more = ("", "_other") if row["sparsity"] <= row["sparsity_other"] else ("_other", "")
         low, high = row[f"sparsity{less}"], row[f"sparsity{more}"]
-        places, scores = curves[row[f"experiment{less}"], row["scored_on"], row["seed"]]
+        arm = row["other" if less else "method"]
+        places, scores = curves[row[f"experiment{less}"], arm, row["scored_on"], row["seed"]]
         wanted = -math.log1p(-high)
         if 0 < low < high - TINY and wanted <= places[-1]:
             row[f"{metric}{less}"], row[f"sparsity{less}"] = float(np.interp(wanted, places, scores)), high

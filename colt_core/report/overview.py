@@ -12,7 +12,7 @@ from ..studies.experiment import SETTINGS
 from .accuracy import scores_at
 from .arms import arms
 from .compare import differences, pairs_of, with_verdicts
-from .records import metric_of, score_values
+from .records import left, metric_of, score_values
 from .statistics import TINY, interval
 from .tables import LEVELS
 from .words import ACCURACY
@@ -33,7 +33,7 @@ def overview(records: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     told = zip(records["network"], records["network_args"], strict=True)
     records = _once(records.assign(net=[in_words(name, json.loads(given or "{}")) for name, given in told]))
     named = pd.concat([arms(group, short=True) for _, group in records.groupby("net", sort=False)])
-    named = named.assign(sparsity=1 - named["density"]) if "density" in named else named
+    named = named.assign(sparsity=1 - left(named)) if "density" in named else named
     scores, rounds = (named[named["kind"] == kind] for kind in ("score", "round"))
     where = scores.drop_duplicates("experiment").set_index("experiment")["scored_on"].astype(object)
     rounds = rounds.assign(scored_on=rounds["experiment"].map(where).astype(object).fillna(rounds["dataset"]))
@@ -68,16 +68,16 @@ def _once(records: pd.DataFrame) -> pd.DataFrame:
 def collapsed(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the scores with seeds collapsed, a row an arm and density; `scores` is of `overview`.
 
-    Columns scored_on, net, arm, method, step, density (geometric mean), sparsity, the metric (mean), half_width (of the
-    95 % t interval; NaN below three seeds), seeds, chance, train_images; experiment and round of the score that lies
-    nearest to the mean. The scores of runs meet by their order where all have as many, else by their round, and only
-    where the most seeds of the arm do.
+    Columns scored_on, net, arm, method, step, density (geometric mean; of channels cut whole what is left of the
+    weights), sparsity, the metric (mean), half_width (of the 95 % t interval; NaN below three seeds), seeds, chance,
+    train_images; experiment and round of the score that lies nearest to the mean. The scores of runs meet by their
+    order where all have as many, else by their round, and only where the most seeds of the arm do.
     """
     metric, better = metric_of(scores)
     scores = scores.assign(**{metric: score_values(scores)})
     scores = scores[scores[metric].notna()]
     lacking = {name: math.nan for name in ("chance", "train_images") if name not in scores}
-    scores = scores.assign(**lacking)
+    scores = scores.assign(**lacking, density=left(scores))
     rows, about = [], {"metric": metric, "higher_is_better": better}
     for place, group in scores.groupby(PLACE, sort=False):
         runs = group.groupby("experiment")

@@ -171,6 +171,8 @@ def decided(study: Study, records: pd.DataFrame, asked: Questions) -> pd.DataFra
         row |= {"p": _p(sums, margins, one), "expect": one.expect, "than": one.than, "seeds": len(there)}
         row |= {"left_out": " ".join(str(seed) for seed in study.seeds if seed not in there.index)}
         rows.append(row | {"metric": one.metric})
+    if not rows:
+        return pd.DataFrame(columns=DECIDED)
     table = pd.DataFrame(rows)
     # A question without an answer stays one of the family that was fixed beforehand.
     table["p_holm"] = np.where(table["p"].isna(), math.nan, holm(table["p"].fillna(1.0)))

@@ -102,7 +102,7 @@ def paired_tests(
     for count in sorted(set(counts)):
         here = np.flatnonzero(counts == count)
         rows = np.array([differences[i] for i in here])
-        bound = margin if isinstance(margin, float) else np.array([margin[i] for i in here])
+        bound = margin if isinstance(margin, float | int) else np.array([margin[i] for i in here])
         for name, values in _of_equal_counts(rows, bound, level).items():
             columns[name][here] = values
     return columns | {"equivalent": columns["p_equivalence"] < 1 - level, "seeds": counts}
@@ -118,7 +118,7 @@ def _of_equal_counts(differences: np.ndarray, margin: float | np.ndarray, level:
     low, high = _bootstrap(differences, level).T
     columns = {"difference": means, "half_width": half_width(deviation, count, level), "low": low, "high": high}
     columns["p"] = np.minimum(1, 2 * _tail(sizes, error, count))
-    if isinstance(margin, float):
+    if isinstance(margin, float | int):
         # Of the two one-sided tests the one against the nearer margin has the larger p.
         columns["p_equivalence"] = _tail(margin - sizes, error, count)
     else:

@@ -9,7 +9,17 @@ import pandas as pd
 
 from .accuracy import at_sparsities, means
 from .arms import SETTING
-from .compare import COMPARED, MARKS, Margin, conclusion, differences, side_by_side, tested, with_margin
+from .compare import (
+    COMPARED,
+    MARKS,
+    Margin,
+    at_equal_density,
+    conclusion,
+    differences,
+    side_by_side,
+    tested,
+    with_margin,
+)
 from .records import check_columns, distinct, marked, metric_of
 from .statistics import holm, interval
 from .words import written
@@ -117,7 +127,7 @@ def gains_of(
 ) -> pd.DataFrame:
     """Carry `transfer_gains` out on distinct records, which may be none; its margin may be `half_gains` as well."""
     columns = ["source", "target", "arm", "against", *(c for c in COMPARED if c != "scored_on")]
-    columns += () if isinstance(margin, float) else ("margin",)
+    columns += () if isinstance(margin, float | int) else ("margin",)
     if not _any_carried(records):
         return pd.DataFrame(columns=columns)
     table = _by_settings(carried(at_sparsities(records, sparsities)))
@@ -170,10 +180,11 @@ def _over_all_pairs(
     table: pd.DataFrame, pairs: pd.DataFrame, cell: list[str], margin: Margin, level: float
 ) -> pd.DataFrame:
     """Return the mean difference over every pair of different data sets, of those seeds that have them all."""
-    runs = with_margin(side_by_side(table, pairs[pairs["source"] != pairs["scored_on"]]), margin)
+    off = pairs[pairs["source"] != pairs["scored_on"]]
+    runs = with_margin(at_equal_density(side_by_side(table, off), table), margin)
     counts = runs.groupby([*cell, "at", "seed"])["difference"].transform("size")
     runs = runs[counts == counts.groupby([runs[name] for name in [*cell, "at"]]).transform("max")]
-    values = ["difference", "sparsity", "sparsity_other", *(() if isinstance(margin, float) else ("margin",))]
+    values = ["difference", "sparsity", "sparsity_other", *(() if isinstance(margin, float | int) else ("margin",))]
     by_seed = runs.groupby([*cell, "at", "seed"], sort=False)[values].mean().reset_index()
     groups = by_seed.groupby([*cell, "at"], sort=False)
     found = groups[["sparsity", "sparsity_other"]].mean().rename(columns={"sparsity_other": "other_sparsity"})

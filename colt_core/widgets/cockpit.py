@@ -11,10 +11,11 @@ from typing import Any
 import ipywidgets
 
 from .. import data as datasets
-from .. import plots
+from .. import plots, report
 from ..compute.store import open_store
 from ..methods import METHODS, method_of
 from ..models import NETWORKS, check_arguments
+from ..report.words import ACCURACY, unit
 from ..studies.experiment import Experiment
 from ..studies.foresight import doubts
 from ..studies.live import BUSY, Live, attach
@@ -115,7 +116,7 @@ class Cockpit(View):
             value = given.get(name, getattr(e, name))
             if name == "network_args":
                 continue
-            if name in ("recipe", "scores"):
+            if name in ("recipe", "scores", "method"):
                 choose(control, list(dict.fromkeys([*control.options, value])), value)
                 continue
             control.value = value
@@ -341,7 +342,10 @@ class Cockpit(View):
                 f"{duration(last['seconds'])} of training."
             )
             if scored:
-                lines.append(f"Last score: round {scored[-1]['round']}, test accuracy {scored[-1]['accuracy']:.1%}.")
+                metric = scored[-1].get("metric") or ACCURACY
+                told = report.written(scored[-1][metric], math.nan, metric)
+                told += "%" if metric == ACCURACY else f" {unit(metric)}" if unit(metric) != metric else ""
+                lines.append(f"Last score: round {scored[-1]['round']}, test {metric} {told}.")
             lines += warned(records)
             self.bar.value = min(1.0, math.log(max(last["density"], 1e-12)) / math.log(1 - e.target))
         if live.state in BUSY:
