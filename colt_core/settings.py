@@ -32,7 +32,7 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _made_plain(cls, value: Any, info: Any) -> Any:
-        value = _plain(value)
+        value = plain_value(value)
         if isinstance(value, dict) and (odd := [key for key in value if not isinstance(key, str)]):
             raise ValueError(f"keys must be text, not {odd[0]!r}")
         if isinstance(value, bool) and cls.model_fields[info.field_name].annotation in NUMBERS:
@@ -105,12 +105,12 @@ def _frozen(value: Any, level: int = 0) -> Any:
 def _jsonable(value: Any) -> Any:
     if isinstance(value, Settings):
         return value.model_dump(mode="json")
-    if (plain := _plain(value)) is value:
+    if (plain := plain_value(value)) is value:
         raise TypeError(f"a {type(value).__name__} is none")
     return plain
 
 
-def _plain(value: Any, level: int = 0) -> Any:
+def plain_value(value: Any, level: int = 0) -> Any:
     """Return a value with plain numbers in place of NumPy's and PyTorch's, as deep as settings go."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim):
         return value.item()
@@ -119,8 +119,8 @@ def _plain(value: Any, level: int = 0) -> Any:
     if level > LEVELS or not isinstance(value, dict | list | tuple):
         return value
     if isinstance(value, dict):
-        return {_plain(key): _plain(inner, level + 1) for key, inner in value.items()}
-    return type(value)(_plain(inner, level + 1) for inner in value) if type(value) in (list, tuple) else value
+        return {plain_value(key): plain_value(inner, level + 1) for key, inner in value.items()}
+    return type(value)(plain_value(inner, level + 1) for inner in value) if type(value) in (list, tuple) else value
 
 
 def as_number(value: Any) -> Any:
@@ -139,7 +139,7 @@ Number = Annotated[float, BeforeValidator(as_number)]
 
 def plain_number(name: str, value: Any) -> float:
     """Return what is a number, NumPy's and PyTorch's too, as a plain one; else raise a `ValueError` with its name."""
-    plain = _plain(value)
+    plain = plain_value(value)
     if isinstance(plain, bool) or not isinstance(plain, int | float):
         raise ValueError(f"{name} must be a number, not {shown(value)}")
     return float(plain)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -644,6 +645,9 @@ def test_a_gan_goes_the_whole_way(make, tmp_path):
     assert one.objective == {"name": "adversarial"}
     frame = cc.run(one, tmp_path, device="cpu")
     row = frame[frame["kind"] == "score"].iloc[0]
+    for _ in range(2):  # what is stored is told again, where training measured nothing
+        first = cc.run(one.changed(method="dense", scores=()), tmp_path / "two", device="cpu")
+        shutil.rmtree(tmp_path / "two" / first["experiment"].iloc[0])
     assert row["metric"] == "frechet" and 0 < row["frechet"] < math.inf and row["null"] >= 0 and row["chance"] > 0
     assert {n.split(".")[1] for n in frame["pruned"].iloc[0]} == {
         "deconv3",

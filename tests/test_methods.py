@@ -417,3 +417,33 @@ def test_methods_at_initialisation_have_the_densities_asked_for_and_train_nothin
     again = list(getattr(cc, method)(network, few.train, recipe, [0.5, 0.1], **options))
     assert all(a.ticket.hash == b.ticket.hash for a, b in zip(found, again, strict=True))
     assert found[2].image_epochs == (0 if method == "synflow" else 100 * (1 if method == "snip" else 3))
+
+
+# --- from a reading with fresh eyes ------------------------------------------------------------------------------
+
+
+def test_validation_images_are_a_list_one_a_partition(few, network, recipe):
+    with pytest.raises(ValueError, match="^validation must be a list of images, for each of 1 partitions its own$"):
+        cc.imp(network, few.train, recipe, validation=few.validation)
+    with pytest.raises(ValueError, match="for each of 2 partitions its own"):
+        cc.colt(network, cc.partition(few.train, 2), recipe, validation=[few.validation])
+
+
+def test_copies_of_other_classes_have_no_one_head_though_as_many_outputs(few, recipe):
+    two = cc.build("conv3", 5, width=4)
+    with pytest.raises(ValueError, match="crossfit needs copies with one head: not partitions by class"):
+        cc.crossfit(two, cc.partition(few.train, 2, "class"), recipe)
+
+
+def test_saliency_in_float64_is_taught_by_teachers_in_float32(few, network, recipe):
+    teacher = cc.build("conv3", 10, seed=1, width=4)
+    *_, last = cc.snip(network, few.train, recipe, [0.5], objective=cc.KD(teacher))
+    assert last.density == pytest.approx(0.5, abs=0.01)
+
+
+def test_looking_whether_a_dense_run_could_begin_trains_nothing(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("colt_core.training.loop.Trainer._step", lambda *_: pytest.fail("a training was begun"))
+    monkeypatch.setenv("COLT_STORE", str(tmp_path))
+    from colt_core.studies.run import check
+
+    check(cc.Experiment(method="dense", rewind=2, dataset="cifar10-mini@8", network_args={"width": 4}), "cpu")

@@ -149,3 +149,28 @@ def test_pooling_before_normalising_is_pytorchs_norm_pool_and_relu(negative):
     for name, value in reference[0].state_dict().items():
         assert torch.allclose(ours.state_dict()[name].float(), value.float(), atol=1e-6), name
     assert torch.allclose(ours.eval()(inputs[0]), reference.eval()(inputs[0]), atol=1e-5)
+
+
+def test_numbers_of_numpy_are_plain_ones_and_what_no_ticket_can_name_is_refused():
+    import numpy as np
+
+    network = cc.build("conv3", np.int64(10), width=np.int64(4))
+    assert cc.Ticket.of(network).architecture["arguments"] == {"width": 4}
+    with pytest.raises(ValueError, match="cannot be built with norm_layer like this: a ticket can name numbers"):
+        cc.build("torchvision:resnet18", norm_layer=torch.nn.BatchNorm2d)
+
+
+def test_networks_that_print_alike_are_counted_and_tried_each():
+    class Pooled(torch.nn.Module):
+        def __init__(self, by):
+            super().__init__()
+            self.a, self.b, self.head = torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 4, 1), torch.nn.Linear(4, 10)
+            self.by = by  # is not printed
+
+        def forward(self, x):
+            return self.head(self.b(torch.nn.functional.avg_pool2d(self.a(x), self.by)).mean((2, 3)))
+
+    assert models.forward_flops(Pooled(1)) > models.forward_flops(Pooled(4))
+    models.check_output(Pooled(4), (3, 32, 32))
+    with pytest.raises(ValueError, match="Pooled cannot take images of 32 x 32 pixels"):
+        models.check_output(Pooled(99), (3, 32, 32))

@@ -333,3 +333,32 @@ def test_masked_training_on_cuda(network, few, recipe):
     cc.train(network, few.train, recipe, mask=mask, device="cuda")
     assert all(not network.get_parameter(n).detach().cpu()[~kept].any() for n, kept in mask.items())
     assert masks.density(mask) < 1
+
+
+# --- what a stored training is found by --------------------------------------------------------------------------
+
+
+def test_a_stored_training_is_that_of_what_a_network_computes_not_of_its_weights_alone(
+    few, recipe, tmp_path, monkeypatch
+):
+    key = lambda network, **how: cc.training.Training(few.train, recipe, **how).key(network)
+    nets = [cc.build("torchvision:mobilenet_v2", 10, 0, dropout=share) for share in (0.0, 0.9, 0.0)]
+    assert key(nets[0]) == key(nets[2]) != key(nets[1]), "they begin with the same weights"
+    source = "import torch\nimport colt_core as cc\nclass Net(torch.nn.Module):\n"
+    source += (
+        "    def __init__(self, classes):\n        super().__init__()\n        self.fc = torch.nn.Linear(3, classes)\n"
+    )
+    source += "    def forward(self, x):\n        return self.fc(x.mean((2, 3)))\n"
+    source += "class Mine(cc.training.CrossEntropy):\n    name = 'keyed_net:Mine'\n"
+    (tmp_path / "keyed_net.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = key(cc.build("keyed_net:Net", 10))
+    (tmp_path / "keyed_net.py").write_text(source.replace("x.mean((2, 3))", "x.amax((2, 3))"))
+    assert key(cc.build("keyed_net:Net", 10)) != before, "edited code is other code"
+    own = cc.build("conv3", 10, seed=0, width=4)
+    assert cc.models.computes(own) == {} == cc.models.computes(cc.Ticket.of(own).compact().model())
+
+
+def test_what_is_no_recipe_is_refused_in_one_line(few, network):
+    with pytest.raises(ValueError, match="recipe must be a Recipe, for example Recipe.named.'mini'., not 'mini'"):
+        cc.train(network, few.train, "mini")

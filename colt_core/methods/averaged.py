@@ -14,7 +14,7 @@ from ..masks import Mask
 from ..models import head_name
 from ..tickets import Cost, Round, Ticket
 from ..training import History, Recipe, Training
-from .checks import check_several, heads_of, refuse
+from .checks import check_several, one_head, refuse
 from .cycles import Choose, Networks, Search, begin, beside, copies_of, cost_of, cycles, magnitude_masks
 from .method import Look, Method
 
@@ -75,7 +75,7 @@ def _local_sgd(
 ) -> tuple[list[Copy], Cost]:
     """Train the copies of a round an epoch at a time, and average them after each."""
     networks, trainings = copies_of(search, ticket, number)
-    own = any(heads_of(search.network, search.parts))
+    own = not one_head(search.network, search.parts)
     head = f"{head_name(search.network)}." if own else None
     copies = [Copy(network, training) for network, training in zip(networks, trainings, strict=True)]
     cost = Cost()

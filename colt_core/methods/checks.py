@@ -34,6 +34,14 @@ def check_inputs(network: nn.Module, parts: list[Images], recipe: Recipe, option
         if classes is None:
             options.objective.check(network, part)
     options.objective.check_recipe(recipe)
+    if options.validation is not None:
+        several = isinstance(options.validation, list | tuple)
+        if (
+            not several
+            or len(options.validation) < len(parts)
+            or not all(isinstance(v, Images) for v in options.validation)
+        ):
+            raise ValueError(f"validation must be a list of images, for each of {len(parts)} partitions its own")
     if options.best_epoch and not options.validation:
         raise ValueError("to prune the weights of the best epoch, validation images are needed: validation=[...]")
     _check_rewind(parts, recipe, options)
@@ -120,3 +128,9 @@ def heads_of(network: nn.Module, parts: list[Images]) -> list[int | None]:
     own = models.architecture(network)["classes"]
     fixed = models.head_name(network) is None
     return [None if fixed or len(part.classes) == own else len(part.classes) for part in parts]
+
+
+def one_head(network: nn.Module, parts: list[Images]) -> bool:
+    """Tell whether one head fits the copies of all parts: each learns the same classes, or there is none."""
+    same = models.head_name(network) is None or len({tuple(part.classes) for part in parts}) == 1
+    return same and not any(heads_of(network, parts))

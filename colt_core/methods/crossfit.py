@@ -12,7 +12,7 @@ from ..seeding import reproducible
 from ..tickets import Round
 from ..training import CROSS_ENTROPY, Objective, Recipe
 from ..training.saliency import CPU, sample, snip_scores
-from .checks import check_several, heads_of
+from .checks import check_several, one_head
 from .cycles import Networks, begin, by_scores
 from .method import Look, Method, Setting
 
@@ -55,7 +55,7 @@ def crossfit(
     Saliency |w g|: arXiv 1810.02340, there at initialisation; cross-fitting: arXiv 1608.00060.
     """
     check_several(parts, "crossfit")
-    if any(heads_of(network, parts)):
+    if not one_head(network, parts):
         raise ValueError("crossfit needs copies with one head: not partitions by class")
     search = begin(network, parts, recipe, rate, target, densities, options)
     seed, threads = search.options.seed, search.where.threads

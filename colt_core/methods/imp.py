@@ -87,7 +87,12 @@ def _dense(setting: Setting) -> Iterator[Round]:
     """The unpruned network: its only round is the initialisation."""
     given = {"whole": setting.data.train, "validation": [setting.data.validation]} | setting.options
     search = begin(setting.network, [setting.data.train], setting.recipe, 0.5, 0.5, None, given)
-    return iter([] if search.options.resume else [first_round(search)])
+
+    def only() -> Iterator[Round]:  # what it rewinds to is trained when it is asked for
+        if not search.options.resume:
+            yield first_round(search)
+
+    return only()
 
 
 class MatchedOptions(Settings):

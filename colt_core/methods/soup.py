@@ -18,7 +18,7 @@ from ..seeding import choose_device, derive
 from ..settings import Number, Settings, check_fraction
 from ..tickets import Cost, Round, Ticket
 from ..training import Recipe, Training
-from .checks import check_several, heads_of, refuse
+from .checks import check_several, one_head, refuse
 from .cycles import Choose, Networks, Search, Train, begin, beside, by_scores, copies_of, cost_of, mean_weights
 from .method import Look, Method
 
@@ -72,7 +72,7 @@ def soup(
     given = search.options
     if warm and given.whole is None:
         raise ValueError("to begin together, the whole training images are needed: whole=data.train")
-    if warm and any(heads_of(network, parts)):
+    if warm and not one_head(network, parts):
         raise ValueError("copies that begin together need one head: not partitions by class (or warm=0)")
     if warm:
         refuse(given, "copies that begin together", "rewind")

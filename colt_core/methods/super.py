@@ -73,7 +73,8 @@ def super_tickets(
     def prepare(dense: Round) -> Cut:
         copies, cost = train_round(search, dense.ticket, 1, lambda *_: ([search.dense], search.dense))
         copy, count = copies[0], len(images)
-        importance = unit_importance(copy.network, images, layers, choose_device(search.where.device))
+        where = choose_device(search.where.device)
+        importance = unit_importance(copy.network, images, layers, where, threads=search.where.threads)
         looked = Cost(count, count * step_flops(copy.network, images), 0.0, 0)  # forward and backward, once
         rng = generator(search.options.seed, "units")
         units = order_of_units(importance, order, rng)

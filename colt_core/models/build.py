@@ -4,7 +4,7 @@ import inspect
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
@@ -14,7 +14,7 @@ from torch import nn
 
 from ..foreign import fingerprint, imported
 from ..seeding import drawing
-from ..settings import first_line
+from ..settings import first_line, plain_value, shown
 from .anatomy import UNSAID, Prunable, anatomy_of, declare, outputs_of
 from .architecture import architecture, has_a_name
 from .compacted import PREFIX, maker
@@ -80,7 +80,8 @@ def build(
     ValueError
         For an unknown name, an argument that it does not take, fewer than one class, weights that do not fit.
     """
-    make = check_network(name)
+    make, arguments = check_network(name), {key: plain_value(value) for key, value in arguments.items()}
+    classes = plain_value(classes)
     if classes < 1:
         raise ValueError(f"classes must be at least 1, not {classes}")
     given, named = _with_classes(name, make, classes, classes_as, arguments)
@@ -98,6 +99,12 @@ def build(
     if said:
         said = declare(network, **said)
     recorded = {key: value for key, value in arguments.items() if key != "pretrained"} | said  # theta0 tells the rest
+    for key, value in recorded.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError):
+            advice = f"a ticket can name numbers, text, lists and mappings, not {shown(value)}"
+            raise ValueError(f"{name} cannot be built with {key} like this: {advice}") from None
     about = {
         "name": name,
         "classes": classes,
@@ -123,6 +130,21 @@ def _check_outputs(network: nn.Module, name: str, classes: int) -> None:
 def is_as_built(network: nn.Module) -> bool:
     """Tell whether `build` makes this network again from what it says of itself: nothing in it was changed since."""
     return has_a_name(network) and str(network) == _printed(json.dumps(architecture(network), sort_keys=True))
+
+
+def computes(network: nn.Module) -> dict[str, Any]:
+    """Return what tells apart networks that may have the same weights: name, arguments, code and modules.
+
+    Of the workbook's own, whose weights and names say all, nothing.
+    """
+    about = architecture(network)
+    if about["name"].removeprefix(PREFIX) in NETWORKS:
+        return {}
+    told, kind = about | {"modules": str(network)}, type(network)
+    if not has_a_name(network) and kind.__module__ != "__main__":  # a notebook's class has no file
+        with suppress(ValueError):
+            told["code"] = fingerprint(f"{kind.__module__}:{kind.__qualname__}")
+    return told
 
 
 @lru_cache(maxsize=16)

@@ -13,6 +13,7 @@ from .. import models
 from ..compute.checkpoints import Checkpoint
 from ..compute.store import Store
 from ..data import Dataset
+from ..foreign import fingerprint
 from ..tickets import Round, Score, Ticket, evaluate
 from ..tickets.score import Head
 from ..training import Training, doubt, objective_of
@@ -111,7 +112,8 @@ def _score_name(
     recipe = experiment.recipe.model_dump(mode="json")
     about: list[Any] = [FORMAT, ticket.hash, prints, recipe, experiment.seed, where, torch.__version__]
     if objective or head:  # keys of plain scores are older than both
-        about.append({"objective": objective, "head": head})
+        code = {"code": fingerprint(objective["name"])} if objective and ":" in objective["name"] else {}
+        about.append({"objective": objective, "head": head} | code)
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
     return f"scores/{key}", objective, head
 

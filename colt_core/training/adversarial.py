@@ -47,7 +47,7 @@ class Adversarial(Judged):
 
     def loss(self, network: Any, pixels: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return both losses of a batch added up; the metric is not measured on it (NaN)."""
-        noise = torch.randn(len(pixels), network.latent, device=pixels.device)
+        noise = torch.randn(len(pixels), network.latent, device=pixels.device).to(pixels.dtype)
         made = standardised(network.generate(noise), self.mean, self.std)
         softplus = nn.functional.softplus
         told = softplus(-network.judge(pixels)) + softplus(network.judge(made.detach()))
@@ -64,7 +64,7 @@ class Adversarial(Judged):
         return frechet(self._features(drawn(network, len(real), images), network), real)
 
     def others(self, network: Any, images: Images) -> dict[str, float]:
-        """Return `null`: the distance between as many images and as many others."""
+        """Return `null`: the distance between two random halves of twice as many images."""
         return {"null": frechet_null(self._real(images, network, 2))}
 
     def chance(self, images: Images) -> float:
@@ -75,7 +75,10 @@ class Adversarial(Judged):
 
     def _real(self, images: Images, network: nn.Module | None = None, halves: int = 1) -> torch.Tensor:
         count = halves * max(2, min(len(images) // 2, MOST))  # of a few images all: a covariance takes two
-        return self._features(images.take(torch.arange(min(count, len(images)), device=images.labels.device)), network)
+        rows = torch.arange(len(images))
+        if len(images) > 1 and bool((images.labels.diff() >= 0).all()):  # class by class: else these were a few classes
+            rows = torch.randperm(len(images), generator=generator(0, "real", len(images)))
+        return self._features(images.take(rows[:count].to(images.labels.device)), network)
 
     def _features(self, images: Images, network: nn.Module | None = None) -> torch.Tensor:
         classifier = self.judge

@@ -192,8 +192,9 @@ class KD(CrossEntropy):
     @torch.no_grad()
     def _answers(self, teacher: nn.Module, pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the logarithms of the softened targets, [B, C]."""
+        kind = next((weight.dtype for weight in teacher.parameters()), pixels.dtype)  # saliency is in float64
         with torch.autocast(pixels.device.type, enabled=False):
-            told = (teacher(pixels).float() / self.temperature).log_softmax(1)
+            told = (teacher(pixels.to(kind)).float() / self.temperature).log_softmax(1)
         if self.soft == "shuffled":
             return told[_next_alike(labels)]
         if self.soft in ("smoothed", "even"):

@@ -70,8 +70,9 @@ def doubt(epoch: Mapping[str, float], chance: float | None, images: int, error: 
     error
         The metric's name, where lower is better.
     """
-    if chance is not None and epoch.get(error, 0.0) >= chance > 0:
-        return f"ended at chance ({error} {epoch[error]:.3g} of its training images, {chance:.3g} by chance)"
+    value = epoch.get(error)  # None in a stored score, where it is not measured in training
+    if chance is not None and value is not None and value >= chance > 0:
+        return f"ended at chance ({error} {value:.3g} of its training images, {chance:.3g} by chance)"
     if chance is None or "accuracy" not in epoch:
         return ""
     if chance >= 1:

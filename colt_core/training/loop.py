@@ -18,8 +18,9 @@ from torch import nn
 from ..data import Images
 from ..data.augmentation import augment, draw, epoch_order, normalise
 from ..files import hash_into
+from ..foreign import fingerprint
 from ..masks import Mask, check
-from ..models import check_output
+from ..models import check_output, computes
 from ..progress import bar, left
 from ..seeding import choose_device, derive, drawing, memory_format, reproducible
 from .history import History
@@ -80,6 +81,8 @@ class Training:
 
     def check(self, network: nn.Module) -> None:
         """Raise a `ValueError` in one line where it cannot be carried out with this network."""
+        if not isinstance(self.recipe, Recipe):
+            raise ValueError(f"recipe must be a Recipe, for example Recipe.named('mini'), not {self.recipe!r}")
         self.objective.check(network, self.images)
         self.objective.check_recipe(self.recipe)
         if not len(self.images):
@@ -106,7 +109,10 @@ class Training:
                     raise ValueError(f"{about}, of which batch normalisation has no variance") from None
 
     def key(self, network: nn.Module, device: str | torch.device = "cpu") -> str:
-        """Return what identifies it: the weights it starts from, mask, images, recipe, seed, where it runs."""
+        """Return what identifies it: the weights it starts from, mask, images, recipe, seed, where it runs.
+
+        Of networks and objectives that are not the workbook's own what they compute, too: arguments and code.
+        """
         digest = hashlib.sha256()
         for kind, tensors in (("weight", network.state_dict()), ("mask", self.mask or {})):
             for name, tensor in tensors.items():
@@ -120,6 +126,9 @@ class Training:
             learnt = self.objective.tensors()
             how |= {"objective": objective, "tensors": {name: list(value.shape) for name, value in learnt.items()}}
             hash_into(digest, *(value.detach().cpu().reshape(-1) for value in learnt.values()))
+            how |= {"code": fingerprint(objective["name"])} if ":" in objective["name"] else {}
+        if own := computes(network):  # of the workbook's own networks the weights say all
+            how |= {"network": own}
         about = [FORMAT, sets, self.recipe.model_dump(mode="json"), how, torch.device(device).type, torch.__version__]
         digest.update(json.dumps(about, sort_keys=True).encode())
         return digest.hexdigest()[:32]

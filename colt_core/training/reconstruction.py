@@ -23,6 +23,11 @@ _COLOURS: dict[str, float] = {}  # by the images' fingerprint
 _ORIGINALS: dict[tuple[str, str], float] = {}  # a judge's accuracy, by its weights and the images' fingerprint
 
 
+def exact(values: torch.Tensor) -> torch.Tensor:
+    """Return values in float64, which MPS has not: from there they are brought to the CPU first."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
+
+
 class Judged(Objective):
     """An objective that looks at pixels as they are, in [0, 1], and may have a judge: a classifier of the same images.
 
@@ -112,7 +117,7 @@ class Reconstruction(Judged):
         """Return the mean squared error over some images."""
         network.eval()
         pairs = batches(network, images)
-        return sum(float(squared_error(network(given), image).double().sum()) for given, image in pairs) / len(images)
+        return sum(float(exact(squared_error(network(given), image)).sum()) for given, image in pairs) / len(images)
 
     def others(self, network: nn.Module, images: Images) -> dict[str, float]:
         """Return `psnr`, and `recognised` where there is a judge."""
@@ -186,9 +191,9 @@ class ELBO(Reconstruction):
             mean, log_variance = network.posterior(given)
             drawn = torch.randn(mean.shape, generator=rng).to(mean.device)
             code = mean + drawn * (log_variance / 2).exp()
-            wrong += float(squared_error(network.decode(code, image.shape[2:]), image).double().sum())
-            apart += float(divergence(mean, log_variance).double().sum())
-            means.append(mean.flatten(1).double().cpu())
+            wrong += float(exact(squared_error(network.decode(code, image.shape[2:]), image)).sum())
+            apart += float(exact(divergence(mean, log_variance)).sum())
+            means.append(mean.flatten(1).cpu().double())
         kl = apart / len(images)
         told = {"nats": wrong / len(images) + kl / values + 0.5 * math.log(math.pi), "kl": kl}
         active = torch.cat(means).var(0, correction=0) > ACTIVE

@@ -15,7 +15,12 @@ SMALL = 1e-20
 
 
 def unit_importance(
-    network: nn.Module, images: Images, layers: list[str], device: str | torch.device = "cpu", batch: int = 256
+    network: nn.Module,
+    images: Images,
+    layers: list[str],
+    device: str | torch.device = "cpu",
+    batch: int = 256,
+    threads: int | None = None,
 ) -> dict[str, torch.Tensor]:
     """Return the importance of the units of some layers: mean over images of |dL(x)/dgate| at gate one.
 
@@ -30,8 +35,8 @@ def unit_importance(
         The training images, as they are (no augmentation).
     layers
         Names of convolutions and hidden linear layers.
-    device, batch
-        Where; images at once.
+    device, batch, threads
+        Where; images at once; CPU threads, on which the last bits depend (None: as many as PyTorch is set to).
 
     Returns
     -------
@@ -50,7 +55,7 @@ def unit_importance(
     outputs: dict[str, torch.Tensor] = {}
     hooks = [network.get_submodule(read[layer]).register_forward_hook(_keeper(outputs, layer)) for layer in layers]
     try:
-        with reproducible(where, 0, torch.get_num_threads()):
+        with reproducible(where, 0, threads or torch.get_num_threads()):
             for index in torch.arange(len(images)).split(batch):
                 index = index.to(images.labels.device)
                 pixels = normalise(images.batch(index).to(where), images.mean, images.std)

@@ -88,7 +88,7 @@ def features_of(classifier: nn.Module, images: Images) -> torch.Tensor:
         raise ValueError("features are what a classifier's head reads: this network has no head")
     seen: list[torch.Tensor] = []
     handle = classifier.get_submodule(name).register_forward_pre_hook(
-        lambda _, given: seen.append(given[0].flatten(1).double().cpu())
+        lambda _, given: seen.append(given[0].flatten(1).cpu().double())
     )
     classifier.eval()
     try:
