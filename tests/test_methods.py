@@ -447,3 +447,16 @@ def test_looking_whether_a_dense_run_could_begin_trains_nothing(recipe, tmp_path
     from colt_core.studies.run import check
 
     check(cc.Experiment(method="dense", rewind=2, dataset="cifar10-mini@8", network_args={"width": 4}), "cpu")
+
+
+def test_networks_without_one_output_are_refused_by_synflow_in_one_line(few, recipe):
+    for name, message in (
+        ("dcgan", "SynFlow needs a network that gives one tensor, not a"),
+        ("vae", "nothing flows from"),
+    ):
+        network = cc.build(name, width=4)
+        with pytest.raises(ValueError, match=f"^{message}[^\n]*$"):
+            list(cc.synflow(network, few.train, recipe, [0.5]))
+    gan = cc.build("dcgan", width=4)
+    with pytest.raises(ValueError, match="is asked of one tensor"):
+        cc.masks.collapse(cc.Ticket.of(gan).mask, gan)

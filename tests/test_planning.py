@@ -44,6 +44,19 @@ def test_a_plan_is_what_the_run_then_does(make, tmp_path, slow):
         assert (anew.rounds, anew.image_epochs) == (plan.rounds, plan.image_epochs)
 
 
+def test_what_is_rewound_to_is_planned_once_and_what_may_end_early_from_there_on(tmp_path, slow):
+    recipe = cc.Recipe.named("mini").changed(epochs=1, batch_size=54)
+    base = {"dataset": "cifar10-mini@8:0,1", "network_args": {"width": 4}, "recipe": recipe, "rate": 0.5, "target": 0.7}
+    one = cc.Experiment(method="imp", rewind=8, scores=None, **base)
+    plan = cc.plan(one, tmp_path, "cpu")
+    spent = cc.run(one, tmp_path, "cpu")["image_epochs"].max()
+    assert plan.image_epochs == (spent, spent) == (432 + 2 * 108,) * 2, "8 steps once, then 2 of 10 a round"
+    long = recipe.changed(epochs=10)
+    early = cc.Experiment(method="imp", early_bird={"window": 1}, scores=None, **base | {"recipe": long})
+    least, most = cc.plan(early, tmp_path, "cpu").image_epochs
+    assert most == 2 * 10 * 540 and least == pytest.approx(2 * 2 * 540)
+
+
 def test_what_follows_colt_counts_colt_once_and_knows_its_rounds_afterwards(make, tmp_path, slow):
     followers = [make(method=m, scores=None) for m in ("matched", "random")]
     before = cc.plan(followers, tmp_path, "cpu")

@@ -53,6 +53,10 @@ def collapse(mask: Mask, network: nn.Module, shape: Sequence[int] = (3, 32, 32))
             elif isinstance(module, nn.Sigmoid):  # of nothing it would make a half
                 module.register_forward_hook(lambda _, given, __: given[0])
         output = probe(torch.ones(1, *shape))
+    if not isinstance(output, torch.Tensor):
+        raise ValueError(
+            f"whether anything passes is asked of one tensor, and this network gives a {type(output).__name__}"
+        )
     table = [layer_row(name, kept) for name, kept in outputs_first(mask, transposed(network)).items()]
     return Collapse(
         empty_layers=[row["layer"] for row in table if row["kept"] == 0],

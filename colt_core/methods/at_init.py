@@ -141,7 +141,12 @@ def synflow_mask(network: nn.Module, mask: Mask, density: float, shape: Sequence
     start, ones = masks.density(mask), torch.ones(1, *shape, dtype=torch.float64)
     for step in range(1, STEPS + 1):
         masks.apply(mask, copy)
-        flow = torch.autograd.grad(copy(ones).sum(), weights)
+        output = copy(ones)
+        if not isinstance(output, torch.Tensor):
+            raise ValueError(f"SynFlow needs a network that gives one tensor, not a {type(output).__name__}")
+        flow = torch.autograd.grad(output.sum(), weights, allow_unused=True)
+        if unused := [name for name, gradient in zip(mask, flow, strict=True) if gradient is None]:
+            raise ValueError(f"nothing flows from {unused[0]} to the output: leave it out of what is prunable")
         if step == 1 and not any(g.any() for g in flow):
             raise ValueError("SynFlow's scores are all zero: nothing flows, or the output saturates (a sigmoid does)")
         scores = {name: (g * w).detach().abs() for name, g, w in zip(mask, flow, weights, strict=True)}

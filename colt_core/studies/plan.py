@@ -302,10 +302,15 @@ def _work(e: Experiment, store: Store, finding: bool, networks: dict[str, nn.Mod
         scores = [0, 0]
     rounds = [max(0, n - found) if finding else 0 for n in every]
     method = method_of(e.method)
-    training = method.images(e) if method.images else len(data.train) * e.found_with.epochs * method.passes_of(e)
+    whole = len(data.train) * e.found_with.epochs
+    training = method.images(e) if method.images else whole * method.passes_of(e)
+    rewound = e.rewind / e.found_with.total(len(data.train)) if e.rewind else 0.0  # trained once, and never again
+    early = min(1.0, (e.early_bird.window + 1) / e.found_with.epochs) if e.early_bird else 1.0  # at the earliest
     trainings = [max(0, n - max(1, found)) if finding else 0 for n in every]  # the dense round needs none
     most = {"never": 0, "once": 1}.get(method.trains, math.inf)
-    find = [min(n, most) * training for n in trainings]
+    begun = rewound * whole if finding and not found else 0.0
+    first, at_most = (begun if most else 0.0, begun), [min(n, most) * training * (1 - rewound) for n in trainings]
+    find = [at_most[0] * early + first[0], at_most[1] + first[1]]
     judge = [n * len(target.train) * e.recipe.epochs for n in scores]
     find_teacher, taught_by = _beside(e.objective, data.train, network) if find[1] else (0.0, [])
     judge_teacher, judged_by = _beside(scored_with(e), target.train, network) if judge[1] else (0.0, [])
