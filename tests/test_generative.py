@@ -225,6 +225,21 @@ def test_a_linear_autoencoder_comes_near_pca_and_never_beats_it(small, quick):
     assert bound <= reached < 1.3 * bound
 
 
+def test_copies_learn_what_their_networks_declare_or_what_is_said(small, quick):
+    images, half = small.train, cc.partition(small.train, 2)[0]
+    fresh = lambda: cc.build("autoencoder", 10, 0, width=4)
+    copies = cc.train_copies([fresh(), fresh()], [images, half], quick, seeds=[3, 4], workers=1, device="cpu")
+    alone = fresh()
+    cc.train(alone, images, quick, seed=3, device="cpu")
+    assert all(torch.equal(a, b) for a, b in zip(copies[0].parameters(), alone.parameters(), strict=True))
+    taught = cc.KD(cc.build("conv3", 10, 1, width=4), weight=0.5)
+    told = [cc.build("conv3", 10, 0, width=4) for _ in range(2)]
+    cc.train_copies(told, [images, images], quick, seeds=[3, 4], workers=1, device="cpu", objective=taught)
+    network = cc.build("conv3", 10, 0, width=4)
+    cc.train(network, images, quick, seed=4, device="cpu", objective=taught)
+    assert all(torch.equal(a, b) for a, b in zip(told[1].parameters(), network.parameters(), strict=True))
+
+
 def test_frechet_distances_are_those_of_gaussians_by_scipys_square_root():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(200, 5)), rng.normal(size=(150, 5)) @ rng.normal(size=(5, 5)) + 1

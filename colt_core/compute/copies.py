@@ -20,7 +20,7 @@ from ..files import open_tensors, read_tensors, save_tensors, scratch, under
 from ..masks import Mask
 from ..progress import Bar, bar, left
 from ..seeding import choose_device
-from ..training import History, Recipe, Training, described, objective_of
+from ..training import History, Objective, Recipe, Training, described, objective_for, objective_of
 from .checkpoints import Checkpoint, kept
 from .pool import Worker, cores, lend
 from .store import Store
@@ -62,6 +62,7 @@ def train_copies(
     validation: Sequence[Images] | None = None,
     first_steps: Sequence[int] | None = None,
     threads: int = 1,
+    objective: Objective | None = None,
     **where: Any,
 ) -> list[nn.Module]:
     """Train each network in place on its own images, independently; return them, in order.
@@ -76,6 +77,8 @@ def train_copies(
         One of each a network; see `Training`. Without seeds, 0, 1, 2, ...
     threads
         CPU threads of each.
+    objective
+        What they learn; by default what each network declares, cross-entropy where it declares nothing.
     **where
         As for `train_side_by_side`: device, workers, store, progress, watch, ...
 
@@ -100,6 +103,7 @@ def train_copies(
             seed=seeds[i] if seeds else i,
             threads=threads,
             first_step=first_steps[i] if first_steps else 0,
+            objective=objective or objective_for(networks[i]),
         )
         for i in range(count)
     ]
