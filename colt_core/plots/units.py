@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from .frame import COLOURS, canvas, check_rows
 
-LOOKS = {"winning": (COLOURS["super"], "o"), "random": (COLOURS["random"], "s"), "losing": ("#D55E00", "v")}
-ASIDE = {"winning": -0.6, "random": 0.0, "losing": 0.6}  # percent: intervals at one place would hide each other
+LOOKS = {"winning": (COLOURS["super"], "o"), "random": (COLOURS["random"], "s"), "losing": ("#8C510A", "v")}
+CORPORA = {"r8": "Reuters R8", "20newsgroups": "20 Newsgroups"}
+ASIDE = {"winning": -0.8, "random": 0.0, "losing": 0.8}  # percent: intervals at one place would hide each other
 
 
 def super_tickets(table: pd.DataFrame, margin: float = 0.01) -> Figure:
@@ -25,9 +26,12 @@ def super_tickets(table: pd.DataFrame, margin: float = 0.01) -> Figure:
         for corpus, axis in zip(corpora, axes[0], strict=True):
             _panel(axis, table[table["corpus"] == corpus], margin)
             dense = table.loc[table["corpus"].eq(corpus) & table["order"].eq("dense"), "test"]
-            axis.set(title=f"{corpus}: dense {dense.mean():.1%}", xlabel="heads and blocks cut, %")
+            title = f"{CORPORA.get(corpus, corpus)}: dense {dense.mean():.1%}"
+            axis.set(title=title, xlabel="heads and blocks cut, %", xticks=sorted({0, *table["percent"]}))
         axes[0][0].set(ylabel="test accuracy minus dense, points")
-        axes[0][0].legend(fontsize=8)
+        title = f"paired by seed; bars: 95 % intervals; band: ± {100 * margin:g} point{'s' * (margin != 0.01)}"
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, title=title, fontsize=8, title_fontsize=8, ncols=3, loc="outside lower left")
     return figure
 
 
