@@ -44,7 +44,8 @@ def _seed(seed: int, device: torch.device) -> None:
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        torch.cuda.manual_seed_all(seed)
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)  # of this one alone: the others' states are not put back
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
 
@@ -104,7 +105,9 @@ def reproducible(device: torch.device, seed: int, threads: int = 1, tf32: bool =
 def _as_told(device: torch.device, seed: int, threads: int, tf32: bool) -> Iterator[None]:
     before = torch.get_num_threads(), torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     backends: Any = torch.backends
-    switches = [backends.cudnn.conv, backends.cuda.matmul] if device.type == "cuda" else []
+    # cuDNN's for recurrent layers goes along: where the two differ, PyTorch refuses to tell either by its older name.
+    parts = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)
+    switches = parts if device.type == "cuda" else ()
     rounding = [switch.fp32_precision for switch in switches]
     on_mps = torch.mps.get_rng_state() if device.type == "mps" else None  # fork_rng knows CUDA alone
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -9,11 +10,12 @@ from scipy.special import rel_entr
 from torch import nn
 
 import colt_core as cc
-from colt_core import masks
+from colt_core import foreign, masks
+from colt_core.compute import copies
 from colt_core.data.augmentation import normalise
 from colt_core.studies.records import read_records
 from colt_core.studies.teachers import teacher, untrained
-from colt_core.training import objective_of
+from colt_core.training import Training, objective_of
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +237,51 @@ def test_copies_that_are_taught_while_a_ticket_is_found_are_the_same_in_workers(
     other = [r.ticket.hash for r in cc.rounds(plain, tmp_path / "plain", device="cpu")]
     assert here == there and here != other and job.hash != plain.hash
     assert cc.plan([job.changed(seed=2)], tmp_path, "cpu").experiments == 1, "how fast it is can be measured untaught"
+
+
+def test_a_teacher_that_was_changed_teaches_as_it_is_and_is_not_taken_for_the_one_it_was(few, recipe, monkeypatch):
+    plain, changed, unnamed = (cc.build("conv3", 10, 1, width=4) for _ in range(3))
+    changed.average = nn.AdaptiveMaxPool2d(1)
+    del vars(unnamed)["architecture"]
+    student = cc.build("conv3", 10, 0, width=4)
+    keys = [Training(few.train, recipe, objective=cc.KD(one)).key(student) for one in (plain, changed, unnamed)]
+    assert len(set(keys)) == 3
+    monkeypatch.setattr(copies, "_in_workers", lambda *_: pytest.fail("a worker could not build this teacher"))
+    for one in (changed, unnamed):
+        found = [deepcopy(student), deepcopy(student)]
+        copies._say_once.cache_clear()
+        with pytest.warns(UserWarning, match="train one after the other in this process"):
+            cc.train_copies(found, [few.train] * 2, recipe, workers=2, device="cpu", objective=cc.KD(one))
+
+
+def test_code_of_a_source_or_a_teacher_is_trusted_and_told_apart_as_a_networks_is(tmp_path, monkeypatch):
+    file = tmp_path / "borrowed.py"
+    file.write_text("import colt_core as cc\ndef two(classes=10): return cc.build('resnet20', classes, 0)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    kd = {"name": "kd", "teacher": "borrowed:two"}
+    ways = [
+        {"network": "resnet32", "method": "elastic", "options": {"source": "borrowed:two"}},
+        {"objective": kd},
+        {"scoring": {"objective": kd}},
+    ]
+    before = [cc.Experiment(**way) for way in ways]
+    assert [sorted(one.code or {}) for one in before] == [["source"], ["teacher"], []], "scores have keys of their own"
+    foreign._trusted.clear()
+    monkeypatch.setattr(foreign, "imported", lambda *_, **__: pytest.fail("imported"))
+    for one in before:
+        about = one.model_dump(mode="json") | {"scoring": one.scoring.model_dump() if one.scoring else None}
+        with pytest.raises(ValueError, match="'borrowed:two' is named by a file and is not imported unless you allow"):
+            cc.Experiment.from_description(about)
+    monkeypatch.undo()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file.write_text(file.read_text() + "# edited\n")
+    assert [cc.Experiment(**way).hash == one.hash for way, one in zip(ways, before, strict=True)] == [
+        False,
+        False,
+        True,
+    ]
+    with pytest.raises(ValueError, match="the code of its source is"):
+        before[0].check_code()
 
 
 def test_mistakes_are_told_in_one_line(few, folder, tmp_path):

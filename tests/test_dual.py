@@ -7,7 +7,7 @@ import torch
 
 import colt_core as cc
 from colt_core import masks
-from colt_core.methods.dual import DualOptions, _part_way
+from colt_core.methods.dual import DualOptions, _kept, _part_way
 from colt_core.training.pull import Pull, reach, remains
 
 
@@ -260,3 +260,12 @@ def test_mistakes_are_one_line(base, tmp_path):
     assert not list(tmp_path.iterdir()), "nothing was begun"
     with pytest.raises(ValueError, match="ramp must be a whole number of steps from 1, not 0"):
         Pull({}, 0)
+    search = cc.Ticket.of(cc.build("conv3", 10, 0, width=4))
+    whole = {name: torch.zeros_like(kept) for name, kept in search.mask.items()} | {
+        "conv1.weight": search.mask["conv1.weight"]
+    }
+    own = DualOptions(chosen="colt", complement=True)
+    with pytest.raises(
+        ValueError, match="keeps all of conv1, so its complement would leave that layer without a weight"
+    ):
+        _kept(own, search, 0.5, cc.Round(1, search.derived(mask=whole)), 0)

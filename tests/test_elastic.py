@@ -7,7 +7,7 @@ from torch import nn
 import colt_core as cc
 from colt_core import masks
 from colt_core.methods.elastic import _control
-from colt_core.tickets.elastic import repeats
+from colt_core.tickets.elastic import _depths, repeats
 
 # From the paper's rule, written out: which source block stands at each place of a stage.
 BY_HAND = {
@@ -82,7 +82,9 @@ def test_earlier_blocks_are_repeated_more_often():
 
 
 def test_what_cannot_be_stretched_is_refused_in_one_line():
-    small = ticket("resnet20")
+    small, network, misnamed = ticket("resnet20"), cc.build("resnet20", 10, 0), nn.Sequential()
+    network.relu, misnamed.stages = nn.GELU(), "bodyy"
+    changed = cc.Ticket.of(network)
     for act, told in (
         (lambda: cc.elastic(small, "resnet32", "mirror"), "unknown order 'mirror'; allowed: append, interpolate"),
         (lambda: cc.elastic(small, "resnet18"), "a resnet18 declares no stages"),
@@ -95,6 +97,9 @@ def test_what_cannot_be_stretched_is_refused_in_one_line():
         (lambda: cc.elastic(small, 32), r"a Ticket and the name of a network are expected, not .* and 32"),
         (lambda: cc.elastic(cc.build("resnet20", 10, 0), "resnet32"), "a Ticket and the name of a network are"),
         (lambda: cc.Experiment(method="elastic", options={"source": "resnet19"}), "source: unknown network 'resnet19'"),
+        (lambda: cc.elastic(changed, "resnet32"), r"of resnet20 \(changed\) cannot be stretched"),
+        (lambda: cc.elastic(changed, "resnet20"), r"of resnet20 \(changed\) cannot be stretched"),
+        (lambda: _depths(misnamed, "mine"), "a mine declares the stage 'bodyy', and has no module of that name"),
     ):
         with pytest.raises(ValueError, match=told):
             act()
@@ -136,6 +141,7 @@ def test_a_family_of_your_own_declares_its_stages(tmp_path, monkeypatch):
     large = cc.elastic(small, "deep:four")
     assert torch.equal(large.theta0["body.3.0.weight"], small.theta0["body.1.0.weight"])
     assert large.model()(torch.rand(1, 3, 8, 8)).shape == (1, 10)
+    assert large.architecture["code"] == cc.Ticket.of(cc.build("deep:four", 10, 0)).architecture["code"]
     wide = cc.Ticket.of(cc.build("deep:two", 10, 0, width=4))
     assert cc.elastic(wide, "deep:four").architecture["arguments"] == {"width": 4}, "arguments go along"
     with pytest.raises(ValueError, match="of another family"):
@@ -179,6 +185,7 @@ def test_as_a_method_it_follows_another_networks_run_and_its_controls_change_one
     source = list(cc.rounds(followed, tmp_path, device="cpu"))[-1]
     plain = found[None].ticket
     assert plain.hash == cc.elastic(source.ticket, "resnet20").hash and found[None].cost == source.cost
+    assert {one.ticket.provenance["parent"] for one in found.values()} == {source.ticket.hash}
     same = lambda a, b, what: all(torch.equal(v, getattr(b, what)[k]) for k, v in getattr(a, what).items())
     for control in ("random", "permuted", "dense"):
         assert same(plain, found[control].ticket, "theta0") and not same(plain, found[control].ticket, "mask")

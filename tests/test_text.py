@@ -399,7 +399,7 @@ def test_tickets_are_chosen_by_validation_and_half_a_seed_is_left_out():
 def test_the_figure_has_a_line_an_order_and_a_panel_a_corpus():
     records = pd.concat([made_up(0.0, seeds=4), made_up(0.02, seeds=2).assign(corpus="20newsgroups")])
     figure = cc.plots.super_tickets(cc.text.by_percent(records))
-    assert [axis.get_title("left")[:9] for axis in figure.axes] == ["20newsgro", "r8: dense"]
+    assert [axis.get_title("left")[:9] for axis in figure.axes] == ["20 Newsgr", "Reuters R"]
     assert [len(axis.containers) for axis in figure.axes] == [3, 3]
     with pytest.raises(ValueError, match="no records"):
         cc.plots.super_tickets(cc.text.by_percent(records).iloc[:0])

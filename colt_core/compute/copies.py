@@ -163,7 +163,7 @@ def train_side_by_side(
         beside = 1
     with bar(progress) as shown:
         tell = [_teller(i, copies, shown, watch) for i in range(len(copies))]
-        here = where.type != "cpu" or beside == 1 or not all(_can_be_rebuilt(copy.network) for copy in copies)
+        here = where.type != "cpu" or beside == 1 or not all(map(_can_be_rebuilt, copies))
         if not here:
             _in_workers(copies, settled, len(copies) if settled else beside, tell)
         else:
@@ -384,9 +384,11 @@ def _mapped(path: str, key: str, written: int) -> torch.Tensor:
         return file.get_tensor(key)  # type: ignore[no-any-return]
 
 
-def _can_be_rebuilt(network: nn.Module) -> bool:
-    """Tell whether a worker process can make this network from its name: nothing was added to it or frozen."""
+def _can_be_rebuilt(copy: Copy) -> bool:
+    """Tell whether a worker process can make a network, and its teachers, by name: nothing was added or frozen."""
     # A hook or a frozen weight is in no name: such a network trains here, where it is.
-    hooked = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in network.modules())
-    frozen = not all(parameter.requires_grad for parameter in network.parameters())
-    return not (hooked or frozen) and models.is_as_built(network)
+    networks = [copy.network, *copy.training.objective.networks()]
+    modules = [module for network in networks for module in network.modules()]
+    hooked = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in modules)
+    frozen = not all(parameter.requires_grad for parameter in copy.network.parameters())
+    return not (hooked or frozen) and all(map(models.is_as_built, networks))

@@ -125,9 +125,10 @@ class Images:
         """Return the images of these classes alone, labels renumbered in the order given; order of images kept."""
         new = torch.full((len(self.classes),), -1)
         new[classes] = torch.arange(len(classes))
-        index = (new[self.labels] >= 0).nonzero().flatten()
+        labels = new[self.labels.cpu()]
+        index = (labels >= 0).nonzero().flatten()
         names = tuple(self.classes[c] for c in classes)
-        return replace(self.take(index), labels=new[self.labels[index]], classes=names)
+        return replace(self.take(index), labels=labels[index].to(self.labels.device), classes=names)
 
     def to(self, device: torch.device | str) -> "Images":
         """Return the images on another device; there they are a copy without the rest of the data set."""
@@ -170,7 +171,7 @@ def channel_statistics(images: Images, chunk: int = 2_000) -> tuple[tuple[float,
     channels, height, width = images.shape
     counts = torch.zeros(channels, 256, dtype=torch.int64)  # how often each value occurs in each channel
     for index in torch.arange(len(images)).split(min(chunk, rows_at_once(images.pixels))):
-        values = images.batch(index)
+        values = images.batch(index).cpu()
         counts += torch.stack([torch.bincount(values[:, i].flatten(), minlength=256) for i in range(channels)])
     level = torch.arange(256)
     total, squares = (counts * level).sum(1), (counts * level**2).sum(1)

@@ -64,7 +64,7 @@ def _by_chance(images: Images, parts: int, rng: torch.Generator) -> list[Images]
 
 def _stratified(images: Images, parts: int, rng: torch.Generator) -> list[Images]:
     order = torch.randperm(len(images), generator=rng)
-    by_class = order[images.labels[order].argsort(stable=True)]
+    by_class = order[images.labels.cpu()[order].argsort(stable=True)]
     return [images.take(by_class[i::parts].sort().values) for i in range(parts)]
 
 
@@ -89,10 +89,10 @@ def split_validation(images: Images, share: float, seed: int = 0) -> tuple[Image
         If no image of some class would be left to train on.
     """
     rng = generator(seed, "validation")
-    order = torch.randperm(len(images), generator=rng)
+    order, labels = torch.randperm(len(images), generator=rng), images.labels.cpu()
     held_out = torch.zeros(len(images), dtype=torch.bool)
     for label in range(len(images.classes)):
-        of_class = order[images.labels[order] == label]
+        of_class = order[labels[order] == label]
         out = max(1, round(share * len(of_class)))
         if 0 < len(of_class) <= out:
             found = f"all {len(of_class)} images of class {images.classes[label]!r}"

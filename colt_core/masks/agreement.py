@@ -47,8 +47,8 @@ def similarities(masks: list[Mask], beyond_chance: bool = False) -> torch.Tensor
         same_network(*masks)
     for name in masks[0] if masks else ():
         flat = torch.stack([mask[name].flatten() for mask in masks]).float()  # sums are exact: a layer has < 2**24
-        kept = flat.sum(1).double().cpu()
-        both += (flat @ flat.T).double().cpu()
+        kept = flat.sum(1).cpu().double()
+        both += (flat @ flat.T).cpu().double()
         counts += kept[:, None] + kept[None]
         chance += kept[:, None] * kept[None] / flat.shape[1]
 

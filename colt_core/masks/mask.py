@@ -90,7 +90,7 @@ def layer_row(name: str, kept: torch.Tensor) -> dict[str, Any]:
         "layer": name.removesuffix(".weight"),
         "weights": kept.numel(),
         "kept": int(kept.count_nonzero()),
-        "density": float(kept.double().mean()),
+        "density": float(kept.cpu().double().mean()),
         "dead_out": int((~kept.flatten(1).any(1)).sum()),
         "dead_in": int((~kept.transpose(0, 1).flatten(1).any(1)).sum()),
     }

@@ -57,7 +57,7 @@ def refill(
         if is_depthwise(name, kept, depthwise):
             filled[name] = kept.clone()
             continue
-        scores = (weights[name].abs().to(kept.device) * kept).flatten(1).double().sum(1)
+        scores = (weights[name].abs().cpu() * kept.cpu()).flatten(1).double().sum(1)  # MPS has no float64
         wanted = int(kept.count_nonzero()) / kept[0].numel()
         count = max(1, math.floor(wanted + (len(kept) - wanted) * extra + 1e-9))
         rows = torch.argsort(-scores, stable=True)[:count]

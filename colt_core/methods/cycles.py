@@ -126,7 +126,7 @@ def cycles(
         copies, spent = (train or train_round)(search, before, number, choose, copies)
         networks = [copy.network for copy in copies]
         kept, combined = choose(networks, mask, number)
-        ticket = before.derived(mask=combined, parent=last.ticket.hash, **_provenance(options, number))
+        ticket = before.derived(mask=combined, parent=last.ticket.hash, **provenance(options, number))
         several = len(kept) > 1  # of a single copy there is nothing to compare
         last = Round(
             number,
@@ -202,7 +202,7 @@ def first_round(search: Search) -> Round:
         history = train_kept(start, training, where.store, choose_device(where.device))
         cost = cost_of(Copy(start, training, history=history))
     ticket = Ticket.of(start, names=list(search.dense))
-    about = _provenance(options, 0) | {"parent": None}
+    about = provenance(options, 0) | {"parent": None}
     return Round(0, replace(ticket, provenance=about), cost=cost)
 
 
@@ -307,5 +307,5 @@ def rate_to(density: float, mask: Mask) -> float:
     return max(0, kept - round(density * masks.size(mask))) / kept if kept else 0.0
 
 
-def _provenance(options: Options, number: int) -> dict[str, Any]:
+def provenance(options: Options, number: int) -> dict[str, Any]:
     return options.provenance | {"round": number, "colt_core": __version__}

@@ -14,12 +14,12 @@ from .. import masks
 from ..compute.checkpoints import train_kept
 from ..compute.copies import Copy
 from ..masks import Mask
-from ..seeding import choose_device, derive, generator
+from ..seeding import choose_device, derive, generator, reproducible
 from ..settings import Settings
 from ..tickets import Cost, Round, Ticket
 from ..training import CrossEntropy, Recipe, Training, accuracy
 from ..training.pull import ENOUGH, STRONG, Pull, reach, remains
-from .cycles import Search, begin, cost_of
+from .cycles import Search, begin, cost_of, provenance
 from .method import Look, Method, Setting
 
 Chosen = Literal["random", "smallest", "colt", "matched", "like_colt"]
@@ -121,7 +121,12 @@ def _kept(own: DualOptions, dense: Ticket, density: float, followed: Round | Non
     else:
         order = {name: _ranks(own.chosen, dense, name, seed) for name in dense.mask}
         kept = {name: ranks >= _pulled(ranks.numel(), 1 - density) for name, ranks in order.items()}
-    return {name: ~value for name, value in kept.items()} if own.complement else kept
+    if not own.complement:
+        return kept
+    if whole := [name for name, value in kept.items() if value.all()]:
+        layer = whole[0].removesuffix(".weight")
+        raise ValueError(f"the mask keeps all of {layer}, so its complement would leave that layer without a weight")
+    return {name: ~value for name, value in kept.items()}
 
 
 def _ranks(chosen: Chosen, dense: Ticket, name: str, seed: int) -> torch.Tensor:
@@ -164,11 +169,13 @@ def _transformed(
         )  # fmt: skip
         history = train_kept(network, training, where.store, device)
         cost = cost + cost_of(Copy(network, training, history=history))
-        measures = {"left": _left(network, chosen)} | _validated(network, options.validation, "before")
-        masks.apply(goal, network)
-        measures |= _validated(network, options.validation, "after")
+        measures = {"left": _left(network, chosen)}
+        with reproducible(device, options.seed, where.threads):
+            measures |= _validated(network, options.validation, "before")
+            masks.apply(goal, network)
+            measures |= _validated(network, options.validation, "after")
         alive = goal
-    about = options.provenance | {"round": number, "parent": search.start.ticket.hash}
+    about = provenance(options, number) | {"parent": search.start.ticket.hash}
     ticket = replace(Ticket.of(network.cpu(), kept), provenance=about)
     return Round(number, ticket, cost=cost, measures=measures)
 

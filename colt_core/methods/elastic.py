@@ -62,7 +62,8 @@ def _stretched(setting: Setting, name: str) -> Iterator[Round]:
     own = setting.own
     for found in setting.remaining():
         ticket = stretched(found.ticket, name, own.order)
-        about = {**setting.options["provenance"], "elastic": f"{own.source or name} {own.order}"}
+        before = found.ticket.hash if own.source else found.ticket.provenance.get("parent")
+        about = {**setting.options["provenance"], "elastic": f"{own.source or name} {own.order}", "parent": before}
         if own.control == "redrawn":
             ticket = ticket.redraw(derive(setting.seed, "elastic"), **about)
         elif own.control:

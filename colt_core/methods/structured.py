@@ -123,7 +123,7 @@ def filled(
         if not bool(whole.any()):
             some = total[name] * torch.stack([own[name] for own in kept]).any(0)
             [sizes] = masks.outputs_first({name: some}, transposed).values()
-            whole[sizes.flatten(1).double().sum(1).argmax()] = True
+            whole[sizes.flatten(1).cpu().double().sum(1).argmax()] = True  # MPS has no float64
     return both
 
 

@@ -34,7 +34,8 @@ KEEPING_CALLS = {
 FORWARDS = ("forward", "_conv_forward")
 # Subclasses whose own forward does as their kind's.
 AS_THEIR_KIND = {
-    *("colt_core._NormPoolReLU", "timm.BatchNormAct2d", "timm.Conv2dSame", "timm.Linear", "timm.PReLU"),
+    *("colt_core._NormPoolReLU", "colt_core.AveragePool", "colt_core.MaxPool"),
+    *("timm.BatchNormAct2d", "timm.Conv2dSame", "timm.Linear", "timm.PReLU"),
     *("timm.AvgPool2dSame", "timm.MaxPool2dSame"),
 }
 

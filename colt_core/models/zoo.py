@@ -10,6 +10,7 @@ from torch import nn
 
 from .autoencoders import VAE, Autoencoder
 from .dcgan import DCGAN
+from .pools import AveragePool, MaxPool
 from .resnet import cifar_resnet, initialised, resnet18_small
 
 
@@ -115,7 +116,7 @@ def _alexnet(classes: int, channels: int = 3) -> nn.Module:
 
     network = alexnet(num_classes=classes)
     network.features[0] = nn.Conv2d(channels, 64, 3, padding=1)
-    network.avgpool = nn.AdaptiveAvgPool2d(2)
+    network.avgpool = AveragePool(2)
     network.classifier[1] = nn.Linear(256 * 2 * 2, 4096)
     vars(network)["anatomy"] = {"prunable": ["features.*.weight"]}  # as the official code: convolutions alone
     return network
@@ -124,7 +125,7 @@ def _alexnet(classes: int, channels: int = 3) -> nn.Module:
 def _lenet5(classes: int, channels: int = 3) -> nn.Module:
     """LeCun's five layers, with adaptive pooling to 5x5 before the linear ones."""
     layers = {"conv1": nn.Conv2d(channels, 6, 5), "relu1": nn.ReLU(), "pool1": nn.MaxPool2d(2)}
-    layers |= {"conv2": nn.Conv2d(6, 16, 5), "relu2": nn.ReLU(), "pool2": nn.AdaptiveMaxPool2d(5)}
+    layers |= {"conv2": nn.Conv2d(6, 16, 5), "relu2": nn.ReLU(), "pool2": MaxPool(5)}
     layers |= {"flatten": nn.Flatten(), "fc1": nn.Linear(400, 120), "relu3": nn.ReLU()}
     layers |= {"fc2": nn.Linear(120, 84), "relu4": nn.ReLU(), "head": nn.Linear(84, classes)}
     return nn.Sequential(OrderedDict(layers))
@@ -132,7 +133,7 @@ def _lenet5(classes: int, channels: int = 3) -> nn.Module:
 
 def _fc1(classes: int, image_size: int = 32, channels: int = 3) -> nn.Module:
     """LeNet-300-100: three linear layers; images are first pooled to image_size x image_size."""
-    layers = {"pool": nn.AdaptiveAvgPool2d(image_size), "flatten": nn.Flatten()}
+    layers = {"pool": AveragePool(image_size), "flatten": nn.Flatten()}
     layers |= {"fc1": nn.Linear(channels * image_size**2, 300), "relu1": nn.ReLU()}
     layers |= {"fc2": nn.Linear(300, 100), "relu2": nn.ReLU(), "head": nn.Linear(100, classes)}
     return nn.Sequential(OrderedDict(layers))

@@ -48,7 +48,7 @@ def filters(
     names
         What the two masks are.
     """
-    one, two = (mask[layer].flatten(2) if mask[layer].ndim > 2 else mask[layer][:, :, None] for mask in (a, b))
+    one, two = (kept.flatten(2) if kept.ndim > 2 else kept[:, :, None] for kept in (a[layer].cpu(), b[layer].cpu()))
     code = 3 - 2 * one.to(torch.uint8) - two.to(torch.uint8)  # 0 both, 1 the first only, 2 the second only, 3 neither
     rows, columns = (
         range(start, min(size, start + most)) for start, size, most in zip(first, code.shape, limit, strict=False)

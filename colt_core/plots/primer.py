@@ -14,8 +14,8 @@ def trained(weights: Weights, mask: Mask) -> Figure:
     `weights` are the trained ones by parameter name, `mask` what magnitude pruning keeps of them; a `ValueError` where
     it keeps all, for then there is no cut to draw.
     """
-    values = torch.cat([weights[name].detach().abs().flatten() for name in mask])
-    kept = torch.cat([mask[name].flatten() for name in mask])
+    values = torch.cat([weights[name].detach().cpu().abs().flatten() for name in mask])
+    kept = torch.cat([mask[name].cpu().flatten() for name in mask])
     if kept.all():
         raise ValueError(
             "the mask keeps every weight: there is no cut to draw; give one that magnitude pruning has made"
@@ -45,7 +45,7 @@ def rewound(theta0: Weights, weights: Weights, mask: Mask, layer: str, limit: tu
         At most how many filters and columns are shown.
     """
     rows, columns = limit
-    start, end, kept = (one[layer].detach().flatten(1)[:rows, :columns] for one in (theta0, weights, mask))
+    start, end, kept = (one[layer].detach().cpu().flatten(1)[:rows, :columns] for one in (theta0, weights, mask))
     shown = {
         "as trained": end,
         "the smallest cut": end.where(kept, torch.nan),

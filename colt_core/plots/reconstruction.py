@@ -34,7 +34,7 @@ def picture_rows(rows: Mapping[str, torch.Tensor], title: str = "", gap: int = 2
     (_, height, width), most = sizes.pop(), max(map(len, rows.values()))
     sheet = np.ones((len(rows) * (height + gap) - gap, most * (width + gap) - gap, 3), dtype=np.float32)
     for i, row in enumerate(rows.values()):
-        pixels = row.float() / 255 if row.dtype == torch.uint8 else row.float()
+        pixels = row.detach().float().cpu() / (255 if row.dtype == torch.uint8 else 1)
         for j, picture in enumerate(pixels.clamp(0, 1).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()):
             top, left = i * (height + gap), j * (width + gap)
             sheet[top : top + height, left : left + width] = picture

@@ -57,6 +57,6 @@ def sizes_table(weights: Mapping[int, Mapping[str, torch.Tensor]]) -> pd.DataFra
     rows = []
     for step, groups in weights.items():
         for group, values in groups.items():
-            found = np.quantile(values.abs().numpy(), shares)
+            found = np.quantile(values.detach().abs().cpu().numpy(), shares)
             rows.append({"step": step, "group": group} | {f"{s:.0%}": v for s, v in zip(shares, found, strict=True)})
     return pd.DataFrame(rows)

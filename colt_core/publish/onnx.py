@@ -76,7 +76,7 @@ def export(
         images = load("cifar10-mini").test if images is None else images
         check_takes(network, images.shape)
         some = images.take(torch.arange(min(CHECKED, len(images))))
-        pixels = normalise(some.images, some.mean, some.std).contiguous()
+        pixels = normalise(some.images.cpu(), some.mean, some.std).contiguous()
     else:
         check_takes(network, shape)
         pixels = torch.randn(CHECKED, *shape, generator=torch.Generator().manual_seed(0))

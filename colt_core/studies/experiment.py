@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from functools import cached_property
@@ -27,6 +28,7 @@ SETTINGS = (
     *("dataset", "parts", "by", "network", "network_args", "method", "options", "pooling", "recipe", "finding"),
     *("rate", "target", "densities", "scope", "rewind", "early_bird", "official", "objective", "code", "seed"),
 )  # what tells experiments apart, in records and descriptions; `pooling` had a place of its own before `options`
+CODE = re.compile(r"[A-Za-z_][\w.]*(:[A-Za-z_][\w.]*)+")  # "package.module:name"
 NESTED = ("network_args", "options", "recipe", "finding", "densities", "early_bird", "objective", "code")  # as JSON
 Choice = Literal["best-epoch", "statistics-kept", "all-counted", "test-selected", "cifar100-normalised"]
 NEAR = 0.01  # of a density
@@ -310,8 +312,11 @@ class Experiment(Settings):
             In one line, where it is none, or names code that is not trusted.
         """
         known = {name: value for name, value in about.items() if name not in ("format", "data")}
-        for what, name in _code_in(known).items():
-            if (own := code_of(name) if what == "network" else name) is not None:
+        scoring = known.get("scoring")
+        scored = _code_in({"objective": scoring.get("objective")} if isinstance(scoring, Mapping) else {})
+        elsewhere = _code_in({"dataset": known.get("score_on")})
+        for what, name in (*_code_in(known).items(), *scored.items(), *elsewhere.items()):
+            if (own := name if what in ("method", "dataset", "objective") else code_of(name)) is not None:
                 check_trusted(own, f"the {what}")
         token = _AS_STORED.set(True)
         try:
@@ -362,7 +367,7 @@ class Experiment(Settings):
         """Raise a `ValueError` where code that it names has changed since it was described."""
         if self.code is None:
             return
-        names = ("dataset", "network", "method", "network_args", "objective")
+        names = ("dataset", "network", "method", "network_args", "options", "objective")
         now = versions({name: getattr(self, name) for name in names}) or {}
         for what, then in self.code.items():
             if (found := now.get(what)) != then:
@@ -397,10 +402,13 @@ _AS_STORED: ContextVar[bool] = ContextVar("as_stored", default=False)
 
 
 def _code_in(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return the names of foreign code among fields of an experiment, by what it is."""
+    """Return the names of foreign code among fields of an experiment, and in its options, by what it is."""
     objective = values.get("objective")
     named = {what: values.get(what) for what in ("network", "method", "dataset")}
     named["objective"] = objective.get("name") if isinstance(objective, Mapping) else objective
+    for own in (values.get("options"), objective):  # the network that an option, or a teacher, is
+        further = own.items() if isinstance(own, Mapping) else ()
+        named |= {what: name for what, name in further if isinstance(name, str) and CODE.fullmatch(name)}
     told = {what: name.removeprefix(PREFIX) for what, name in named.items() if isinstance(name, str)}
     told = {what: name for what, name in told.items() if ":" in name}
     return {what: name for what, name in told.items() if what != "dataset" or datasets.is_code(name)}

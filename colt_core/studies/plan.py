@@ -164,7 +164,7 @@ def _open_works(given: list[Experiment], store: Store, device: str) -> list["_Wo
     for e in sorted(given, key=_scores_asked, reverse=True):
         wanted.setdefault((e.hash, e.score_on, str(e.scoring)), e)
     found_once = {e.hash: key for key, e in reversed(wanted.items())}  # scored elsewhere, it is not found again
-    for reference in [r for e in wanted.values() for r in e.references()]:
+    for reference in [r for e in wanted.values() if not is_over(e, store) for r in e.references()]:
         if reference.hash not in found_once:
             key = (reference.hash, None, str(None))
             wanted[key], found_once[reference.hash] = reference, key

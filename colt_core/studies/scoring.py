@@ -17,7 +17,7 @@ from ..foreign import fingerprint
 from ..tickets import Round, Score, Ticket, evaluate
 from ..tickets.score import Head
 from ..training import Training, doubt, objective_of
-from .experiment import FORMAT, PLAIN, Experiment
+from .experiment import FORMAT, PLAIN, Experiment, versions
 from .inputs import as_seen, dataset_of, prints_of
 from .records import scored_by
 from .teachers import teacher, untrained
@@ -113,7 +113,9 @@ def _score_name(
     about: list[Any] = [FORMAT, ticket.hash, prints, recipe, experiment.seed, where, torch.__version__]
     if objective or head:  # keys of plain scores are older than both
         code = {"code": fingerprint(objective["name"])} if objective and ":" in objective["name"] else {}
-        about.append({"objective": objective, "head": head} | code)
+        taught = {"objective": {k: v for k, v in (objective or {}).items() if k != "name"}}
+        further = versions(taught) or {}  # of a teacher that is another's code
+        about.append({"objective": objective, "head": head} | code | ({"versions": further} if further else {}))
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
     return f"scores/{key}", objective, head
 

@@ -381,9 +381,10 @@ def _listed(experiments: Experiment | Iterable[Experiment]) -> list[Experiment]:
 
 
 def to_do(experiments: list[Experiment], store: Store) -> list[Experiment]:
-    """Return those that are not finished, and the COLT runs that they follow; the longest first."""
-    references = [r for e in experiments for r in e.references()]
-    known = {e.hash for e in experiments}
-    jobs = [*experiments, *{r.hash: r for r in references if r.hash not in known}.values()]
-    jobs = [job for job in jobs if not is_over(job, store)]
+    """Return those that are not finished, and the runs that those follow; the longest first."""
+    jobs = [e for e in experiments if not is_over(e, store)]
+    references = {r.hash: r for e in jobs for r in e.references()}
+    for known in experiments:
+        references.pop(known.hash, None)
+    jobs += [r for r in references.values() if not is_over(r, store)]
     return sorted(jobs, key=size_of, reverse=True)

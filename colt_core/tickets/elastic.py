@@ -48,6 +48,10 @@ def elastic(ticket: Ticket, network: str, order: Order = "append") -> Ticket:
     if order not in ("append", "interpolate"):
         raise ValueError(f"unknown order {order!r}; allowed: append, interpolate")
     about = ticket.architecture
+    if ticket.template is not None:
+        raise ValueError(
+            f"a ticket of {about['name']} cannot be stretched: what was changed in it is in no other depth"
+        )
     if network == about["name"]:
         return ticket
     source, target = ticket.model(), _built(network, ticket)
@@ -64,7 +68,8 @@ def elastic(ticket: Ticket, network: str, order: Order = "append") -> Ticket:
             mask[name] = ticket.mask[origin].clone()
     found = ticket.derived(theta0=theta0, mask=mask, elastic=f"{about['name']} {order}")
     kept = {name: value for name, value in about.items() if name != "code"}
-    return Ticket(kept | {"name": network}, found.theta0, found.mask, found.provenance)
+    own = {name: value for name, value in models.architecture(target).items() if name == "code"}
+    return Ticket(kept | {"name": network} | own, found.theta0, found.mask, found.provenance)
 
 
 def repeats(count: int, target: int, order: Order) -> list[int]:
@@ -100,8 +105,11 @@ def _depths(network: nn.Module, name: str) -> dict[str, int]:
     if not stages:
         raise ValueError(f"a {name} declares no stages: its blocks have no order in which they could be repeated")
     depths = {}
-    for stage in stages:
-        names = [called for called, _ in network.get_submodule(stage).named_children()]
+    for stage in [stages] if isinstance(stages, str) else stages:
+        try:
+            names = [called for called, _ in network.get_submodule(stage).named_children()]
+        except AttributeError:
+            raise ValueError(f"a {name} declares the stage {stage!r}, and has no module of that name") from None
         if names != [str(number) for number in range(len(names))]:
             raise ValueError(f"the blocks of {stage} are named {', '.join(names)}, and must be 0, 1, 2, ...")
         depths[stage] = len(names)

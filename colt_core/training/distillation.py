@@ -220,6 +220,10 @@ class KD(CrossEntropy):
         states = [(number, one.state_dict()) for number, one in enumerate(self.teachers)]
         return {f"{number}/{name}": value.cpu() for number, state in states for name, value in state.items()}
 
+    def networks(self) -> list[nn.Module]:
+        """Return the teachers."""
+        return [one.whole if isinstance(one, _Picked) else one for one in self.teachers]
+
     @classmethod
     def rebuilt(cls, settings: Mapping[str, Any], tensors: Tensors) -> Self:
         """Make it anew.
@@ -262,7 +266,15 @@ def described_network(teacher: nn.Module) -> dict[str, Any]:
     """Return what a teacher, or a judge, is built from again."""
     if isinstance(teacher, _Picked):
         return described_network(teacher.whole) | {"columns": teacher.columns}
-    return dict(models.architecture(teacher))
+    about = dict(models.architecture(teacher))
+    if not models.has_a_name(teacher):
+        return about | models.computes(teacher)
+    # What was changed after it was built is in no name, and need not be in the weights: an activation, say.
+    return (
+        about
+        if models.is_as_built(teacher)
+        else about | {"name": f"{about['name']} (changed)", "modules": str(teacher)}
+    )
 
 
 def again(about: Mapping[str, Any], state: Tensors) -> nn.Module:

@@ -89,6 +89,10 @@ class Objective(ABC):
         """Return the tensors that a worker process must be sent, a teacher's weights for example."""
         return {}
 
+    def networks(self) -> list[nn.Module]:
+        """Return the networks that it holds: where `build` cannot make one again, this process trains."""
+        return []
+
     @classmethod
     def rebuilt(cls, settings: Mapping[str, Any], tensors: Tensors) -> Self:
         """Make it anew from its settings and tensors."""

@@ -47,6 +47,8 @@ class Optimizer:
     def _sgd(self, moved: Many, gradients: Many, states: States, common: dict[str, Any]) -> None:
         momentum = self.recipe.momentum
         buffers = [state.get("momentum_buffer") for state in states] if momentum else []
+        if any(buffer is not None for buffer in buffers):  # weights whose first gradient comes later than others'
+            buffers = [torch.zeros_like(p) if b is None else b for p, b in zip(moved, buffers, strict=True)]
         sgd(moved, gradients, buffers, momentum=momentum, dampening=0.0, nesterov=False, **common)
         for state, buffer in zip(states, buffers, strict=False):  # no buffers without momentum
             assert buffer is not None  # PyTorch's function has put the first ones into the list

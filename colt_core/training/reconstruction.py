@@ -70,6 +70,10 @@ class Judged(Objective):
         told: dict[str, Any] = {"judge": judged} if judged else {}
         return told | ({"mean": list(self.mean), "std": list(self.std)} if self.mean else {})
 
+    def networks(self) -> list[nn.Module]:
+        """Return the judge."""
+        return [] if self.judge is None else [self.judge]
+
     def tensors(self) -> Tensors:
         """Return the judge's state dict."""
         return {} if self.judge is None else {name: v.cpu() for name, v in self.judge.state_dict().items()}

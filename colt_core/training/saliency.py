@@ -30,8 +30,8 @@ def _losses(network: nn.Module, images: Images, objective: Objective) -> Iterato
     fitted = objective.fitted(images)
     order = torch.randperm(len(images), generator=generator(0, "chunks", len(images)))
     for index in order.tensor_split(-(-len(images) // CHUNK)):
-        pixels = normalise(images.batch(index), images.mean, images.std).double()
-        yield fitted.loss(network, pixels, images.labels[index])[0] * (len(index) / len(images))
+        pixels = normalise(images.batch(index).cpu(), images.mean, images.std).double()
+        yield fitted.loss(network, pixels, images.labels[index].cpu())[0] * (len(index) / len(images))
 
 
 def _double(network: nn.Module, names: list[str]) -> tuple[nn.Module, list[nn.Parameter]]:
