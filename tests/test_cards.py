@@ -4,6 +4,7 @@ import shutil
 import sys
 from types import ModuleType
 
+import pandas as pd
 import pytest
 import torch
 
@@ -61,6 +62,17 @@ def test_a_ticket_in_memory_has_the_same_card_with_its_records(found):
 def described(path):
     about = json.loads((path.parent / "experiment.json").read_text())
     return {name: value for name, value in about.items() if name not in ("format", "data")} | {"scores": (0.5,)}
+
+
+def test_a_card_tells_ways_of_scoring_apart_and_weights_that_were_made_to_fit(found):
+    ticket, frame = cc.Ticket.load(found), cc.run(cc.Experiment(**described(found)), found.parent.parent)
+    score = frame[frame["kind"] == "score"].iloc[:1]
+    ways = [score.assign(scored_by=way) for way in (None, "kd (teacher dense)", "own head")]
+    text = cards.card(ticket, pd.concat([frame[frame["kind"] != "score"], *ways]))
+    assert "| kd (teacher dense) |" in text and "| own head |" in text and "a fresh or its own head" in text
+    assert "It is not trained: train it." in text and "scored by" not in cards.card(found)
+    dual = frame.assign(method="dual").pipe(lambda t: t[t["kind"] != "score"])
+    assert "Weights that were made to fit a mask, and the mask" in cards.card(ticket, dual)
 
 
 def test_a_ticket_of_nobody_has_a_card(tmp_path, network):

@@ -346,6 +346,14 @@ def test_accuracy_is_held_against_measured_speed(jobs):
         n for n in ("effective", "narrow", "refill") for _ in "12"
     ]
     assert (table["slowest"] <= table["fastest"]).all() and (table["faster"] > 0).all()
+    for row in table.to_dict("records"):  # timed is what was scored
+        masked = row["method"].split(" ")[0] in ("colt", "matched", "regroup", "effective")
+        assert row["form"] == ("dense" if row["density"] == 1 else "masked" if masked else "compact"), row
+        assert (
+            (row["flops"], row["density_effective"]) == (1, row["density"])
+            if row["form"] != "compact"
+            else row["flops"] < 1
+        )
     small, whole = (table[table["method"].isin(names)] for names in (("refill", "narrow"), ("dense", "effective")))
     assert (small["flops"] < 0.8).all() and (whole["flops"] == 1).all()
     scores = records[(records["kind"] == "score") & (records["method"] == "refill") & (records["round"] == 2)]

@@ -235,6 +235,7 @@ def _images(own: DualOptions) -> int:
 
 DUAL = Method(
     name="dual",
+    transforms=True,
     about="choose a mask, any, and pull the other weights to zero before they are cut (RST, 2203.04248)",
     law=r"w \leftarrow w - \eta \, (\nabla L(w) + \lambda_k (1 - m) \, w), \quad \lambda_k \uparrow 1; \qquad "
     r"\text{ticket } (m,\, m w)",

@@ -143,6 +143,8 @@ class Method:
         The default fraction of the remaining weights that goes a round.
     options
         A `Settings` model of the options that it alone knows; None: it has none.
+    transforms
+        Whether theta0 of its tickets is no initialisation, but weights that were made to fit the mask.
     contender
         Whether tables hold it against the controls.
     control
@@ -165,6 +167,7 @@ class Method:
     images: Callable[[Any], int] | None = None
     rate: float = 0.15
     options: type[Settings] | None = None
+    transforms: bool = False
     contender: bool = False
     control: bool = False
     law: str = ""

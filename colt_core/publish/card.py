@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import masks
 from ..files import write_text, write_whole
+from ..methods import recorded
 from ..settings import one_line
 from ..studies.experiment import Experiment, method_in_words, settings_in
 from ..studies.foresight import doubts
@@ -187,7 +188,13 @@ def _head(ticket: Ticket, settings: dict[str, Any]) -> str:
     ]
     title = f"# A lottery ticket: {_text(arch['name'])} at {1 - ticket.density:.2%} sparsity"
     where = f"found on {_text(data)} by {_text(method)}"
-    lead = f"Initial weights (theta0) and a mask over them, {where}. It is not trained: train it."
+    known = isinstance(settings.get("method"), str) and recorded(settings["method"]).transforms
+    weights = (
+        "Weights that were made to fit a mask, and the mask"
+        if known
+        else "Initial weights (theta0) and a mask over them"
+    )
+    lead = f"{weights}, {where}. {'They are where its training starts' if known else 'It is not trained: train it'}."
     return f"{title}\n\n{lead}\n\n{_table(('', ''), rows)}"
 
 
@@ -225,14 +232,14 @@ def _scores(own: list[dict[str, Any]]) -> str:
         "test images": "test_images",
         "image-epochs": "image_epochs",
     }
-    rows = [
-        (r.get("scored_on") or r["dataset"], *(_plain(r.get(name)) for name in columns.values()))
-        for r in scores
-        if (r.get("metric") or "accuracy") == metric
-    ]
+    shown = [r for r in scores if (r.get("metric") or "accuracy") == metric]
+    ways = [r.get("scored_by") or "" for r in shown]
+    columns = ({"scored by": "scored_by"} if any(ways) else {}) | columns
+    rows = [(r.get("scored_on") or r["dataset"], *(_plain(r.get(name)) for name in columns.values())) for r in shown]
+    heads = {"its own" if way.endswith("own head") else "a fresh" for way in ways}
     note = (
-        "Trained from theta0 with the mask and a fresh head, then tested once: last epoch, test set. Image-epochs are "
-        "what finding the ticket cost, an image counted once an epoch."
+        f"Trained from theta0 with the mask and {' or '.join(sorted(heads))} head, then tested once: last epoch, test "
+        "set. Image-epochs are what finding the ticket cost, an image counted once an epoch."
     )
     return f"## Scores\n\n{note}\n\n{_table(('scored on', *columns), rows)}"
 

@@ -28,10 +28,12 @@ def pareto(
     threads: int = 1,
     **how: Any,
 ) -> "pd.DataFrame":
-    """Hold the accuracy of scored tickets against the speed that their compact form is measured to have.
+    """Hold the accuracy of scored tickets against the speed that they are measured to have.
 
     Density says little of speed: a mask of scattered zeros makes nothing faster. A ticket of each arm and round, the
-    first seed's, is timed beside the dense network, see `speed`.
+    first seed's, is timed beside the dense network, see `speed`, in the form that was scored: a silent one when
+    compact, any other under its mask, for what the normalisation of its dead channels has learnt is in its score and
+    not in its compact form.
 
     Parameters
     ----------
@@ -46,8 +48,8 @@ def pareto(
     -------
     pandas.DataFrame
         A row a network, data set, arm and scored round: `network`, `scored_on`, `method` (the arm), `round`, `density`,
-        `density_effective` (weights left when compact), `accuracy`, `half_width`, `seeds`, `flops` (of dense's),
-        `faster` (of dense's speed, measured), `fastest` and `slowest` (by the quartiles of both).
+        `form` (compact, masked, dense), `density_effective` (weights left in it), `accuracy`, `half_width`, `seeds`,
+        `flops` (of dense's), `faster` (of dense's speed, measured), `fastest` and `slowest` (by the quartiles of both).
 
     Raises
     ------
@@ -82,12 +84,19 @@ def pareto(
     return pd.DataFrame(rows).sort_values(["network", "method", "round"], kind="stable", ignore_index=True)
 
 
-def _timed(ticket: Ticket, batch: int, threads: int, how: dict[str, Any]) -> dict[str, float]:
-    """Return how much smaller and faster a ticket's compact form is than the dense network."""
+def _timed(ticket: Ticket, batch: int, threads: int, how: dict[str, Any]) -> dict[str, Any]:
+    """Return how much smaller and faster a ticket is, in the form that was scored, than the dense network."""
+    if ticket.density == 1:
+        return {"form": "dense", "density_effective": 1.0} | dict.fromkeys(
+            ("flops", "faster", "slowest", "fastest"), 1.0
+        )
     table = speed(ticket, batches=[batch], threads=[threads], **how).set_index("form")
-    dense, small = table.loc["dense"], table.loc["compact"]
-    left = masks.count(ticket.effective()) / masks.size(ticket.mask)
+    silent = bool(ticket.architecture.get("silent"))
+    form = "compact" if silent else "masked"
+    dense, small = table.loc["dense"], table.loc[form]
+    left = masks.count(ticket.effective()) / masks.size(ticket.mask) if silent else ticket.density
     return {
+        "form": form,
         "density_effective": left,
         "flops": small["flops"] / dense["flops"],
         "faster": small["faster"],
