@@ -11,7 +11,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 TAKEN = ("notebooks/*.ipynb", "figures/*.png", "figures/*.csv", "results/*.md", "results/*/*.md", "results/*/*.yaml")
-TAKEN += ("results/*/decided.csv", "results/*/*.py")
+TAKEN += ("results/*/decided.csv", "results/*/described.csv", "results/*/*.py")
 READ = ("small", "world", "official")  # the studies whose records and tickets notebooks 00 and 13 read
 
 

@@ -287,3 +287,13 @@ def test_every_study_of_the_plan_can_be_read_and_every_arm_that_is_asked_about_i
                 assert len(report.described(piece, pd.DataFrame(), asked)) == len(asked.described)
             if asked.questions:
                 assert len(report.decided(study, pd.DataFrame(), asked)) == len(asked.questions)
+
+
+def test_what_a_study_describes_is_read_beside_what_it_answers():
+    results = ROOT / "results"
+    told = cc.report.told(results, "super")
+    assert len(told) == len(pd.read_csv(results / "super" / "described.csv"))
+    assert list(told.columns) == list(cc.report.predictions(results).columns)
+    assert set(told["study"]) == {"super"} and set(told["verdict"]) == {""} and told["estimate"].notna().all()
+    assert cc.report.told(results, "elastic").empty != (results / "elastic" / "described.csv").is_file()
+    cc.plots.predictions(told)

@@ -10,7 +10,7 @@ from .cost import at_costs, reach, rounds_table
 from .findings import Finding, Findings, asked, findings, sided
 from .gains import answered_gains, gains, ladder, regimes, shares, shares_of, spent
 from .overview import beside, collapsed, overview
-from .questions import Question, Questions, answers, decided, described, predictions
+from .questions import Question, Questions, answers, decided, described, predictions, told
 from .records import distinct, load, measured_by, metric_of, metrics
 from .statistics import fieller, holm, interval, seeds_needed, summary
 from .tables import LEVELS, joined, readable, save, tables
@@ -86,6 +86,7 @@ __all__ = [
     "spread",
     "summary",
     "tables",
+    "told",
     "transfer_conclusion",
     "transfer_gains",
     "transfers",

@@ -317,6 +317,20 @@ def predictions(results: str | Path) -> pd.DataFrame:
     return table.fillna({"metric": ACCURACY})  # files that are older than other metrics
 
 
+def told(results: str | Path, study: str) -> pd.DataFrame:
+    """Return what a reference study describes with an interval and tests by nothing, in the columns of `predictions`.
+
+    Without rows where the study is not over: `described.csv` is written with its other tables.
+    """
+    file = Path(results) / study / "described.csv"
+    rows = pd.read_csv(file).rename(columns={"said": "prediction"}) if file.is_file() else pd.DataFrame()
+    named = {
+        piece.name: piece.title for piece in Study.named(str(sorted(Path(results).glob(f"*/{study}.yaml"))[0])).each()
+    }
+    rows = rows.assign(about=rows["study"].map(named), verdict="") if len(rows) else rows
+    return rows.reindex(columns=["study", "about", *DECIDED])
+
+
 def answered(results: str | Path) -> list[tuple[Path, Study]]:
     """Return the folder of each reference study that has answers, and the study; as `predictions` reads them."""
     folders = sorted(path.parent for path in Path(results).glob("*/decided.csv"))
