@@ -1,5 +1,7 @@
 """Super tickets: importance by gates against gates that are really there, nested masks, silent scores."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import torch
@@ -245,3 +247,10 @@ def test_the_best_of_several_is_chosen_by_validation_and_told_by_test():
     assert found["round"].tolist() == [1, 1] and found["gain"].tolist() == pytest.approx([-0.1, -0.5])
     with pytest.raises(ValueError, match="no scores of random"):
         cc.report.best_of(table, "random")
+
+
+def test_arms_of_one_method_are_told_apart_where_runs_are_chosen():
+    runs, problems = cc.saved.runs_in(Path(__file__).parent.parent / "results/super/store")
+    labels = [run.label for run in runs if run.about["seed"] == 110]
+    assert len(labels) == len(set(labels)) == 6 and not problems
+    assert any(label.startswith("super (order losing), 2 by class") for label in labels)

@@ -44,8 +44,10 @@ class Saved:
     def label(self) -> str:
         """What tells it from others at a glance."""
         split = [f"{self.about['parts']} by {self.about['by']}"] if recorded(self.about["method"]).split else []
+        options = self.about.get("options") or {}
+        own = ", ".join(f"{name} {value}" for name, value in options.items()) if isinstance(options, dict) else ""
         told = [
-            method_in_words(settings_in(self.about)),
+            method_in_words(settings_in(self.about)) + (f" ({own})" if own else ""),
             *split,
             self.about["dataset"],
             self.network,
