@@ -11,7 +11,7 @@ import colt_core as cc
 from colt_core import masks
 from colt_core.compute.copies import train_side_by_side
 from colt_core.data.augmentation import normalise
-from colt_core.methods.super import down_to, super_tickets
+from colt_core.methods.super import count_to, super_tickets, without
 from colt_core.training import Training
 from colt_core.training.sharing import Sharing, gates_of
 from colt_core.training.units import order_of_units, unit_importance
@@ -62,6 +62,7 @@ def test_orders_leave_each_layer_a_unit_and_turn_each_other_round():
     assert losing == [("b", 1), ("b", 2), ("a", 0)]
     rng = lambda: torch.Generator().manual_seed(4)
     assert order_of_units(importance, "random", rng()) == order_of_units(importance, "random", rng())
+    down_to = lambda mask, units, density: without(mask, units[: count_to(mask, units, density)])
     mask = {"a.weight": torch.ones(2, 3).bool(), "b.weight": torch.ones(3, 2).bool()}
     assert masks.count(down_to(mask, winning, 1.0)) == 12 and masks.count(down_to(mask, winning, 0.6)) == 7
     assert masks.count(down_to(mask, winning, 0.01)) == 5, "no further than the order goes"
@@ -98,6 +99,13 @@ def test_masks_are_nested_silent_and_the_compact_ticket_is_scored_alike(few, rec
     )
     losing = list(super_tickets(network, few.train, recipe, [0.5], order="losing", **how))[-1]
     assert masks.jaccard(losing.ticket.mask, ticket.mask) < 0.9
+    units = lambda one: sum(int(kept.flatten(1).any(1).sum()) for kept in one.ticket.mask.values())
+    for order in ("winning", "losing", "random"):
+        as_many = list(super_tickets(network, few.train, recipe, [0.8, 0.5], order=order, equal="units", **how))
+        assert [units(one) for one in as_many] == [units(one) for one in found[:3]], "as many units, not weights"
+        assert order != "winning" or as_many[2].ticket.hash == ticket.hash
+    with pytest.raises(ValueError, match="unknown equal 'channels'; allowed: weights, units"):
+        super_tickets(network, few.train, recipe, [0.5], equal="channels", **how)
 
 
 class Tokens(nn.Module):

@@ -25,6 +25,7 @@ from .cycles import Cut, begin, step_flops, straight, told, train_round
 from .method import Look, Method, Setting
 
 Order = Literal["winning", "losing", "random"]
+Equal = Literal["weights", "units"]
 
 
 def super_tickets(
@@ -34,6 +35,7 @@ def super_tickets(
     densities: list[float],
     *,
     order: Order = "winning",
+    equal: Equal = "weights",
     **options: Any,
 ) -> Iterator[Round]:
     """Train the whole network once, and cut the units that matter least, straight to each density.
@@ -46,8 +48,11 @@ def super_tickets(
         As for `oneshot`. A density is that of weights, as of every method: as few units go as bring a mask down to it.
     order
         "winning": the least important go first; "losing": the most important; "random": as drawn from the seed. The
-        other two are the controls, at the same densities. Channels differ in weights, so that is another number of
-        units; heads and blocks of a language model do not, and there it is the same (`colt_core.text`).
+        other two are the controls.
+    equal
+        What orders have in common at a density: the "weights" that are left, or how many "units" went, the paper's way:
+        as many as the winning order takes to come down to it. Channels differ in weights, so the two are not the same;
+        heads and blocks of a language model do not (`colt_core.text`).
     **options
         As for `colt`.
 
@@ -66,6 +71,8 @@ def super_tickets(
     refuse(search.options, "super tickets")
     if order not in ("winning", "losing", "random"):
         raise ValueError(f"unknown order {order!r}; allowed: winning, losing, random")
+    if equal not in ("weights", "units"):
+        raise ValueError(f"unknown equal {equal!r}; allowed: weights, units")
     if not isinstance(search.options.objective, CrossEntropy):
         raise ValueError("units are ranked by cross-entropy: give another objective to scoring")
     layers = _layers(network, search.dense)
@@ -78,7 +85,12 @@ def super_tickets(
         looked = Cost(count, count * step_flops(copy.network, images), 0.0, 0)  # forward and backward, once
         rng = generator(search.options.seed, "units")
         units = order_of_units(importance, order, rng)
-        return Cut(lambda density: down_to(search.dense, units, density), cost + looked, told(copies))
+        by = order_of_units(importance) if equal == "units" else units
+
+        def cut(density: float) -> Mask:
+            return without(search.dense, units[: count_to(search.dense, by, density)])
+
+        return Cut(cut, cost + looked, told(copies))
 
     found = straight(search, densities, prepare)
     return (replace(one, ticket=one.ticket.silent()) if one.number else one for one in found)
@@ -104,22 +116,26 @@ def without(mask: Mask, units: list[tuple[str, int]]) -> Mask:
     return left
 
 
-def down_to(mask: Mask, units: list[tuple[str, int]], density: float) -> Mask:
-    """Cut units in their order until the mask's density is `density` or less, or all that may be cut are."""
+def count_to(mask: Mask, units: list[tuple[str, int]], density: float) -> int:
+    """Return how many units go, in their order, until the density is `density` or less; all if none reaches it."""
     wanted = density * masks.size(mask)
     counts = torch.tensor([0] + [mask[f"{layer}.weight"][unit].numel() for layer, unit in units]).cumsum(0)
     reached = (masks.count(mask) - counts <= wanted + 1e-6).nonzero()
-    return without(mask, units[: int(reached[0])] if len(reached) else units)
+    return int(reached[0]) if len(reached) else len(units)
 
 
 class SuperOptions(Settings):
-    """Which units go first: the least important ("winning"), the most ("losing"), or any ("random")."""
+    """Which units go first: the least important ("winning"), the most ("losing"), or any ("random").
+
+    At a density all orders leave as many weights, or have lost as many units as the winning one.
+    """
 
     order: Order = "winning"
+    equal: Equal = "weights"
 
 
 def _find(setting: Setting) -> Iterator[Round]:
-    return setting.over_everything(super_tickets, setting.trajectory(), order=setting.own.order)
+    return setting.over_everything(super_tickets, setting.trajectory(), **setting.own.model_dump())
 
 
 SUPER = Method(
