@@ -127,7 +127,8 @@ def plan(
     single = isinstance(experiments, Experiment)
     given = [experiments] if isinstance(experiments, Experiment) else list(experiments)
     where, place = choose_device(device), open_store(store)
-    beside = workers or (cores() if where.type == "cpu" else 1)
+    usual = cores() if where.type == "cpu" else 1
+    beside = 1 if single and where.type != "cpu" else workers or usual  # copies train one after the other on a GPU
     works = _open_works(given, open_store(f"memory://{uuid4().hex}") if anew else place, str(where))
     known = finished(given, place, str(where))
     speeds: dict[str, float] = {}
