@@ -579,6 +579,10 @@ def test_the_paper_study_asks_what_a_gpu_is_to_answer_in_order():
         ("title: t\nbase: {}\nmethods: {colt: {}}\npieces: [{name: a, base: {speed: 1}}]", "unknown key 'speed'"),
         ("title: t\nbase: {}\nmethods: {}", "at least one is needed"),
         ("title: t\nbase: {}\nmethods: {colt: {pooling: mean}}", "pooling belongs to the method consensus alone"),
+        (
+            "title: t\nbase: {}\nmethods: {colt: {source: imp}}",
+            "source belongs to the methods .*elastic.*refill.* alone, not",
+        ),
         ("title: t\nbase: {}\nmethods: {consensus: {pooling: median}}", "pooling"),
         ("title: t\nbase: {}\nmethods: {colt: {}}\nseeds: []", "seeds"),
         ("title: t\nbase: {}\nmethods: {colt: {}}\nseeds: [-1]", "seed"),

@@ -473,7 +473,10 @@ def _options(method: Method, values: dict[str, Any]) -> dict[str, Any]:
     own = list(method.options.model_fields) if method.options else []
     if clash := [name for name in own if name in Experiment.model_fields]:
         raise ValueError(f"the option {clash[0]!r} of the method {method.name} has the name of a field of experiments")
-    known = {name: other for other in METHODS.values() if other.options for name in other.options.model_fields}
+    known: dict[str, list[str]] = {}
+    for other in METHODS.values():
+        for name in other.options.model_fields if other.options else ():
+            known.setdefault(name, []).append(other.name)
     given = values.pop("options", None) or {}
     if not isinstance(given, Mapping):
         raise ValueError(f"options must be a mapping, not {shown(given)}")
@@ -483,7 +486,10 @@ def _options(method: Method, values: dict[str, Any]) -> dict[str, Any]:
         if name in own:
             given[name] = value
         elif value is not None:
-            raise ValueError(f"{name} belongs to the method {known[name].name} alone, not to {method.name}")
+            whose = ", ".join(known[name])
+            raise ValueError(
+                f"{name} belongs to the method{'s' * (len(known[name]) > 1)} {whose} alone, not to {method.name}"
+            )
     options = method.own_options(given)
     return options.model_dump(mode="json", exclude_defaults=True) if options is not None else {}
 
