@@ -13,7 +13,7 @@ from test_report import carried_records, records
 
 import colt_core as cc
 from colt_core import plots, report
-from colt_core.plots.frame import looks_of
+from colt_core.plots.frame import counts_axis, looks_of, percent_axis, sparsity_axis, spelled
 
 matplotlib.use("agg")
 
@@ -210,7 +210,7 @@ def test_arms_of_fewer_seeds_say_so():
     rows = pd.concat([records(), one])
     figure = plots.accuracy_sparsity(report.accuracy_table(rows, [0.5]))
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert sum("1 seed" in name for name in names) == sum(name.startswith("snip, 1 seed") for name in names) == 1
+    assert sum("1 seed" in name for name in names) == sum(name.startswith("SNIP, 1 seed") for name in names) == 1
 
 
 def test_the_scored_tickets_are_shown_in_their_range_unless_they_are_near_guessing():
@@ -235,6 +235,58 @@ def test_the_transfer_figure_draws_what_the_tables_say():
     found = gains[gains["against"] == "own"].set_index(["source", "target"])["difference"]
     assert drawn["a"] == pytest.approx(100 * found["a", "b"]) == pytest.approx(-3.0)
     assert drawn["mean of all pairs"] == pytest.approx(100 * found["all", "all"])
+
+
+# --- what figures share ---
+
+
+def ticks(axis, which="x"):
+    axis.figure.canvas.draw()
+    one = axis.xaxis if which == "x" else axis.yaxis
+    return [label.get_text() for label in one.get_ticklabels()]
+
+
+def drawn_over(densities, at=None):
+    with plots.canvas() as (_, axis):
+        axis.plot(densities, densities)
+        axis.set_xscale("log")
+        sparsity_axis(axis, at=at)
+    return ticks(axis)
+
+
+def test_an_axis_of_sparsities_has_ticks_whatever_was_asked():
+    assert drawn_over([0.5, 0.25], [0.5, 0.75]) == ["50", "75"]
+    assert drawn_over([0.4139, 0.4131], [0.5]) == ["50"], "what was asked stands alone where nothing else does"
+    assert drawn_over([0.413, 0.407]) == ["59"], "of narrow axes whole percents"
+    assert drawn_over([0.5, 0.01], [0.5]) == ["50", "90", "98"], "round ones fill the rest"
+
+
+def test_ticks_have_no_more_digits_than_they_need():
+    with plots.canvas() as (_, axis):
+        axis.set(ylim=(0.61, 0.64), yticks=[0.61, 0.62, 0.63], xlim=(0, 80000), xticks=[0.5, 60000])
+        percent_axis(axis)
+        counts_axis(axis)
+        assert ticks(axis, "y") == ["61%", "62%", "63%"] and ticks(axis) == ["0.5", "60,000"]
+        axis.set_yticks([0.61, 0.615])
+        assert ticks(axis, "y") == ["61.0%", "61.5%"]
+
+
+def test_data_sets_and_networks_are_written_as_people_write_them():
+    told = spelled("cause_resnet20: resnet20 on cifar100, then cifar10-mini")
+    assert told == "cause_resnet20: ResNet-20 on CIFAR-100, then CIFAR-10-mini"
+    title = plots.accuracy_sparsity(report.accuracy_table(records(), [0.5]), "vae on cifar10").axes[0].get_title("left")
+    assert title == "VAE on CIFAR-10"
+
+
+def test_no_density_is_drawn_far_from_its_place():
+    names = ["colt", *(f"colt ({number})" for number in range(11))]
+    table = report.accuracy_table(records().query("method == 'colt'"), [0.5])
+    many = pd.concat([table.assign(method=name) for name in names])
+    figure = plots.accuracy_sparsity(many)
+    drawn = [bars.lines[0].get_xdata()[0] for bars in figure.axes[0].containers]
+    place = 1 - table["sparsity"].iloc[0]
+    assert len(set(drawn)) == 12 and max(abs(x / place - 1) for x in drawn) < 0.0201
+    assert "side by side" in figure.legends[0].get_title().get_text()
 
 
 # --- what a ticket is ---

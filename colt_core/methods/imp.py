@@ -148,7 +148,7 @@ ONESHOT = Method(
     r"\operatorname{train}(\theta_0;\, D) \text{ once}",
     papers=("1803.03635",),
     find=lambda s: s.over_everything(oneshot, s.trajectory()),
-    look=Look("oneshot", "#F0E442", "*"),
+    look=Look("one-shot", "#B8A000", "*"),
     follows="colt",
     takes="densities",
     trains="once",

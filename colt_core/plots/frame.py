@@ -1,7 +1,9 @@
 """What all figures share: colours, style, the canvas, how a figure is saved or becomes a picture."""
 
 import io
+import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from colorsys import hls_to_rgb, rgb_to_hls
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
 from .. import methods
 from ..files import write_text, write_whole
@@ -27,8 +29,13 @@ MARKERS = {name: method.look.marker for name, method in METHODS.items()}
 STROKES = ("-", "--", ":", "-.")  # of several arms of one method
 COPIES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # a copy each
 MARKS = "osD^vPX"
-SHORT = {"psnr": "PSNR"}  # how a metric is written, where not as its column is called
+FURTHER = "sDPXo^v"  # of the fourth and later arms of one method: no two triangles beside each other
+SHORT = {"psnr": "PSNR", "nats": "nats a pixel value"}  # how a metric is written, where not as its column is called
 UNITS = {"psnr": "PSNR in dB", "mse": "mse (lower is better)", "nats": "nats a pixel value (lower is better)"}
+# How data sets and networks are written in figures, where not as the code calls them.
+WRITTEN = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tinyimagenet": "TinyImageNet", "svhn": "SVHN"}
+WRITTEN |= {f"resnet{depth}": f"ResNet-{depth}" for depth in (14, 18, 20, 32, 44, 56)}
+WRITTEN |= {"fashion-mnist": "Fashion-MNIST", "vae": "VAE", "dcgan": "DCGAN"}
 KEPT = {"kept by both": "#222222", "A only": "#D55E00", "B only": "#0072B2", "pruned": "#F2F2F2"}
 STYLE = {
     "figure.dpi": 110,
@@ -91,6 +98,11 @@ def arm_name(arm: str) -> str:
     return look_of(plain).name + arm[len(plain) :]
 
 
+def spelled(text: str) -> str:
+    """Return a text with the data sets and networks in it as people write them: "ResNet-20 on CIFAR-10"."""
+    return re.sub(rf"\b({'|'.join(WRITTEN)})\b", lambda found: WRITTEN[found[0]], text)
+
+
 def method_of(arm: str) -> str:
     """Return an arm's plain method."""
     return arm.split(" ")[0]
@@ -128,8 +140,8 @@ def looks_of(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
                 "markersize": min(5 + 2 * before, 9),
             }
         if before > 2:
-            others = [mark for mark in MARKS if mark != look["marker"]]
-            look |= {"marker": others[before % len(others)], "markersize": 7}
+            others = [mark for mark in FURTHER if mark != look["marker"]]
+            look |= {"marker": others[(before - 3) % len(others)], "markersize": 7}
         looks[arm] = look
     return looks
 
@@ -146,31 +158,54 @@ def whole_numbers(axis: Axes) -> None:
 
 
 SPARSITIES = (0, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
+FINER = (*(n / 20 for n in range(20)), *(n / 100 for n in range(100)))
 
 
 def sparsity_axis(axis: Axes, which: str = "x", at: Iterable[float] | None = None) -> None:
     """Put densities on a logarithmic scale, as far apart as rounds are, and write them as sparsities in percent.
 
-    Every figure speaks of sparsity, as the tables do. `at` are the sparsities of the ticks; by default round ones
-    within the limits, which must be set before. On the horizontal axis sparser is further right.
+    Every figure speaks of sparsity, as the tables do. `at` are the sparsities of the ticks, with round ones where a
+    large part of the axis has none; by default round ones alone. The limits must be set before. On the horizontal axis
+    sparser is further right.
     """
     one = axis.xaxis if which == "x" else axis.yaxis
     axis.set(**{f"{which}scale": "log", f"{which}label": "sparsity, %"})
     low, high = sorted(axis.get_xlim() if which == "x" else axis.get_ylim())
-    for chosen in (at or (), SPARSITIES):
-        ticks = [1 - sparsity for sparsity in chosen if low <= 1 - sparsity <= high]
-        if len(ticks) > 1:  # one alone would be no scale
+    asked = [1 - sparsity for sparsity in at or ()]
+    ticks = [tick for tick in asked or (1 - sparsity for sparsity in SPARSITIES) if low <= tick <= high]
+    far = 0.3 * math.log(high / low)
+    for round_ones in (SPARSITIES, FINER):
+        for tick in (1 - sparsity for sparsity in round_ones):
+            if low <= tick <= high and all(abs(math.log(tick / other)) > far for other in ticks):
+                ticks.append(tick)
+        if len(ticks) > 1:
             break
+    ticks = ticks or asked or [math.sqrt(low * high)]  # a scale without any tick would say nothing
     one.set_ticks(ticks, [f"{100 * (1 - tick):.4g}" for tick in ticks])
     one.set_minor_locator(NullLocator())
     if which == "x" and not axis.xaxis_inverted():
         axis.invert_xaxis()
 
 
+class _Percent(PercentFormatter):
+    """Percent, with no more digits than the ticks have."""
+
+    def set_locs(self, locs: list[float]) -> None:
+        super().set_locs(locs)
+        shown = [100 * value for value in locs]
+        exact = (n for n in range(4) if all(abs(value - round(value, n)) < 1e-6 for value in shown))
+        self.decimals = next(exact, 4)
+
+
 def percent_axis(axis: Axes, which: str = "y") -> None:
     """Write the ticks of the vertical axis, or of "both", as percent."""
     for one in [axis.yaxis] if which == "y" else [axis.xaxis, axis.yaxis]:
-        one.set_major_formatter(PercentFormatter(1, decimals=None))  # as many as tell the ticks apart
+        one.set_major_formatter(_Percent(1))
+
+
+def counts_axis(axis: Axes, which: str = "x") -> None:
+    """Write the ticks of an axis with their thousands apart: 60,000."""
+    (axis.xaxis if which == "x" else axis.yaxis).set_major_formatter(StrMethodFormatter("{x:,.10g}"))
 
 
 def guessing(axis: Axes, chance: float, label: str = "guessing") -> None:

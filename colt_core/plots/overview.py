@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pandas.api.types import is_numeric_dtype
 
 from .. import report
-from .frame import arm_name, canvas, check_rows, guessing, looks_of, method_of, percent_axis, sparsity_axis
+from .frame import arm_name, canvas, check_rows, guessing, looks_of, method_of, percent_axis, sparsity_axis, spelled
 
 MOST_PANELS = 6
 BAND: dict[str, Any] = {"alpha": 0.15, "linewidth": 0}
@@ -48,7 +48,7 @@ def curves(table: pd.DataFrame, singles: pd.DataFrame | None = None) -> Figure:
                 _singles(axis, own, metric, looks)
             for arm, rows in here.groupby("arm", sort=False):
                 _line(axis, str(arm), rows.sort_values("density"), metric, looks[str(arm)])
-            axis.set(xscale="log", title=f"{data}, {net}", ylabel=f"test {metric}")
+            axis.set(xscale="log", title=spelled(f"{data}, {net}"), ylabel=f"test {metric}")
             sparsity_axis(axis)
             if metric == "accuracy":
                 _chance(axis, here)

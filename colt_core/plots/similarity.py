@@ -37,11 +37,12 @@ def similarity(matrix: pd.DataFrame, measure: str = "Jaccard index", centre: boo
         far = max(0.05, float(np.abs(matrix.to_numpy(dtype=float)[~same]).max(initial=0)))
         colours = {"cmap": "vlag", "vmin": -far, "vmax": far, "mask": same}
     tree = _tree(matrix)
+    written = matrix.to_numpy(dtype=float).round(2) + 0.0 if count <= 12 else False  # + 0.0: no "-0.00"
     side = min(9.5, 3.4 + 0.3 * count)
     beside = 0.4 + 0.07 * max(len(str(name)) for name in matrix.index)  # inches for the tickets' names
     with plt.style.context(["default", STYLE | {"figure.constrained_layout.use": False}]):
         grid = sns.clustermap(
-            matrix, row_linkage=tree, col_linkage=tree, figsize=(side + beside, side), annot=count <= 12, fmt=".2f",
+            matrix, row_linkage=tree, col_linkage=tree, figsize=(side + beside, side), annot=written, fmt=".2f",
             annot_kws={"fontsize": 8}, cbar_kws={"orientation": "horizontal"}, dendrogram_ratio=0.12,
             xticklabels=False, yticklabels=True, **colours,
         )  # fmt: skip
