@@ -289,6 +289,14 @@ def test_no_density_is_drawn_far_from_its_place():
     assert "side by side" in figure.legends[0].get_title().get_text()
 
 
+def test_the_figure_of_predictions_says_how_they_were_tested():
+    row = {"study": "s", "about": "a", "prediction": "p", "estimate": 0.01, "half_width": 0.005, "margin": 0.02}
+    rows = [row | {"verdict": "holds", "metric": name} for name in ("accuracy", "nats")]
+    figure = plots.predictions(pd.DataFrame(rows))
+    assert "Holm" in figure.get_supxlabel() and "two one-sided" in figure.get_supxlabel()
+    assert figure.axes[1].get_xlabel().startswith("difference in test nats a pixel value")
+
+
 # --- what a ticket is ---
 
 

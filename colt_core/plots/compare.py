@@ -11,13 +11,7 @@ from matplotlib.figure import Figure
 
 from .. import report
 from ..report.words import ACCURACY, unit
-from .frame import (
-    SHORT,
-    arm_name,
-    canvas,
-    check_rows,
-    line_look,
-)
+from .frame import SHORT, arm_name, canvas, check_rows, line_look
 
 
 def comparisons(table: pd.DataFrame, margin: float = 0.01) -> Figure:
@@ -42,15 +36,16 @@ def comparisons(table: pd.DataFrame, margin: float = 0.01) -> Figure:
         )
         axis.axvline(0, color="#444444", linestyle="--", linewidth=1)
         (_grouped if grouped else _plain)(axis, table, pairs, scale)
-        written = SHORT.get(metric, metric)
-        axis.set(
-            xlabel=f"difference in test {written}, {unit(metric)}", title=f"Difference in {written}, paired by seed"
-        )
+        axis.set(xlabel=_counted(metric), title=f"Difference in {SHORT.get(metric, metric)}, paired by seed")
         few = "; hollow: too few seeds" if table["half_width"].isna().any() else ""
         figure.legend(fontsize=8, title=f"95 % intervals{few}", title_fontsize=8, loc="outside right upper")
     return figure
 
 
+TESTED = (
+    "bars: 95 % intervals; verdicts after Holm's correction over a study's questions, "
+    "equivalence by two one-sided tests"
+)
 VERDICTS = {"holds": ("#0072B2", "o"), "the opposite": ("#D55E00", "X")}  # others are grey squares
 
 
@@ -68,7 +63,14 @@ def predictions(found: pd.DataFrame) -> Figure:
         for axis, rows in zip(axes[:, 0], metrics, strict=True):
             _predicted(axis, rows, str(rows["metric"].iloc[0]))
         axes[0, 0].set_title("Said beforehand, and found")
+        figure.supxlabel(TESTED, fontsize=8, x=0.99, ha="right")
     return figure
+
+
+def _counted(metric: str) -> str:
+    """Say what a difference is counted in."""
+    written = SHORT.get(metric, metric)
+    return f"difference in test {written}" + ("" if unit(metric) == metric else f", {unit(metric)}")
 
 
 def _predicted(axis: Axes, found: pd.DataFrame, metric: str) -> None:
@@ -92,10 +94,8 @@ def _predicted(axis: Axes, found: pd.DataFrame, metric: str) -> None:
                           fontsize=9, va="center", annotation_clip=False)  # fmt: skip
             lines.append(textwrap.fill(str(row.prediction), 46))
     axis.set_yticks(range(len(lines)), lines, fontsize=8)
-    told = "; bar: 95 % interval" + ("; band: what counts as equivalent" if found["margin"].notna().any() else "")
-    written = SHORT.get(metric, metric)
-    counted = written if unit(metric) == metric else f"{written}, {unit(metric)}"
-    axis.set(ylim=(len(lines) - 0.4, -0.6), xlabel=f"difference in test {counted}{told}")
+    told = "; band: what counts as equivalent" if found["margin"].notna().any() else ""
+    axis.set(ylim=(len(lines) - 0.4, -0.6), xlabel=f"{_counted(metric)}{told}")
     axis.grid(axis="y", visible=False)
     axis.tick_params(axis="y", length=0)
 

@@ -416,7 +416,8 @@ def _verdict_table(found: pd.DataFrame, arm: str) -> str:
         lines.append(f'<tr><th scope="row">minus {escape(plots.arm_name(str(other)))}</th>{"".join(cells)}</tr>')
     unit = "points" if accuracy else str(found["metric"].iloc[0])
     legend = ", ".join(f"{sign} {word}" for word, sign in MARKS.items() if word not in ("yes", "no"))
-    caption = f"{escape(plots.arm_name(arm))} minus each, {unit} (95 % interval, paired by seed): {legend}"
+    how = "95 % intervals, paired by seed; verdicts after Holm"
+    caption = f"{escape(plots.arm_name(arm))} minus each, {unit} ({how}): {legend}"
     return f"<table><caption>{caption}</caption><tr><td></td>{head}</tr>{''.join(lines)}</table>"
 
 
