@@ -5,10 +5,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from .. import report
 from ..report.trouble import say_warned
-from .frame import arm_name, canvas, check_rows, line_look, whole_numbers
+from .frame import arm_name, canvas, check_rows, line_look, spelled, whole_numbers
+
+Z_TICKS = (0, *(sign * step * 10**power for sign in (-1, 1) for power in range(4) for step in (2, 5, 10)))
 
 
 def overlap_over_cycles(table: pd.DataFrame) -> Figure:
@@ -57,8 +60,11 @@ def overlap_by_layer(table: pd.DataFrame) -> Figure:
         left.set(ylabel="Cohen's kappa (0: chance, 1: equal)", title="Agreement in each layer")
         right.set(ylabel="z of the overlap's size", title="Is it more than chance?")
         right.set_yscale("symlog", linthresh=5)
+        low, high = right.get_ylim()
+        right.set_yticks(shown := [tick for tick in Z_TICKS if low <= tick <= high], [f"{tick:g}" for tick in shown])
+        right.yaxis.set_minor_locator(NullLocator())
         if len(layers) <= 8:
-            right.legend(fontsize=8, title="layer")
+            figure.legend(*right.get_legend_handles_labels(), fontsize=8, title="layer", loc="outside right upper")
     return figure
 
 
@@ -84,7 +90,7 @@ def overlaps(records: pd.DataFrame) -> Figure:
         for axis, ((dataset, network, method), cycles) in zip(axes.flat, groups, strict=False):
             three_lines(axis, cycles)
             named = arm_name(str(method)) if table["method"].nunique() > 1 else ""
-            axis.set_title("\n".join(filter(None, [f"{dataset}, {network}", named])), fontsize=9)
+            axis.set_title("\n".join(filter(None, [spelled(f"{dataset}, {network}"), named])), fontsize=9)
             axis.set_xlabel("round", fontsize=9)
             whole_numbers(axis)
         for axis in axes.flat[len(groups) :]:

@@ -84,7 +84,10 @@ def magnitudes(weights: Sequence[torch.Tensor], thresholds: Sequence[float], rat
 def draw_cut(axis: Axes, values: torch.Tensor, threshold: float, title: str, kept: str, pruned: str) -> None:
     """Draw the distribution of magnitudes on an axis, and the threshold up to which they are pruned."""
     values = values.detach().cpu()
-    edges = np.linspace(0, float(values.quantile(0.999)), 60).tolist()
+    top = float(values.quantile(0.999))
+    below = round(59 * threshold / top)  # the threshold is the edge of a bin, so that no bin is kept and pruned
+    step = threshold / below if below else top / 59
+    edges = (step * np.arange(np.ceil(top / step) + 1)).tolist()
     axis.hist(values.numpy(), edges, color=KEPT["kept by both"], label=kept)
     axis.hist(values[values <= threshold].numpy(), edges, color="#BBBBBB", label=pruned)
     axis.axvline(threshold, color=COLOURS["colt"])

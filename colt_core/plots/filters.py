@@ -71,6 +71,7 @@ def filters(
             one_axis.set_major_locator(MaxNLocator(6, integer=True))
         _bars(figure.add_axes((0.882, low, 0.1, tall)), by_filter, rows, "horizontal")
         _bars(figure.add_axes((0.075, low + tall + 0.06 / high, 0.8, 0.36 / high)), by_input, columns, "vertical")
+        figure.text(0.885, low + tall + 0.24 / high, "kept: ← input\nchannel, ↓ filter", fontsize=7.5, va="center")
         (row,) = layer_statistics({layer: a[layer]}, {layer: b[layer]}, {layer: within[layer]} if within else None)
         handles = [
             Patch(fc=colour, ec="#888888", label=label)
@@ -99,10 +100,10 @@ def _bars(axis: Axes, counts: np.ndarray, shown: range, orientation: Literal["ho
     top = 1.05 * max(1, base.max())
     if orientation == "horizontal":
         axis.set(xlim=(0, top), ylim=(edges[-1], edges[0]), yticks=[])
-        axis.xaxis.set_major_locator(MaxNLocator(2, integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(2, integer=True, prune="lower"))  # a 0 would lie on the picture's own
     else:
         axis.set(xlim=(edges[0], edges[-1]), ylim=(0, top), xticks=[])
-        axis.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+        axis.yaxis.set_major_locator(MaxNLocator(2, integer=True, prune="lower"))
     axis.tick_params(labelsize=8)
     axis.grid(False)
 

@@ -57,7 +57,12 @@ def rewound(theta0: Weights, weights: Weights, mask: Mask, layer: str, limit: tu
             axis.imshow(values.numpy(), cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto", interpolation="none")
             axis.set(ylabel="filter", title=what)
             axis.grid(False)
-        axes[-1].set_xlabel("input channel x position")
+        every = mask[layer].flatten(1).shape
+        part = [f"{n} of {of}" if n < of else f"all {of}" for n, of in zip(kept.shape, every, strict=True)]
+        axes[-1].set_xlabel(
+            f"input channel x position (shown: {part[0]} filters, {part[1]} columns)\n"
+            "blue: below zero, red: above, the stronger the larger; white: cut"
+        )
         name, share = layer.removesuffix(".weight"), density({layer: mask[layer]})
-        figure.suptitle(f"2. Rewind ({name}: {share:.0%} kept)", x=0.01, ha="left", fontsize=11)
+        figure.suptitle(f"2. Rewind ({name}: {share:.0%} of this layer kept)", x=0.01, ha="left", fontsize=11)
     return figure
