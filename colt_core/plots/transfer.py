@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from .. import report
 from ..report.words import unit
-from .frame import canvas, check_rows, method_of
+from .frame import canvas, check_rows, method_of, spelled
 
 WORDS = {"own": "the target's own ticket", "random": "random, same layers", "reinit": "re-drawn weights",
          "dense": "dense"}  # fmt: skip
@@ -39,7 +39,7 @@ def transfer(table: pd.DataFrame, gains: pd.DataFrame, title: str = "Tickets car
     rows = -(-len(against) // columns)
     size = (4.0, 1.2 + 0.42 * len(pairs))
     with canvas(columns, rows, size=size, squeeze=False, sharey=True) as (figure, axes):
-        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+        figure.suptitle(spelled(title), fontsize=11, x=0.01, ha="left")
         for axis in axes.flat[len(against) :]:
             axis.set_axis_off()
         for axis, kind in zip(axes.flat, against, strict=False):
@@ -53,6 +53,7 @@ def transfer(table: pd.DataFrame, gains: pd.DataFrame, title: str = "Tickets car
         axes[0][0].set_ylim(-0.6, len(pairs) - 0.4)
         handles, labels = axes[0][0].get_legend_handles_labels()
         drawn = "bars: 95 % intervals" if moved["half_width"].notna().any() else "hollow: too few seeds for bars"
+        drawn += f"; beside a row: what its ticket scores there, {report.level(levels[-1])}"
         figure.legend(handles, labels, fontsize=8, title=drawn, title_fontsize=8, loc="outside lower center", ncols=4)
     return figure
 
@@ -87,4 +88,4 @@ def _said(pair: tuple[str, str], tickets: pd.DataFrame, metric: str) -> str:
     score = rows.sort_values("at")[metric].iloc[-1] if len(rows) else float("nan")
     shown = f"{100 * score:.0f} %" if metric == "accuracy" else f"{score:.3g}"
     images = f"{rows['source_images'].iloc[0]:,.0f} images" if "source_images" in rows and len(rows) else ""
-    return f"{pair[0]} ({images}) →\n{pair[1]}: {shown}"
+    return f"{spelled(pair[0])} ({images}) →\n{spelled(pair[1])}: {shown}"
