@@ -6,11 +6,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .. import report
 from ..report.words import ACCURACY, unit
-from .frame import UNITS, arm_name, canvas, check_rows, line_look, looks_of, method_of, percent_axis
+from .frame import (
+    UNITS,
+    arm_name,
+    canvas,
+    check_rows,
+    counts_axis,
+    line_look,
+    looks_of,
+    method_of,
+    percent_axis,
+    spelled,
+)
 
 LEFT, RIGHT = -0.75, 1.75  # what is drawn; intervals that go on beyond have an arrow
 
@@ -26,10 +38,10 @@ def recovered(found: pd.DataFrame, names: Iterable[str] | None = None) -> Figure
         The arms to draw, in order; None: all.
     """
     arms = list(dict.fromkeys(found["method"])) if names is None else list(names)
-    found = found[found["method"].isin(arms)]
-    check_rows(found)
     runs = found["run"] if "run" in found else found["scored_on"].astype(str) + ", " + found["network"].astype(str)
-    found = found.assign(study=runs)
+    every = found.assign(study=runs)
+    found = every[every["method"].isin(arms)]
+    check_rows(found)
     table = report.shares_of(found)
     table = table.sort_values("method", key=lambda column: column.map(arms.index), kind="stable")
     metric, _ = report.metric_of(found)
@@ -39,10 +51,10 @@ def recovered(found: pd.DataFrame, names: Iterable[str] | None = None) -> Figure
         axis.axvline(0, color="#444444", linewidth=1)
         axis.axvline(1, color="#444444", linestyle="--", linewidth=1)
         for run in dict.fromkeys(found["study"]):
-            looks = _looks(found[found["study"] == run], arms)
+            looks = _looks(every[every["study"] == run])
             full = scale * table.loc[table["study"] == run, "full"]  # of several splits each has its own
             gained = " to ".join(dict.fromkeys(f"{end:{digits}}" for end in (full.min(), full.max())))
-            told = textwrap.fill(f"{run}   (IMP gains {gained} {unit(metric)})", 92)
+            told = textwrap.fill(f"{spelled(run)}   (IMP gains {gained} {unit(metric)})", 92)
             axis.annotate(
                 told, (LEFT + 0.01, len(lines)), fontsize=8, va="center",
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5}, zorder=5,
@@ -52,14 +64,15 @@ def recovered(found: pd.DataFrame, names: Iterable[str] | None = None) -> Figure
                 look = looks[str(row.method)] | {"linestyle": ""}
                 own = found[(found["study"] == run) & (found["method"] == row.method)]["share"]
                 _bar(axis, row, len(lines), look["color"])
-                axis.plot(own.clip(LEFT, RIGHT), [len(lines)] * len(own), alpha=0.45, **look | {"markersize": 4})
-                axis.plot([np.clip(row.share, LEFT, RIGHT)], [len(lines)], **look | {"markersize": 8})
+                _seeds(axis, own, len(lines), look)
+                _mean(axis, row.share, len(lines), look)
                 lines.append(_wrapped(str(row.method)))
         axis.set_yticks(range(len(lines)), lines, fontsize=9)
         axis.set(xlim=(LEFT, RIGHT), ylim=(len(lines) - 0.4, -0.6), title="How much of IMP's gain is recovered?")
         axis.set_xlabel(
             "share of IMP's gain over a random mask with the same layers, at the same densities\n"
-            "small: a seed each; large: ratio of the means; bar: 95 % interval, none where IMP's own gain is unsure",
+            "small: a seed each; large: ratio of the means; bar: 95 % interval, none where IMP's own gain is unsure;\n"
+            "arrows: on beyond the frame",
             fontsize=9, loc="right",
         )  # fmt: skip
         axis.set_xticks([-0.5, 0, 0.5, 1, 1.5], ["-50 %", "0: random mask", "50 %", "100 %: IMP", "150 %"])
@@ -68,10 +81,27 @@ def recovered(found: pd.DataFrame, names: Iterable[str] | None = None) -> Figure
     return figure
 
 
-def _looks(found: pd.DataFrame, arms: list[str]) -> dict[str, dict[str, Any]]:
-    """Return the looks of a run's arms; its yardsticks, drawn elsewhere, look first."""
-    yardsticks = found["matched"].dropna() if "matched" in found else []
-    return looks_of([*yardsticks, *(arm for arm in arms if (found["method"] == arm).any())])
+def _looks(found: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return the looks of all arms of a run, drawn here or not: as in its other figures, where the yardsticks stand."""
+    yardsticks = [name for kind in ("matched", "random") if kind in found for name in found[kind].dropna()]
+    return looks_of([*yardsticks, *found["method"]])
+
+
+def _seeds(axis: Axes, own: pd.Series, place: int, look: dict[str, Any]) -> None:
+    """Draw a dot a seed; of those beyond the frame, say at its edge how many there are."""
+    inside = own[own.between(LEFT, RIGHT)]
+    axis.plot(inside, [place] * len(inside), alpha=0.45, **look | {"markersize": 4})
+    for edge, count, side in ((LEFT, (own < LEFT).sum(), "left"), (RIGHT, (own > RIGHT).sum(), "right")):
+        if count:
+            aside = (8 if side == "left" else -8, 3)
+            told = {"textcoords": "offset points", "ha": side, "va": "bottom", "fontsize": 7, "color": look["color"]}
+            axis.annotate(f"{count} beyond", (edge, place), aside, **told)
+
+
+def _mean(axis: Axes, share: float, place: int, look: dict[str, Any]) -> None:
+    """Draw the ratio of the means, as an arrow at the frame where it lies beyond."""
+    beyond = {"marker": "<" if share < LEFT else ">", "clip_on": False} if not LEFT <= share <= RIGHT else {}
+    axis.plot([np.clip(share, LEFT, RIGHT)], [place], **look | {"markersize": 8} | beyond)
 
 
 def _wrapped(arm: str) -> str:
@@ -79,22 +109,22 @@ def _wrapped(arm: str) -> str:
     return "\n".join(textwrap.wrap(arm_name(arm).replace("finding ", ""), 38))
 
 
-def _bar(axis: object, row: object, place: int, colour: str) -> None:
+def _bar(axis: Axes, row: Any, place: int, colour: str) -> None:
     """Draw an interval, with an arrow where it goes on beyond what is drawn."""
-    low, high = row.low, row.high  # type: ignore[attr-defined]
+    low, high = row.low, row.high
     if np.isnan(low):
         return
-    axis.plot(np.clip([low, high], LEFT, RIGHT), [place, place], color=colour, linewidth=1.6)  # type: ignore[attr-defined]
+    axis.plot(np.clip([low, high], LEFT, RIGHT), [place, place], color=colour, linewidth=1.6)
     for end, beyond, marker in ((LEFT, low < LEFT, "<"), (RIGHT, high > RIGHT, ">")):
         if beyond:
-            axis.plot([end], [place], marker=marker, color=colour, clip_on=False)  # type: ignore[attr-defined]
+            axis.plot([end], [place], marker=marker, color=colour, clip_on=False)
 
 
 def waterfall(table: pd.DataFrame, title: str = "") -> Figure:
     """Draw what each step adds on the way from a random mask to the dense network; `table` is `report.ladder`.
 
-    One data set and network; a bar from the accuracy of the step before, with the 95 % interval of the paired
-    difference where there are three seeds.
+    One data set and network; the first is a point, then a bar from the accuracy of the step before, with the 95 %
+    interval of the paired difference where there are three seeds.
     """
     check_rows(table)
     if len(table[["scored_on", "network"]].drop_duplicates()) > 1:
@@ -105,15 +135,18 @@ def waterfall(table: pd.DataFrame, title: str = "") -> Figure:
         before = rows[0].score
         for place, row in enumerate(rows):
             colour = line_look(str(row.method))["color"]
-            bottom = base if place == 0 else before
-            axis.bar(place, row.score - bottom, bottom=bottom, width=0.62, color=colour, alpha=0.85)
+            if place:
+                axis.bar(place, row.score - before, bottom=before, width=0.62, color=colour, alpha=0.85)
+            else:  # no bar: it would stand on an arbitrary base
+                axis.plot([place], [row.score], **line_look(str(row.method)) | {"markersize": 8})
             half = 0 if np.isnan(row.half_width) else row.half_width
             if half:
                 axis.errorbar(place, row.score, half, color="#222222", capsize=4, linewidth=1.2)
             text = f"{100 * row.score:.1f} %" if place == 0 else f"{100 * row.difference:+.1f}"
             text += f" ± {100 * half:.1f}" if half else ""
-            top = max(row.score, bottom) + half
-            axis.annotate(text, (place, top), (0, 4), textcoords="offset points", ha="center", fontsize=9)
+            top = max(row.score, before) + half
+            above = (0, 4 if place else 9)
+            axis.annotate(text, (place, top), above, textcoords="offset points", ha="center", fontsize=9)
             if place + 1 < len(rows):
                 axis.plot([place - 0.31, place + 1.31], [row.score] * 2, color="#888888", linewidth=0.8)
             before = row.score
@@ -121,7 +154,10 @@ def waterfall(table: pd.DataFrame, title: str = "") -> Figure:
         axis.set_xticks(range(len(rows)), names, fontsize=9)
         highest = max(row.score + (0 if np.isnan(row.half_width) else row.half_width) for row in rows)
         axis.set_ylim(base, highest + 0.12 * (highest - base))
-        axis.set(ylabel="test accuracy", title=title or "From a random mask to the dense network")
+        axis.set(ylabel="test accuracy", title=spelled(title) or "From a random mask to the dense network")
+        told = "; ±: 95 % interval of the difference to the step before, paired by seed"
+        told = told if table["half_width"].notna().any() else ""
+        axis.set_xlabel(f"means over {report.count_seeds(rows[-1].seeds)} and all sparsities{told}", fontsize=8)
         percent_axis(axis)
         axis.grid(axis="x", visible=False)
     return figure
@@ -150,16 +186,18 @@ def accuracy_cost(table: pd.DataFrame, title: str = "") -> Figure:
                     label = label and f"{number}  " + label.replace("\n", "\n     ")
                 axis.errorbar(place, height, half, capsize=2, elinewidth=1, label=label, **look)
             axis.set_xlabel(what, fontsize=9)
+            counts_axis(axis)
             most = max(1.0, *places)
             axis.set_xlim(-0.05 * most, 1.05 * most)
             if metric == ACCURACY:
                 percent_axis(axis)
-        axes[0].set(ylabel=f"test {UNITS.get(metric, metric)}", title=title or "What finding cost, and what it gave")
+        axes[0].set_ylabel(f"test {UNITS.get(metric, metric)}")
+        axes[0].set_title(spelled(title) or "What finding cost, and what it gave")
         axes[1].set_title("with a machine a copy", fontsize=9)
         drawn = "bars: 95 % interval over seeds" if table["half_width"].notna().any() else "too few seeds for bars"
         if any(_aside(costs := table[column].tolist()) != costs for column in ("passes", "steps")):
             drawn += "\nequal costs are drawn side by side"
-        figure.legend(fontsize=8, title=drawn, title_fontsize=8, loc="outside right upper")
+        figure.legend(fontsize=8, title=drawn, title_fontsize=8, loc="outside right upper", alignment="left")
     return figure
 
 
