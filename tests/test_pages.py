@@ -278,6 +278,9 @@ def test_what_if_answers_from_a_disk_as_arithmetic_does(page, tmp_path):
     title = page.locator("svg .role-title")
     title.wait_for()
     assert title.text_content().startswith("COLT keeps 0.7225 of its weights a round: 15 rounds to 99.1%IMP at 20% a")
+    assert page.get_by_text("target: 99.1 % sparse").is_visible()
+    controls, chart = (page.locator(part).first.bounding_box() for part in (".vega-bindings", "svg.marks"))
+    assert controls["y"] + controls["height"] <= chart["y"] + 1, "the sliders stand above what they change"
     for overlap in (0.9, 1.0):
         page.locator('input[name="overlap"]').evaluate(
             "(e, v) => (e.value = v, e.dispatchEvent(new Event('input')))", overlap
@@ -349,5 +352,6 @@ def test_a_chart_of_tickets_is_told_its_numbers():
     assert dict(zip(colours["domain"], colours["range"], strict=True)) == {
         cc.plots.arm_name(m): cc.plots.COLOURS[m] for m in ("colt", "imp")
     }
+    assert "from the lowest seed to the highest" in chart["title"]["subtitle"]
     with pytest.raises(ValueError, match="no records"):
         cc.plots.tickets_chart(pd.DataFrame())

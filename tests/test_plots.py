@@ -297,6 +297,26 @@ def test_the_figure_of_predictions_says_how_they_were_tested():
     assert figure.axes[1].get_xlabel().startswith("difference in test nats a pixel value")
 
 
+def test_seeds_beyond_the_frame_are_counted_and_arms_look_as_in_the_figure_of_accuracies():
+    about = {"scored_on": "d", "network": "n", "finder": "random", "random": "random", "matched": "matched"}
+    about |= {"gain": 0.01, "full": 0.02, "train_images": 9, "experiment": "e"}
+    shares = {"random (matched)": [0.1, 5.0, 6.0], "matched (half)": [0.2, 0.3, -3.0]}
+    rows = [about | {"method": arm, "seed": i, "share": x} for arm in shares for i, x in enumerate(shares[arm])]
+    axis = plots.recovered(pd.DataFrame(rows), ["random (matched)"]).axes[0]
+    assert [text.get_text() for text in axis.texts if "beyond" in text.get_text()] == ["2 beyond"]
+    look = looks_of(["random", "random (matched)"])["random (matched)"]
+    assert look["color"] in {line.get_color() for line in axis.lines}
+
+
+def test_the_cut_is_the_edge_of_a_bin_and_agreement_has_plain_ticks():
+    values = torch.linspace(0, 1, 1000)
+    axis = plots.magnitudes([values, values], [0.3333, 0.3333], 0.3).axes[0]
+    edges = [patch.get_x() for patch in axis.patches]
+    assert min(abs(edge - 0.3333) for edge in edges) < 1e-6
+    layers = pd.DataFrame({"round": [1, 2], "layer": "conv1", "kappa": [0.4, 0.1], "z": [30.0, -3.0]})
+    assert ticks(plots.overlap_by_layer(layers).axes[1], "y") == ["0", "-2", "2", "5", "10", "20"]
+
+
 # --- what a ticket is ---
 
 
@@ -305,6 +325,8 @@ def test_a_ticket_in_pictures_shows_what_is_cut_and_puts_the_rest_back_at_its_st
     weights = {name: weight + torch.randn_like(weight) for name, weight in theta0.items()}
     mask = cc.masks.magnitude(weights, cc.masks.dense(weights, cc.prunable(network)), 0.8)
     layer = list(mask)[1]
+    told = cc.plots.rewound(theta0, weights, mask, layer, limit=(2, 3)).axes[-1].get_xlabel()
+    assert f"2 of {len(mask[layer])} filters, 3 of" in told and "red" in told
 
     figure = cc.plots.trained(weights, mask)
     pool = torch.cat([weights[name].abs()[mask[name]] for name in mask])

@@ -109,7 +109,11 @@ def tickets_chart(table: pd.DataFrame) -> "altair.LayerChart":
     chart = alt.layer(*layers).add_params(where, one, single)
     zoom = alt.selection_interval(bind="scales", name="zoom")
     described = f"test {metric} against sparsity of {len(rows)} scored tickets of {rows['run'].nunique()} runs"
-    return chart.add_params(zoom).properties(width="container", height=420, description=described)  # type: ignore[no-any-return]
+    title = alt.Title(
+        f"Test {metric} of tickets", subtitle="lines: means over seeds; bands: from the lowest seed to the highest",
+        anchor="start", fontSize=13, limit=0,
+    )  # fmt: skip
+    return chart.add_params(zoom).properties(width="container", height=420, title=title, description=described)  # type: ignore[no-any-return]
 
 
 def what_if_chart(rate: float, parts: int, overlap: float, imp_rate: float, target: float) -> "altair.LayerChart":
@@ -163,8 +167,12 @@ def what_if_chart(rate: float, parts: int, overlap: float, imp_rate: float, targ
         tooltip=["method:N", "round:Q", alt.Tooltip("sparsity:Q", format=".2%")],
     )
     level = alt.datum(alt.expr("1 - target"), type="quantitative")
-    goal = alt.Chart(alt.InlineData([{}])).mark_rule(strokeDash=[2, 3]).encode(y=level)
-    chart = alt.layer(lines.mark_line(), lines.mark_point(filled=True, size=45, opacity=1), goal)
+    goal = alt.Chart(alt.InlineData([{}])).encode(y=level)
+    label = goal.mark_text(align="left", baseline="bottom", dx=4, dy=-2).encode(
+        x=alt.value(0), text=alt.value(alt.expr("'target: ' + format(100 * target, '.4~g') + ' % sparse'"))
+    )
+    rule = goal.mark_rule(strokeDash=[2, 3])
+    chart = alt.layer(lines.mark_line(), lines.mark_point(filled=True, size=45, opacity=1), rule, label)
     chart = chart.add_params(*sliders, least, keep, colt, imp)
     title = alt.Title(alt.expr(said), anchor="start", fontSize=13, limit=0)
     about = "sparsity over rounds that arithmetic gives COLT and IMP, to a target sparsity"
