@@ -348,6 +348,8 @@ def figures() -> str:
     for path in sorted((ROOT / "figures").glob("*.png")):
         note = made.get(path.stem[:2])
         by = f"[notebook {note[:2]}](notebooks/{note}.ipynb)" if note else "[a reference run](reproduce.md)"
+        if path.stem.startswith("live_"):  # a picture of a page, and no figure
+            by = "`tools/live_pictures.py`: a view of the app page (`make app`) as a browser shows it"
         numbers = f"; {{download}}`its numbers <figures/{path.stem}.csv>`" if path.with_suffix(".csv").exists() else ""
         title = path.stem.replace("_", " ")
         text.append(f"## {title}\n\n![{title}](figures/{path.name})\n\nMade by {by}{numbers}.")

@@ -57,7 +57,7 @@ def take(page) -> None:
     masks = shown("Masks", "Whole network")
     masks.locator(".colt-table td", has_text="conv3").click()
     page.wait_for_timeout(1000)
-    masks.locator(".colt-picture").first.click(position={"x": 300, "y": 200})
+    masks.locator(".colt-mask").first.click(position={"x": 300, "y": 200})
     page.wait_for_timeout(1000)
     masks.screenshot(path="figures/live_explorer.png")
     tickets = shown("Tickets", "scored tickets")
