@@ -127,6 +127,7 @@ def test_a_dozen_arms_of_one_method_are_told_apart_by_more_than_their_shades():
     assert len(set(drawn)) == len(drawn)
     for one, other in pairwise(list(looks.values())[3:]):
         assert one["marker"] != other["marker"]
+    assert [look["marker"] for look in looks_of(["dual", "dual (a)", "dual (b)"]).values()][1:] == ["s", "D"]
 
 
 def test_the_pareto_front_holds_what_no_other_arm_beats():
@@ -255,7 +256,7 @@ def drawn_over(densities, at=None):
 
 
 def test_an_axis_of_sparsities_has_ticks_whatever_was_asked():
-    assert drawn_over([0.5, 0.25], [0.5, 0.75]) == ["50", "75"]
+    assert drawn_over([0.5, 0.2], [0.5, 0.65, 0.8]) == ["50", "65", "80"]
     assert drawn_over([0.4139, 0.4131], [0.5]) == ["50"], "what was asked stands alone where nothing else does"
     assert drawn_over([0.413, 0.407]) == ["59"], "of narrow axes whole percents"
     assert drawn_over([0.5, 0.01], [0.5]) == ["50", "90", "98"], "round ones fill the rest"

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from .. import report
 from ..report.words import ACCURACY, unit
-from .frame import SHORT, arm_name, canvas, check_rows, line_look
+from .frame import SHORT, arm_name, canvas, check_rows, line_look, spelled
 
 
 def comparisons(table: pd.DataFrame, margin: float = 0.01) -> Figure:
@@ -79,7 +79,7 @@ def _predicted(axis: Axes, found: pd.DataFrame, metric: str) -> None:
     scale = 100 if metric == ACCURACY else 1
     axis.axvline(0, color="#444444", linestyle="--", linewidth=1)
     for study, rows in found.groupby("study", sort=False):
-        about = textwrap.fill(f"{study}: {rows['about'].iloc[0]}", 96)
+        about = textwrap.fill(f"{study}: {spelled(rows['about'].iloc[0])}", 96)
         axis.annotate(about, (0.01, len(lines)), xycoords=("axes fraction", "data"), fontsize=8, va="center",
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip
         lines.append("")

@@ -29,7 +29,8 @@ MARKERS = {name: method.look.marker for name, method in METHODS.items()}
 STROKES = ("-", "--", ":", "-.")  # of several arms of one method
 COPIES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # a copy each
 MARKS = "osD^vPX"
-FURTHER = "sDPXo^v"  # of the fourth and later arms of one method: no two triangles beside each other
+FURTHER = "sDPXo^v"  # of the fourth and later arms of one method
+TRIANGLES = ("^", "v", "<", ">", *((3, style, angle) for style in (0, 1) for angle in (0, 90, 180, 270)))
 SHORT = {"psnr": "PSNR", "nats": "nats a pixel value"}  # how a metric is written, where not as its column is called
 UNITS = {"psnr": "PSNR in dB", "mse": "mse (lower is better)", "nats": "nats a pixel value (lower is better)"}
 # How data sets and networks are written in figures, where not as the code calls them.
@@ -126,7 +127,8 @@ def line_look(arm: str) -> dict[str, Any]:
 def looks_of(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return a look for each arm: its method's, further arms of one method in other shades, strokes, hollow markers.
 
-    The third's markers are larger; those after it, which shades alone would not tell apart, have markers of their own.
+    The third's markers are larger; those after it, which shades alone would not tell apart, have markers of their own,
+    and all further arms of a method whose marker is a triangle: small ones look alike however they are turned.
     """
     looks: dict[str, dict[str, Any]] = {}
     for arm in dict.fromkeys(methods):
@@ -139,9 +141,10 @@ def looks_of(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
                 "markerfacecolor": "none",
                 "markersize": min(5 + 2 * before, 9),
             }
-        if before > 2:
+        first = 1 if look["marker"] in TRIANGLES else 3
+        if before >= first:
             others = [mark for mark in FURTHER if mark != look["marker"]]
-            look |= {"marker": others[(before - 3) % len(others)], "markersize": 7}
+            look |= {"marker": others[(before - first) % len(others)], "markersize": 7}
         looks[arm] = look
     return looks
 
@@ -173,13 +176,11 @@ def sparsity_axis(axis: Axes, which: str = "x", at: Iterable[float] | None = Non
     low, high = sorted(axis.get_xlim() if which == "x" else axis.get_ylim())
     asked = [1 - sparsity for sparsity in at or ()]
     ticks = [tick for tick in asked or (1 - sparsity for sparsity in SPARSITIES) if low <= tick <= high]
-    far = 0.3 * math.log(high / low)
-    for round_ones in (SPARSITIES, FINER):
+    for round_ones, share in ((SPARSITIES, 0.25), (FINER, 0.42)):
+        far = share * math.log(high / low)
         for tick in (1 - sparsity for sparsity in round_ones):
             if low <= tick <= high and all(abs(math.log(tick / other)) > far for other in ticks):
                 ticks.append(tick)
-        if len(ticks) > 1:
-            break
     ticks = ticks or asked or [math.sqrt(low * high)]  # a scale without any tick would say nothing
     one.set_ticks(ticks, [f"{100 * (1 - tick):.4g}" for tick in ticks])
     one.set_minor_locator(NullLocator())

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .. import report
 from ..report.words import ACCURACY, unit
@@ -189,6 +190,7 @@ def accuracy_cost(table: pd.DataFrame, title: str = "") -> Figure:
             counts_axis(axis)
             most = max(1.0, *places)
             axis.set_xlim(-0.05 * most, 1.05 * most)
+            axis.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
             if metric == ACCURACY:
                 percent_axis(axis)
         axes[0].set_ylabel(f"test {UNITS.get(metric, metric)}")
