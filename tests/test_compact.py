@@ -1,6 +1,7 @@
 """Networks without their dead channels: the same function, physically smaller, rebuilt from name and arguments."""
 
 import importlib.util
+import pickle
 from copy import deepcopy
 
 import pytest
@@ -492,6 +493,61 @@ def test_following_leaves_nothing_in_a_network():
     before = set(vars(network))
     assert_same_function(network)
     assert set(vars(network)) == before
+
+
+def added(s, a, x):
+    a.add_(s.c2(x))
+
+
+def added_by_another_name(s, a, x):
+    b = a
+    b += s.c2(x)
+
+
+def gated_in_place(s, a, x):
+    s.act(a)
+    nn.functional.hardsigmoid(s.c2(a), inplace=True)
+
+
+def multiplied_in_a_row(s, a, x):
+    a.mul_(s.c2(x)).add_(1)
+
+
+def counted(s, a, x):
+    count = a.size(0)
+    twice = count
+    twice += twice
+    a.relu_()
+
+
+@pytest.mark.parametrize("write", [added, added_by_another_name, gated_in_place, multiplied_in_a_row, counted])
+def test_a_tensor_that_is_written_into_is_read_as_written(write):
+    def forward(s, x):
+        a = s.c1(x)
+        count = a.shape[0]
+        write(s, a, x)
+        return s.fc(s.c3(a).mean((2, 3)).view(count, -1))
+
+    layers = {name: nn.Conv2d(3, 3, 3, padding=1) for name in ("c1", "c2")} | {"c3": nn.Conv2d(3, 8, 3)}
+    network = Layers(forward, **layers, fc=nn.Linear(8, 10), act=nn.Hardsigmoid(inplace=True))
+    mask = cc.Ticket.of(network).mask
+    mask["c1.weight"][:2] = mask["c3.weight"][2:] = False
+    small = assert_same_function(network, mask)
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(pickle.loads(pickle.dumps(small))(images), small(images))
+
+
+@pytest.mark.parametrize("view", [lambda s, a: a[:, 1:], lambda s, a: s.same(a), lambda s, a: a.flatten(2)])
+def test_a_tensor_that_is_written_into_through_a_view_is_refused(view):
+    def forward(s, x):
+        a = s.c1(x)
+        b = view(s, a)
+        b += 1
+        return s.fc(a.mean((2, 3)))
+
+    network = Layers(forward, c1=nn.Conv2d(3, 8, 3), fc=nn.Linear(8, 10), same=nn.Identity())
+    with pytest.raises(ValueError, match=r"\(add writes into a tensor of which a view is read later\)$"):
+        cc.compact(network, with_dead_rows(network))
 
 
 # --- refusals ----------------------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ import torch
 from torch import fx, nn
 
 from .anatomy import CONVOLUTIONS, anatomy_of
-from .tracing import KEEPING_CALLS, NORMS, is_layer, keeps, traced
+from .in_place import NORMS, name_of
+from .tracing import KEEPING_CALLS, is_layer, keeps, traced
 
 Rows = Mapping[str, torch.Tensor]  # by layer, bool [outputs]: the rows that are there
 LAYERS = (nn.Linear, nn.Conv2d)  # whose rows are followed
@@ -54,12 +55,6 @@ class Channels:
     def flat(self) -> bool:
         """Images that were flattened: dimension 1 has several places a channel, nobody knows how many."""
         return self.dims == 2 and not self.pooled
-
-
-def name_of(node: fx.Node) -> str:
-    """Return what a node calls: a function's or a method's plain name."""
-    target = node.target
-    return target if isinstance(target, str) else getattr(target, "__name__", str(target))
 
 
 def alive_after(

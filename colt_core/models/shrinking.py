@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from .channels import ADDING, MULTIPLYING, Rows, follow, name_of, parts_of
+from .channels import ADDING, MULTIPLYING, Rows, follow, parts_of
 from .gather import Gather
-from .tracing import NORMS, traced
+from .in_place import NORMS, name_of
+from .tracing import traced
 
 
 class Compact(fx.GraphModule):

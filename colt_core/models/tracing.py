@@ -14,8 +14,8 @@ from ..settings import first_line
 from .anatomy import CONVOLUTIONS
 from .architecture import architecture
 from .gather import Gather
+from .in_place import NORMS, Noting, read_what_is_written
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # What gives zero for zero, channel by channel.
 KEEPING = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish),
@@ -101,6 +101,9 @@ class _Tracer(fx.Tracer):
         known = isinstance(module, (nn.Linear, Gather, ByMode, *CONVOLUTIONS, *NORMS)) or keeps(module)
         return known or qualified_name in self.whole or super().is_leaf_module(module, qualified_name)
 
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return Noting(node, self)
+
 
 def traced(network: nn.Module) -> fx.GraphModule:
     """Return a network as a graph of its layers, which follows `train()` and `eval()` as the network does.
@@ -112,7 +115,7 @@ def traced(network: nn.Module) -> fx.GraphModule:
     ------
     ValueError
         In one line that names the module, where a forward pass depends on what it is given, or the network's own
-        computes something else in training.
+        computes something else in training; where it writes into what a view of it is read for later.
     """
     whole: set[str] = set()
     while True:
@@ -121,6 +124,8 @@ def traced(network: nn.Module) -> fx.GraphModule:
             apart = _computing_else(evaluated, trained)
             changes = {} if apart else _called_else(network, evaluated, trained, apart)
             if not apart:
+                if (late := read_what_is_written(network, evaluated)) is not None:
+                    raise _refusal(network, f"{late.name} writes into a tensor of which a view is read later")
                 return _following_the_mode(network, evaluated, changes)
         if "" in apart:
             raise _refusal(network, "it computes something else in training")
