@@ -466,6 +466,26 @@ def test_a_compact_ticket_of_a_network_with_dropout_is_loaded_exported_and_copie
     assert "outputs within" in cc.export(ticket, tmp_path / "small.onnx", timed=False)
 
 
+class Optional(nn.Module):
+    """A forward pass that may be given more than images."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.c1, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, classes)
+
+    def forward(self, x, temperature=None, scale=2.0, sizes=(2, 3), *, gate: torch.Tensor | None = None):
+        x = self.fc(self.c1(x).relu().mean(sizes)) * scale
+        x = x if temperature is None else x / temperature
+        return x if gate is None else x * gate
+
+
+def test_optional_arguments_are_left_at_their_defaults():
+    small = assert_same_function(Optional(10))
+    images = torch.randn(3, 3, 8, 8)
+    for other in (deepcopy(small), pickle.loads(pickle.dumps(small))):
+        assert torch.equal(other(images), small(images))
+
+
 class Noise(nn.Module):
     def forward(self, x):
         return x + torch.randn_like(x) if self.training else x

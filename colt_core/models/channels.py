@@ -69,8 +69,8 @@ def alive_after(
     `rows` says of each layer which of its rows hold a weight; a layer that it does not name has all. Those of `shared`
     layers are not followed.
     """
-    if node.op == "placeholder":  # images; what has a default is none
-        return Channels(dims=None if node.args else 4)
+    if node.op == "placeholder":  # images
+        return Channels(dims=4)
     if node.op == "get_attr":
         return Channels(dims=getattr(attrgetter(str(node.target))(graph), "ndim", None))
     read = [known[one] for one in node.all_input_nodes]

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from inspect import signature
 from operator import attrgetter
 from typing import Any
 
@@ -104,12 +105,23 @@ class _Tracer(fx.Tracer):
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return Noting(node, self)
 
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
+        """Leave what has a default at that: `if mask is None` is not to be asked of a proxy."""
+        function, given = super().create_args_for_root(root_fn, is_module, concrete_args)
+        defaults = {p.name: p.default for p in signature(root_fn).parameters.values() if p.default is not p.empty}
+        for i, one in enumerate(given):
+            if isinstance(one, fx.Proxy) and (name := str(one.node.target)) in defaults:
+                given[i] = defaults[name]
+                self.graph.erase_node(one.node)
+        return function, given
+
 
 def traced(network: nn.Module) -> fx.GraphModule:
     """Return a network as a graph of its layers, which follows `train()` and `eval()` as the network does.
 
     A function that takes another constant in training (`dropout(x, training=self.training)`) is a module there; a
-    module that computes something else in training is taken as it stands.
+    module that computes something else in training is taken as it stands. What the forward pass may be given beside
+    images is left at its defaults.
 
     Raises
     ------

@@ -23,6 +23,7 @@ def compact(network: nn.Module, mask: Mask, multiple: int = 1) -> nn.Module:
     them. Inner channels of residual blocks go always; into the residual stream a block adds by index. Chains, residual
     networks, depthwise convolutions, concatenations and squeeze-and-excitation are followed. A layer that is called
     more than once or computes in a way of its own, and a linear layer that reads more than [N, C] (tokens), stay whole.
+    It takes images alone: what else a forward pass may be given is left at its defaults.
 
     Parameters
     ----------
