@@ -373,6 +373,27 @@ def test_a_layer_that_is_read_more_than_once_stays_whole(forward):
     assert widths(cc.compact(network, mask))["c2"] == 8, "it may be empty: it is there"
 
 
+@pytest.mark.parametrize("shared", ["n1.weight", "n1.bias", "c2.weight", "c2.bias"])
+def test_layers_that_share_a_parameter_stay_whole_and_go_on_sharing(shared):
+    def forward(s, x):
+        return s.fc(s.n2(s.c3(s.n1(s.c2(s.c1(x)).relu()))).mean((2, 3)))
+
+    convolutions = {"c1": nn.Conv2d(3, 8, 3), "c2": nn.Conv2d(8, 8, 3), "c3": nn.Conv2d(8, 8, 3)}
+    network = Layers(forward, **convolutions, n1=nn.BatchNorm2d(8), n2=nn.BatchNorm2d(8), fc=nn.Linear(8, 10))
+    kind, part = shared.split(".")
+    other = {"n1": "n2", "c2": "c3"}[kind]
+    setattr(network.get_submodule(other), part, network.get_parameter(shared))
+    network.prunable = ["c*.weight"]
+    mask = with_dead_rows(network)
+    small = cc.compact(network.eval(), mask)
+    assert small.get_parameter(shared) is small.get_parameter(f"{other}.{part}")
+    expected = silence(deepcopy(network), mask)
+    assert cc.masks.silenced(mask, network).keys().isdisjoint([shared, f"{other}.{part}"])
+    images = torch.randn(2, 3, 12, 12)
+    assert torch.allclose(small(images), expected(images), atol=1e-5)
+    assert widths(small) == {"c1": 5, "fc": 10} | ({"c2": 8, "c3": 8} if kind == "c2" else {"c2": 5, "c3": 5})
+
+
 def test_a_tensor_concatenated_with_itself_has_its_channels_twice():
     def forward(s, x):
         x = s.c1(x).relu()

@@ -261,9 +261,13 @@ def follow(graph: fx.GraphModule, rows: Rows) -> dict[fx.Node, Channels]:
 
 def _shared(graph: fx.GraphModule) -> set[str]:
     """Return the modules that are called more than once, or whose parameters something else reads too."""
-    calls = [str(node.target) for node in graph.graph.nodes if node.op == "call_module"]
-    read = [str(node.target).rpartition(".")[0] for node in graph.graph.nodes if node.op == "get_attr"]
-    return {name for name, count in Counter(calls).items() if count > 1 or name in read}
+    nodes = graph.graph.nodes
+    calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
+    read = [attrgetter(str(node.target))(graph) for node in nodes if node.op == "get_attr"]
+    own = {name: {id(one) for one in graph.get_submodule(name).parameters()} for name in calls}
+    readers = Counter(one for parameters in own.values() for one in parameters)
+    readers.update({id(one) for one in read})
+    return {name for name, count in calls.items() if count > 1 or any(readers[one] > 1 for one in own[name])}
 
 
 def losing(network: nn.Module) -> set[str]:
