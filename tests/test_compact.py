@@ -204,6 +204,32 @@ def test_a_compact_ticket_is_built_again_from_its_file_and_trains_like_any(few, 
     assert read.redraw(3).theta0["conv1.weight"].shape == read.theta0["conv1.weight"].shape
 
 
+@pytest.mark.parametrize("name, options", [("conv3", {"width": 8}), ("toys:Inverted", {})])
+@pytest.mark.parametrize("multiple", [1, 4])
+def test_a_silent_ticket_and_its_compact_form_are_one_function_while_they_train(name, options, multiple):
+    network = settled(cc.build(name, 10, seed=0, **options))
+    mask = with_dead_rows(network)
+    if name == "toys:Inverted":  # of the depthwise layer others are gone than before it
+        mask["depth.weight"][:] = True
+    ticket = cc.Ticket.of(network, mask).silent()
+    small = ticket.compact(multiple)
+    assert ("silent" in small.architecture) == (multiple > 1), "else nothing is left to be silent"
+    images, labels = torch.randn(8, 3, 32, 32), torch.arange(8)
+    outputs = []
+    for one in (ticket, small):
+        learner = one.model().train()
+        held = one.mask_for(learner)
+        optimiser = torch.optim.SGD(learner.parameters(), 0.05)
+        for _ in range(3):
+            cc.masks.apply(held, learner)
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(learner(images), labels).backward()
+            optimiser.step()
+        cc.masks.apply(held, learner)
+        outputs.append(learner.eval()(images))
+    assert torch.allclose(*outputs, atol=1e-4)
+
+
 def test_compacting_twice_counts_rows_in_the_whole_network():
     network = settled(cc.build("conv3", 10, width=8))
     ticket = cc.Ticket.of(network, with_dead_rows(network))

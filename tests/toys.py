@@ -129,3 +129,21 @@ class Dropping(nn.Module):
     def forward(self, x):
         x = nn.functional.dropout(self.norm1(self.conv1(x)).relu(), 0.5, self.training)
         return self.head(self.conv2(x).relu().mean((2, 3)))
+
+
+class Inverted(nn.Module):
+    """An inverted residual block: a depthwise convolution between two of single pixels, with squeeze and excitation."""
+
+    def __init__(self, classes, width=12):
+        super().__init__()
+        self.stem, self.expand = nn.Conv2d(3, 6, 3, 2, bias=False), nn.Conv2d(6, width, 1, bias=False)
+        self.norm1, self.norm2, self.norm3 = nn.BatchNorm2d(width), nn.BatchNorm2d(width), nn.BatchNorm2d(6)
+        self.depth = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
+        self.squeeze, self.excite = nn.Conv2d(width, 4, 1), nn.Conv2d(4, width, 1)
+        self.project, self.head = nn.Conv2d(width, 6, 1, bias=False), nn.Linear(6, classes)
+
+    def forward(self, x):
+        x = self.stem(x)
+        y = self.norm2(self.depth(self.norm1(self.expand(x)).relu())).relu()
+        y = y * self.excite(self.squeeze(y.mean((2, 3), keepdim=True)).relu()).sigmoid()
+        return self.head((x + self.norm3(self.project(y))).mean((2, 3)))

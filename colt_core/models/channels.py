@@ -15,6 +15,7 @@ import torch
 from torch import fx, nn
 
 from .anatomy import CONVOLUTIONS, anatomy_of
+from .gather import Gather
 from .in_place import NORMS, name_of
 from .tracing import KEEPING_CALLS, is_layer, keeps, traced
 
@@ -87,6 +88,8 @@ def _after_module(module: nn.Module, name: str, read: Channels, rows: Rows, shar
         return _after_layer(module, name, read, rows, shared)
     if is_layer(module, NORMS):
         return replace(read, alive=None if shared else _normalised(module, read.alive))
+    if isinstance(module, Gather):
+        return replace(read, alive=None if read.alive is None else module.of_channels(read.alive))
     if keeps(module):
         return _after_keeping(module, read)
     kind = type(module)

@@ -34,6 +34,14 @@ class Gather(nn.Module):
     def extra_repr(self) -> str:
         return f"{self.width} -> {self.channels}"
 
+    def of_channels(self, values: torch.Tensor) -> torch.Tensor:
+        """Return what is said of each channel, [channels], of those that it gives; of zeros 0 or False."""
+        assert isinstance(self.index, torch.Tensor)
+        index = self.index.cpu()
+        if not self.spread:
+            return values[index]
+        return values.new_zeros(self.channels).index_copy(0, index, values)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Take channels, or put them among zeros."""
         assert isinstance(self.index, torch.Tensor) and isinstance(self.ones, torch.Tensor)

@@ -144,7 +144,7 @@ class _Shrinking:
         if isinstance(module, NORMS) and module.weight is not None:
             _keep_features(module, have)
             return have
-        if isinstance(module, (nn.PReLU, *NORMS)):
+        if isinstance(module, (nn.PReLU, Gather, *NORMS)):
             self._whole(node)
             return None
         return have

@@ -139,12 +139,19 @@ def _cut(network: nn.Module, mask: Mask) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def compact_with_mask(network: nn.Module, mask: Mask, multiple: int = 1) -> tuple[nn.Module, Mask]:
-    """Return `compact(network, mask, multiple)` with its masked weights as they are, and what is left of the mask."""
+def compact_with_mask(network: nn.Module, mask: Mask, multiple: int = 1) -> tuple[nn.Module, Mask, dict[str, str]]:
+    """Return `compact(network, mask, multiple)` with its masked weights as they are, and what is left of the mask.
+
+    And, by layer, as `packed`, the rows that lost their last weight to the removal of what they read: the mask leaves
+    them none, and yet they are not cut.
+    """
     _, small = _shrunk(network, mask, multiple, raw=True)
-    ones = deepcopy(network).cpu()
+    marked = deepcopy(network).cpu()
     for name, kept in mask.items():
-        ones.get_parameter(name).copy_(kept.to(ones.get_parameter(name)))
-    _, kept_rows = _shrunk(ones, mask, multiple, raw=True)
-    left = dict(kept_rows.named_parameters())
-    return small, {name: left[name].detach() != 0 for name in mask}
+        there = kept.cpu().reshape(len(kept), -1).any(1).view(-1, *[1] * (kept.ndim - 1))
+        marked.get_parameter(name).copy_(torch.where(kept.cpu(), 2, there.int()))  # 1: masked, in a row that is there
+    _, left = _shrunk(marked, mask, multiple, raw=True)
+    values = {name: left.get_parameter(name).detach() for name in mask}
+    emptied = {name.removesuffix(".weight"): value.reshape(len(value), -1).amax(1) == 1 for name, value in values.items()}
+    kept_mask = {name: value == 2 for name, value in values.items()}
+    return small, kept_mask, {name: packed(rows) for name, rows in emptied.items() if bool(rows.any())}

@@ -17,6 +17,7 @@ from .. import masks, models
 from ..files import Damaged, Tensors, hash_into, read_tensors, write_tensors
 from ..foreign import check_trusted, fingerprint, named_by_a_file, trust
 from ..masks import Mask
+from ..models.compacted import unpacked
 from ..training.distillation import network_of
 from .compact import compact_with_mask, effective_mask
 
@@ -29,7 +30,7 @@ class Ticket:
     ----------
     architecture
         {"name", "classes", "arguments"} of `models.build`; "code", the version of code that is not this package's;
-        "silent", where channels that are cut whole are held at zero, see `silent`.
+        "silent", where channels that are cut whole are held at zero, see `silent`: True, or by layer rows that are not.
     theta0
         The network's whole state dict at the rewind point, BatchNorm statistics included; unmasked.
     mask
@@ -176,7 +177,14 @@ class Ticket:
         head = f"{models.head_name(network)}." if fresh_head else None
         kept = {n: m for n, m in self.mask.items() if not (head and n.startswith(head))}
         masks.check(kept, dict(network.named_parameters()), models.architecture(network)["name"])
-        return kept | masks.silenced(kept, network) if self.architecture.get("silent") else kept
+        if not (silent := self.architecture.get("silent")):
+            return kept
+        there = dict(kept)
+        for layer, rows in ({} if silent is True else silent).items():
+            if (name := f"{layer}.weight") in kept:
+                there[name] = kept[name].clone()
+                there[name][unpacked(rows, layer)] = True
+        return kept | masks.silenced(there, network)
 
     def silent(self, on: bool = True) -> "Ticket":
         """Return the ticket whose channels, where they are cut whole, are zero in every training: normalisation too.
@@ -215,6 +223,7 @@ class Ticket:
         """Return the same function as a ticket of a physically smaller network: see `compact`.
 
         theta0 and mask are those of the channels that are left; the network is built by its name, "compact:" before it.
+        Of a silent ticket the rows that `multiple` leaves in place are silent too.
 
         Raises
         ------
@@ -223,10 +232,12 @@ class Ticket:
         """
         whole = self._skeleton()
         models.fill(whole, {name: value.clone() for name, value in self.theta0.items()}, assign=True)
-        small, mask = compact_with_mask(whole, self.mask, multiple)
+        small, mask, emptied = compact_with_mask(whole, self.mask, multiple)
         if not models.is_as_built(small):
             raise ValueError(f"a {self.architecture['name']} has no name to build its compact form by: use compact()")
-        return replace(Ticket.of(small, mask), provenance=self.provenance | {"parent": self.hash, "compact": multiple})
+        found = replace(Ticket.of(small, mask), provenance=self.provenance | {"parent": self.hash, "compact": multiple})
+        silent = multiple > 1 and self.architecture.get("silent")  # else nothing is left that could be
+        return replace(found, architecture=found.architecture | {"silent": emptied or True}) if silent else found
 
     def to_torch_prune(self, classes: int | None = None, seed: int = 0) -> nn.Module:
         """Return the network pruned by `torch.nn.utils.prune` (parameters `weight_orig`, buffers `weight_mask`)."""
