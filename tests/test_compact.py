@@ -480,6 +480,17 @@ def test_transformers_and_their_like_stay_whole_where_they_are_not_followed(name
     assert_same_function(cc.build(name, 10, seed=0, **NOT_FOLLOWED[name]), images=torch.randn(2, 3, 64, 64))
 
 
+def test_negative_padding_of_channels_and_padding_of_the_batch_are_not_followed():
+    for widths in ((0, 0, 0, 0, -1, 1), (0, 0, 0, 0, 2, 0, 1, 0)):
+        small = assert_same_function(
+            Layers(
+                lambda s, x, widths=widths: s.fc(nn.functional.pad(s.c1(x), widths).mean((2, 3))),
+                c1=nn.Conv2d(3, 8, 3), fc=nn.Linear(8 + sum(widths[4:6]), 10),
+            )
+        )  # fmt: skip
+        assert widths[4] > 0 or small.fc.in_features == 8
+
+
 # --- training and evaluation -------------------------------------------------------------------------------------
 
 
@@ -550,6 +561,23 @@ def test_a_module_that_computes_something_else_in_training_is_taken_as_it_stands
     network = Layers(forward, c1=nn.Conv2d(3, 8, 3), fc=nn.Linear(8, 10))
     with pytest.raises(ValueError, match="the channels of Layers cannot be followed .it computes something else in tr"):
         cc.compact(network, with_dead_rows(network))
+
+
+def test_what_is_frozen_or_in_a_mode_of_its_own_stays_so_also_compacted_twice_pickled_and_copied():
+    network = settled(cc.build("toys:Inverted", 10))
+    network.norm1.train()
+    for name in ("stem.weight", "depth.weight", "norm2.weight", "squeeze.bias"):
+        network.get_parameter(name).requires_grad_(False)
+    small = cc.compact(network, with_dead_rows(network))
+    mask = cc.Ticket.of(small).mask
+    mask["expand.weight"][:2] = False
+    again = cc.compact(small, mask)
+    assert len(again.expand.weight) < len(small.expand.weight) < len(network.expand.weight)
+    for one in (small, again, deepcopy(pickle.loads(pickle.dumps(again)))):
+        assert all(p.requires_grad == network.get_parameter(n).requires_grad for n, p in one.named_parameters())
+        own = {name: module.training for name, module in network.named_modules()}
+        assert all(module.training == own.get(name, False) for name, module in one.named_modules())
+        assert cc.Ticket.of(one).architecture["name"] == "compact:toys:Inverted" and models.is_as_built(one)
 
 
 def test_following_leaves_nothing_in_a_network():
@@ -645,6 +673,9 @@ def test_what_cannot_be_made_compact_is_refused_in_one_line():
             cc.compact(network, odd)
     with pytest.raises(ValueError, match="the channels of Branching cannot be followed"):
         cc.compact(Branching(), cc.Ticket.of(Branching()).mask)
+    network.register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match="the network has forward hooks, which its compact form would not call"):
+        cc.compact(network, with_dead_rows(network))
     inner = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Sequential(nn.Identity(), Branching()))
     where = r"the channels of Sequential cannot be followed in 1\.1, a Branching \(symbolically traced"
     with pytest.raises(ValueError, match=where):
@@ -748,7 +779,7 @@ def test_what_cannot_be_written_or_measured_is_one_line_and_leaves_no_file(tmp_p
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_onnx_file_answers_as_pytorch_does_and_it_is_said_what_is_no_faster(tmp_path):
+def test_an_onnx_file_answers_as_pytorch_does_and_it_is_said_what_is_no_faster(tmp_path, mini):
     pytest.importorskip("onnxruntime")
     network = settled(cc.build("conv3", 10, width=8))
     ticket = cc.Ticket.of(network, with_dead_rows(network))
@@ -762,6 +793,8 @@ def test_an_onnx_file_answers_as_pytorch_does_and_it_is_said_what_is_no_faster(t
     assert torch.allclose(torch.from_numpy(found), silence(network, ticket.mask)(images), atol=1e-4)
     for arguments, message in (
         ({"path": tmp_path / "small.pt"}, "the file must end with .onnx"),
+        ({"path": None}, "the file must be a path that ends with .onnx, not None"),
+        ({"path": tmp_path / "a.onnx", "images": mini}, "images must be a set of images, for example dataset.test, n"),
         ({"path": tmp_path / "a.onnx", "form": "tiny"}, "unknown form 'tiny'; allowed: compact, masked, dense"),
     ):
         with pytest.raises(ValueError, match=message):

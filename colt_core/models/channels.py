@@ -249,7 +249,9 @@ def _padded(node: fx.Node, alive: torch.Tensor) -> torch.Tensor | None:
         return None
     if not isinstance(widths, tuple | list):
         return None
-    before, after = (int(n) for n in (*widths, 0, 0, 0, 0, 0, 0)[4:6])
+    before, after, *images = (*widths, 0, 0, 0, 0, 0, 0)[4:8]
+    if before < 0 or after < 0 or any(images):  # channels are cut off, or images joined
+        return None
     return torch.cat([torch.zeros(before).bool(), alive, torch.zeros(after).bool()])
 
 
@@ -335,11 +337,19 @@ def silenced(network: nn.Module, mask: Mapping[str, torch.Tensor]) -> dict[str, 
 
 
 def norms_after(network: nn.Module, layers: Sequence[str]) -> dict[str, str]:
-    """Return, by layer, the name of the normalisation that reads it alone; the layer's own name where there is none."""
+    """Return, by layer, the name of the normalisation that reads it alone; the layer's own name where there is none.
+
+    Raises
+    ------
+    ValueError
+        As `traced`, and for a layer that the forward pass does not call by itself, as those inside attention.
+    """
     graph, found = traced(network), {}
     for node in graph.graph.nodes:
         if node.op == "call_module" and (name := str(node.target)) in layers:
             users = [one for one in node.users if one.op == "call_module"]
             after = [str(one.target) for one in users if isinstance(graph.get_submodule(str(one.target)), NORMS)]
             found[name] = after[0] if len(node.users) == len(after) == 1 else name
+    if missing := [name for name in layers if name not in found]:
+        raise ValueError(f"{missing[0]} is no layer that is called by itself: its channels cannot be gated")
     return found

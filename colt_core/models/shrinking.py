@@ -1,5 +1,6 @@
 """The same function in a smaller network: its own layers without the channels that are always zero."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -13,15 +14,28 @@ from .tracing import traced
 
 
 class Compact(fx.GraphModule):
-    """A graph of layers that, copied, still knows what it was built from."""
+    """A graph of layers that, copied or pickled, still knows what it was built from."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Compact":
         """Copy it with all that is said of it."""
-        copied: Any = super().__deepcopy__(memo)  # type: ignore[no-untyped-call]
-        for name in ("architecture", "anatomy"):
-            if name in vars(self):
-                vars(copied)[name] = deepcopy(vars(self)[name])
-        return copied  # type: ignore[no-any-return]
+        return _told_as(super().__deepcopy__(memo), self)  # type: ignore[no-untyped-call]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle it as what it is: a graph alone, copied later, would not say what it was built from."""
+        return _unpickled, super().__reduce__()
+
+
+def _unpickled(make: Callable[..., fx.GraphModule], given: tuple[Any, ...]) -> Compact:
+    graph = make(*given)
+    return _told_as(Compact(graph, graph.graph), graph)
+
+
+def _told_as(copied: Any, network: nn.Module) -> Any:
+    """Say of a copy what is said of a network."""
+    for name in ("architecture", "anatomy"):
+        if name in vars(network):
+            vars(copied)[name] = deepcopy(vars(network)[name])
+    return copied
 
 
 def rounded(rows: Rows, multiple: int) -> dict[str, torch.Tensor]:
@@ -45,13 +59,19 @@ def shrunk(network: nn.Module, rows: Rows) -> fx.GraphModule:
     Raises
     ------
     ValueError
-        For a layer without a row, and as `traced`.
+        For a layer without a row, forward hooks of the network itself (a graph has none), and as `traced`.
     """
     for name, alive in rows.items():
         if not bool(alive.any()):
             raise ValueError(f"the mask leaves layer {name} without a channel")
+    if network._forward_hooks or network._forward_pre_hooks:
+        raise ValueError("the network has forward hooks, which its compact form would not call: remove them first")
     graph = traced(deepcopy(network))
-    return _Shrinking(graph, rows).run()
+    small = _Shrinking(graph, rows).run()
+    modes = {name: module.training for name, module in network.named_modules()}
+    for name, module in small.named_modules():
+        module.training = modes.get(name, module.training)
+    return small
 
 
 class _Shrinking:
@@ -164,9 +184,9 @@ class _Shrinking:
         weight = module.get_parameter("weight").detach()
         weight = weight if columns is None else weight[:, columns]
         weight = weight if rows is None else weight[rows]
-        module.weight = nn.Parameter(weight.clone())
+        module.weight = nn.Parameter(weight.clone(), module.get_parameter("weight").requires_grad)
         if isinstance(bias := module.bias, nn.Parameter) and rows is not None:
-            module.bias = nn.Parameter(bias.detach()[rows].clone())
+            module.bias = _some(bias, rows)
         names = ("out_features", "in_features") if isinstance(module, nn.Linear) else ("out_channels", "in_channels")
         for which, count in zip(names, weight.shape[:2], strict=True):
             setattr(module, which, count)
@@ -180,9 +200,9 @@ class _Shrinking:
         if not len(wanted):
             raise ValueError(f"the mask leaves layer {node.target} without a channel")
         self._bring(node, read, wanted)
-        module.weight = nn.Parameter(module.weight.detach()[wanted].clone())
-        if module.bias is not None:
-            module.bias = nn.Parameter(module.bias.detach()[wanted].clone())
+        module.weight = _some(module.get_parameter("weight"), wanted)
+        if isinstance(bias := module.bias, nn.Parameter):
+            module.bias = _some(bias, wanted)
         module.in_channels = module.out_channels = module.groups = len(wanted)
         return wanted
 
@@ -200,12 +220,17 @@ class _Shrinking:
             return
         where = torch.full((wide,), -1)
         where[sources] = torch.arange(len(sources))
-        change = Gather(where[targets], len(sources))
+        change = Gather(where[targets], len(sources)).train(self.graph.training)
         name = f"gather_{len([n for n in self.graph._modules if n.startswith('gather_')])}"
         self.graph.add_submodule(name, change)
         with self.graph.graph.inserting_before(node):
             new = self.graph.graph.call_module(name, (read,))
         node.replace_input_with(read, new)
+
+
+def _some(parameter: nn.Parameter, index: torch.Tensor) -> nn.Parameter:
+    """Return some rows of a parameter, frozen where it is."""
+    return nn.Parameter(parameter.detach()[index].clone(), parameter.requires_grad)
 
 
 def _keep_features(module: nn.Module, index: torch.Tensor | None) -> None:
@@ -215,7 +240,7 @@ def _keep_features(module: nn.Module, index: torch.Tensor | None) -> None:
     for name in ("weight", "bias", "running_mean", "running_var"):
         value = getattr(module, name, None)
         if isinstance(value, nn.Parameter):
-            setattr(module, name, nn.Parameter(value.detach()[index].clone()))
+            setattr(module, name, _some(value, index))
         elif isinstance(value, torch.Tensor):
             setattr(module, name, value[index].clone())
     module.num_features = len(index)  # type: ignore[assignment]

@@ -62,8 +62,12 @@ def export(
     """
     if not isinstance(ticket, Ticket | nn.Module):
         raise ValueError(f"a ticket or a network is written, not {shown(ticket)}")
+    if images is not None and not isinstance(images, Images):
+        raise ValueError(f"images must be a set of images, for example dataset.test, not {shown(images)}")
     if images is not None and not len(images):
         raise ValueError("there are no images to compare the outputs on")
+    if not isinstance(path, str | Path):
+        raise ValueError(f"the file must be a path that ends with .onnx, not {shown(path)}")
     path = Path(path)
     if path.suffix != ".onnx":
         raise ValueError(f"the file must end with .onnx, not {path.name!r}")

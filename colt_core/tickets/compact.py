@@ -129,6 +129,12 @@ def _made_whole(network: nn.Module, mask: Mask) -> tuple[nn.Module, Mask]:
 
     sizes = {name: value.shape for name, value in whole.state_dict().items()}
     models.fill(whole, spread(network.state_dict()), assign=True)
+    trained = {name: weight.requires_grad for name, weight in network.named_parameters()}
+    for name, weight in whole.named_parameters():
+        weight.requires_grad_(trained.get(name, True))
+    modes = {name: module.training for name, module in network.named_modules()}
+    for name, module in whole.named_modules():
+        module.training = modes.get(name, network.training)
     return whole, spread(mask)
 
 
@@ -151,7 +157,8 @@ def compact_with_mask(network: nn.Module, mask: Mask, multiple: int = 1) -> tupl
         there = kept.cpu().reshape(len(kept), -1).any(1).view(-1, *[1] * (kept.ndim - 1))
         marked.get_parameter(name).copy_(torch.where(kept.cpu(), 2, there.int()))  # 1: masked, in a row that is there
     _, left = _shrunk(marked, mask, multiple, raw=True)
-    values = {name: left.get_parameter(name).detach() for name in mask}
-    emptied = {name.removesuffix(".weight"): value.reshape(len(value), -1).amax(1) == 1 for name, value in values.items()}
-    kept_mask = {name: value == 2 for name, value in values.items()}
-    return small, kept_mask, {name: packed(rows) for name, rows in emptied.items() if bool(rows.any())}
+    values, emptied = {name: left.get_parameter(name).detach() for name in mask}, {}
+    for name, value in values.items():
+        if bool((rows := value.reshape(len(value), -1).amax(1) == 1).any()):
+            emptied[name.removesuffix(".weight")] = packed(rows)
+    return small, {name: value == 2 for name, value in values.items()}, emptied
