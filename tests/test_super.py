@@ -55,6 +55,45 @@ def test_units_without_a_normalisation_have_gates_at_their_own_output(few, recip
     assert all(values.square().mean().sqrt() == pytest.approx(1) for values in found.values())
 
 
+def test_silenced_channels_have_no_importance_and_the_others_that_of_a_finite_difference(few):
+    network = cc.build("conv3", 10, 0, width=2).double().eval()
+    network.norm2.weight.data[1] = network.norm2.bias.data[1] = 0
+    images = few.train.take(torch.arange(0, 120, 40))
+    found = unit_importance(_Double(network), images, ["network.conv2"])["network.conv2"]
+    assert found[1] == 0 and (found[[0, 2, 3]] > 0).all()
+    gates, total = torch.ones(4, 1, 1).double(), torch.zeros(4).double()
+    network.norm2.register_forward_hook(lambda _, __, out: out * gates)
+
+    def loss(i):
+        pixels = normalise(images.batch(torch.tensor([i])), images.mean, images.std).double()
+        return nn.functional.cross_entropy(network(pixels), images.labels[i : i + 1])
+
+    for i in range(len(images)):
+        for unit in range(4):
+            gates[unit] = 1 + 1e-5
+            above = loss(i)
+            gates[unit] = 1 - 1e-5
+            total[unit] += ((above - loss(i)) / 2e-5).abs().detach()
+            gates[unit] = 1
+    assert torch.allclose(found, total / total.square().mean().sqrt(), atol=1e-6, rtol=1e-6)
+
+
+class _Double(nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x.double())
+
+
+def test_layers_inside_attention_cannot_be_gated():
+    network = nn.Sequential(nn.Flatten(2), nn.TransformerEncoderLayer(4, 1, 8), nn.Flatten(), nn.Linear(12, 10))
+    for name in ("1.self_attn.in_proj_weight", "1.self_attn.out_proj.weight"):
+        with pytest.raises(ValueError, match="is no layer that is called by itself: its channels cannot be gated"):
+            gates_of(network, {name: torch.ones_like(network.get_parameter(name)).bool()})
+
+
 def test_orders_leave_each_layer_a_unit_and_turn_each_other_round():
     importance = {"a": torch.tensor([0.3, 0.1]).double(), "b": torch.tensor([0.2, 0.5, 0.4]).double()}
     winning, losing = (order_of_units(importance, order) for order in ("winning", "losing"))
