@@ -62,8 +62,9 @@ def predictions(found: pd.DataFrame) -> Figure:
     with canvas(1, len(metrics), size, squeeze=False, gridspec_kw=ratios) as (figure, axes):
         for axis, rows in zip(axes[:, 0], metrics, strict=True):
             _predicted(axis, rows, str(rows["metric"].iloc[0]))
-        axes[0, 0].set_title("Said beforehand, and found")
-        figure.supxlabel(TESTED, fontsize=8, x=0.99, ha="right")
+        tested = found["verdict"].ne("").any()
+        axes[0, 0].set_title("Said beforehand, and found" if tested else "Described, tested by nothing")
+        figure.supxlabel(TESTED if tested else "bars: 95 % intervals over seeds", fontsize=8, x=0.99, ha="right")
     return figure
 
 
