@@ -17,17 +17,21 @@ from torch import fx, nn
 from .anatomy import CONVOLUTIONS, anatomy_of
 from .gather import Gather
 from .in_place import NORMS, name_of
-from .tracing import KEEPING_CALLS, is_layer, keeps, traced
+from .tracing import KEEPING_CALLS, does_as, is_layer, keeps, traced
 
 Rows = Mapping[str, torch.Tensor]  # by layer, bool [outputs]: the rows that are there
 LAYERS = (nn.Linear, nn.Conv2d)  # whose rows are followed
 ADDING, MULTIPLYING = {"add", "iadd", "add_", "__add__"}, {"mul", "imul", "mul_", "__mul__"}
+# What gives each number of a tensor, zero too, another.
+EACH = (nn.Sigmoid, nn.Hardsigmoid, nn.Softplus, nn.LogSigmoid, nn.Hardtanh)
+EACH_CALLS = {
+    *("sub", "isub", "neg", "truediv", "div", "pow", "sqrt", "rsqrt", "exp", "abs", "clamp"),
+    *("sigmoid", "sigmoid_", "hardsigmoid", "softplus", "logsigmoid", "hardtanh"),
+}
 # What changes no tensor's number of dimensions.
-AS_MANY = {
-    *("cat", "concat", "pad", "permute", "transpose", "interpolate", "linear"),
-    *("layer_norm", "group_norm", "batch_norm"),
-    *("sub", "isub", "neg", "truediv", "div", "pow", "sqrt", "rsqrt", "exp", "abs", "clamp", "normalize", "to"),
-    *("sigmoid", "hardsigmoid", "softmax", "log_softmax", "softplus", "logsigmoid", "hardtanh", "type_as"),
+AS_MANY = EACH_CALLS | {
+    *("cat", "concat", "pad", "permute", "transpose", "interpolate", "linear", "layer_norm", "group_norm"),
+    *("batch_norm", "normalize", "to", "softmax", "log_softmax", "type_as"),
 }
 AS_MANY_MODULES = {"activation", "dropout", "normalization", "instancenorm", "padding", "pooling", "upsampling"}
 REDUCING = {"mean", "sum", "amax", "amin"}
@@ -92,6 +96,8 @@ def _after_module(module: nn.Module, name: str, read: Channels, rows: Rows, shar
         return replace(read, alive=None if read.alive is None else module.of_channels(read.alive))
     if keeps(module):
         return _after_keeping(module, read)
+    if does_as(module, EACH):
+        return _with_values(read)
     kind = type(module)
     simple = kind.__module__.rpartition(".")[2] in AS_MANY_MODULES and kind is not nn.MultiheadAttention
     return Channels(dims=read.dims) if simple and kind.__module__.startswith("torch.nn.") else Channels()
@@ -154,6 +160,8 @@ def _after_call(node: fx.Node, name: str, read: list[Channels], known: Mapping[f
         return _concatenated(node, known)
     if name == "pad" and first.alive is not None and first.dims == 4:
         return Channels(_padded(node, first.alive), 4)
+    if name in ADDING | EACH_CALLS and len(read) == 1:  # with a number
+        return _with_values(first)
     if name not in ADDING | MULTIPLYING | AS_MANY:
         return Channels(dims=4 if name == "conv2d" else None)
     dims = [one.dims for one in read if one.dims is not None]
@@ -161,6 +169,11 @@ def _after_call(node: fx.Node, name: str, read: list[Channels], known: Mapping[f
     if name in ADDING | MULTIPLYING and len(read) == 2 and dims[:1] * 2 == dims:
         return replace(given, alive=_joined(read[0].alive, read[1].alive, name in ADDING))
     return given
+
+
+def _with_values(read: Channels) -> Channels:
+    """Its channels are known, and none is zero."""
+    return replace(read, alive=None if read.alive is None else torch.ones_like(read.alive))
 
 
 def _argument(node: fx.Node, place: int, name: str, default: Any) -> Any:

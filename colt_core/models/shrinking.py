@@ -105,7 +105,15 @@ class _Shrinking:
             return self._concatenated(parts_of(node))
         if name == "pad":
             return self._pad(node, read[0], alive)
-        return self.there[read[0]]
+        return self._read(node, read[0], alive)
+
+    def _read(self, node: fx.Node, read: fx.Node, alive: torch.Tensor) -> torch.Tensor | None:
+        """Return the channels that a node has from what it reads: all, where it gives one that is gone a value."""
+        have = self.there[read]
+        if have is not None and bool(alive.index_fill(0, have, False).any()):
+            self._whole(node)
+            return None
+        return have
 
     def _whole(self, node: fx.Node) -> None:
         """Give a node all channels of what it reads."""
@@ -161,12 +169,12 @@ class _Shrinking:
         if isinstance(module, nn.Conv2d):
             whole = module.groups == 1
             return self._layer(module, name, have, alive) if whole else self._depthwise(node, read, module, alive)
-        if isinstance(module, NORMS) and module.weight is not None:
-            _keep_features(module, have)
-            return have
-        if isinstance(module, (nn.PReLU, Gather, *NORMS)):
+        if isinstance(module, (nn.PReLU, Gather)):
             self._whole(node)
             return None
+        have = self._read(node, read, alive)
+        if isinstance(module, NORMS):
+            _keep_features(module, have)
         return have
 
     def _columns(self, module: nn.Linear, read: fx.Node, have: torch.Tensor | None) -> torch.Tensor | None:
