@@ -46,10 +46,9 @@ def structure(forms: Mapping[str, Mask], layer: str, rows: int | None = None) ->
     return figure
 
 
-# A table's "dense" is a compact form too, of a mask that keeps all: how far it lies from 1 is what timing is worth.
 _TIMED = (
     "bars: across, quartiles of timings;\nup, 95 % interval over seeds\n"
-    'dotted: the dense network as it is;\n"dense": its own compact form, timed\nlike the others'
+    "whole channels: as compact networks;\nscattered weights: under their mask"
 )
 
 
