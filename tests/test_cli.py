@@ -12,6 +12,7 @@ from waiting import PATIENCE, wait_for
 import colt_core as cc
 from colt_core.cli import main
 from colt_core.files import is_alive
+from colt_core.publish import speed
 from colt_core.studies.typed import READERS, typed
 
 
@@ -338,6 +339,33 @@ def test_a_ticket_of_grey_images_is_measured_and_written_in_its_shape(tmp_path, 
     assert capsys.readouterr().out == "[1, 28, 28]\n"
     assert main(["export", path, str(tmp_path / "grey.onnx"), "--shape", "28,28"]) == 2
     assert "--shape must be channels, height and width, for example 3,32,32, not 28,28" in capsys.readouterr().err
+
+
+def test_a_saved_ticket_is_measured_and_written_from_the_command_line(tmp_path, capsys, monkeypatch):
+    network = cc.build("conv3", 10, seed=0, width=4)
+    mask = cc.Ticket.of(network).mask
+    mask["conv2.weight"][:4] = False
+    path = str(cc.Ticket.of(network, mask).save(tmp_path / "small.safetensors"))
+    quick, tables = {"batches": (1,), "threads": (1,), "rounds": 1, "seconds": 1e-3}, []
+    timed, forms = speed.speed, speed.forms_of
+
+    def quickly(*given, **how):
+        tables.append(timed(*given, **how | quick))
+        return tables[-1]
+
+    monkeypatch.setattr(speed, "speed", quickly)
+    assert main(["speed", path, "--device", "cpu"]) == 0
+    table, words = capsys.readouterr().out.rstrip().rsplit("\n", 1)
+    assert [line.split()[0] for line in table.splitlines()] == ["form", "dense", "masked", "compact"]
+    assert words.startswith("masked: ") and "compact: " in words
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(speed, "forms_of", lambda *given: forms(*given)[::2])  # each is written anew: two are enough
+    monkeypatch.setattr("colt_core.publish.onnx.speed", quickly)
+    assert main(["export", path, str(tmp_path / "small.onnx")]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("small.onnx: ") and "In ONNX Runtime, one thread: compact: " in told
+    assert set(tables[-1]["runtime"]) == {"onnx"} and (tables[-1]["latency"] > 0).all()
+    assert (tmp_path / "small.onnx").stat().st_size > 1000
 
 
 def test_help_shows_every_command_with_examples(capsys):

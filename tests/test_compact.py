@@ -4,6 +4,7 @@ import importlib.util
 import pickle
 from copy import deepcopy
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from torch import nn
 import colt_core as cc
 from colt_core import models
 from colt_core.models.gather import Gather
-from colt_core.publish.speed import speed
+from colt_core.publish.speed import in_words, speed
 
 SIZES = {"torchvision:resnet50": 64, "torchvision:mobilenet_v2": 64, "torchvision:squeezenet1_1": 64}
 NETWORKS = {
@@ -168,6 +169,36 @@ def test_the_oracle_of_another_library_finds_the_same_inner_channels():
     graph.get_pruning_group(other.layer2[1].conv1, pruning.prune_conv_out_channels, idxs=dead).prune()
     images = torch.randn(2, 3, 32, 32)
     assert torch.allclose(small(images), other(images), atol=1e-5)
+
+
+def test_the_oracle_of_another_library_finds_the_same_chain_and_the_same_inner_channels_of_a_small_resnet():
+    pruning = pytest.importorskip("torch_pruning")
+    for name, options, layers in (
+        ("conv3", {"width": 4}, {"conv1": [0, 3], "conv2": [2, 5, 6], "conv3": [1]}),
+        ("resnet20", {}, {"stage1.2.conv1": [0, 9], "stage3.0.conv1": [5, 6, 60]}),
+    ):
+        network, other = (settled(cc.build(name, 10, **options)) for _ in "12")
+        mask = cc.Ticket.of(network).mask
+        for layer, dead in layers.items():
+            mask[f"{layer}.weight"][dead] = False
+            graph = pruning.DependencyGraph().build_dependency(other, example_inputs=torch.randn(1, 3, 32, 32))
+            group = graph.get_pruning_group(other.get_submodule(layer), pruning.prune_conv_out_channels, idxs=dead)
+            group.prune()
+        small, images = cc.compact(network, mask).eval(), torch.randn(2, 3, 32, 32)
+        assert torch.allclose(small(images), other(images), atol=1e-5)
+        theirs = widths(other)
+        assert {layer: count for layer, count in widths(small).items() if layer in theirs} == theirs
+
+
+def test_the_operations_of_a_compact_chain_are_those_of_its_formula():
+    network = cc.build("conv3", 10, width=8)
+    mask = with_dead_rows(network)
+    small = cc.compact(network, mask)
+    rows = [3, *(int(kept.flatten(1).any(1).sum()) for name, kept in mask.items() if kept.ndim == 4)]
+    places = [32 * 32, 16 * 16, 8 * 8]
+    expected = sum(2 * k * read * 9 * n for read, k, n in zip(rows, rows[1:], places, strict=False))
+    head = 2 * small.head.weight.numel()
+    assert models.forward_flops(small) == expected + head and rows[1:] == [5, 10, 20]
 
 
 def test_a_compact_network_trains_and_every_parameter_takes_part(few):
@@ -759,6 +790,17 @@ def test_speed_tells_every_form_beside_the_dense_one():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=told):
             speed(ticket, **wrong)
+
+
+def test_it_is_said_in_words_that_scattered_zeros_make_nothing_faster():
+    rows = [("dense", 1.0), ("masked", 0.98), ("compact", 1.02), ("dense", 1.0), ("masked", 1.03), ("compact", 0.99)]
+    told = in_words(pd.DataFrame(rows, columns=["form", "faster"]))
+    assert told == (
+        "masked: 0.98 to 1.03 times dense's speed, no faster; compact: 0.99 to 1.02 times dense's speed, no faster."
+    )
+    fast = [("dense", 1.0), ("masked", 1.0), ("compact", 2.5)]
+    told = in_words(pd.DataFrame(fast, columns=["form", "faster"]))
+    assert told == "masked: 1.00 times dense's speed, no faster; compact: 2.50 times dense's speed."
 
 
 def test_a_network_that_is_measured_or_written_stays_as_it_was(tmp_path):
