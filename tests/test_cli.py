@@ -359,7 +359,7 @@ def test_a_saved_ticket_is_measured_and_written_from_the_command_line(tmp_path, 
     assert [line.split()[0] for line in table.splitlines()] == ["form", "dense", "masked", "compact"]
     assert words.startswith("masked: ") and "compact: " in words
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(speed, "forms_of", lambda *given: forms(*given)[::2])  # each is written anew: two are enough
+    monkeypatch.setattr(speed, "forms_of", lambda *given: forms(*given)[2:])  # each is written anew: one is enough
     monkeypatch.setattr("colt_core.publish.onnx.speed", quickly)
     assert main(["export", path, str(tmp_path / "small.onnx")]) == 0
     told = capsys.readouterr().out
