@@ -76,7 +76,8 @@ def test_networks_that_build_did_not_make_are_trained_here(parts, recipe, monkey
     monkeypatch.setattr(copies, "_in_workers", lambda *_: pytest.fail("a worker could not rebuild these"))
     changed = fresh(parts)
     changed[0].average = torch.nn.AdaptiveMaxPool2d(1)
-    assert copies._can_be_rebuilt(fresh(parts)[0]) and not copies._can_be_rebuilt(changed[0])
+    rebuilt = lambda one: copies._can_be_rebuilt(copies.Copy(one, Training(parts[0], recipe)))
+    assert rebuilt(fresh(parts)[0]) and not rebuilt(changed[0])
     copies._say_once.cache_clear()
     with pytest.warns(UserWarning, match="copies of this Sequential train one after the other in this process"):
         cc.train_copies(changed, parts, recipe, workers=2, device="cpu")

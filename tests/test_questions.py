@@ -182,7 +182,7 @@ def test_each_metric_is_told_in_its_own_unit_and_drawn_on_its_own_scale(study):
     assert f"within {row['margin']:.3g} dB" in report.answers(table)["said beforehand"][2]
     panels = plots.predictions(table).axes
     assert [panel.get_xlabel().split(";")[0] for panel in panels] == [
-        "difference in test accuracy, points", "difference in test PSNR, dB", "difference in test nats",
+        "difference in test accuracy, points", "difference in test PSNR, dB", "difference in test nats a pixel value",
     ]  # fmt: skip
     assert panels[1].containers[0].lines[0].get_xdata()[0] == pytest.approx(row["estimate"])
 

@@ -43,16 +43,23 @@ def test_global_state_is_put_back_even_after_an_error():
 def backends(monkeypatch):
     """Stand-ins for PyTorch's switches, and for CUDA's own random state."""
     fake = SimpleNamespace(
-        cudnn=SimpleNamespace(deterministic=False, benchmark=True, conv=SimpleNamespace(fp32_precision="none")),
+        cudnn=SimpleNamespace(
+            deterministic=False,
+            benchmark=True,
+            conv=SimpleNamespace(fp32_precision="none"),
+            rnn=SimpleNamespace(fp32_precision="none"),
+        ),
         cuda=SimpleNamespace(matmul=SimpleNamespace(fp32_precision="bf16x3")),
     )
     monkeypatch.setattr(torch, "backends", fake)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(fake.__dict__.update(seeded=device)))
     monkeypatch.setattr(torch.random, "fork_rng", lambda devices: nullcontext(fake.__dict__.update(forked=devices)))
     return fake
 
 
 def rounding(backends):
-    return [backends.cudnn.conv.fp32_precision, backends.cuda.matmul.fp32_precision]
+    parts = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)
+    return [one.fp32_precision for one in parts]
 
 
 @pytest.mark.parametrize(("tf32", "within"), [(True, "tf32"), (False, "ieee")])
@@ -60,23 +67,23 @@ def rounding(backends):
 def test_cuda_rounds_to_tf32_where_it_is_asked_to_and_its_switches_are_put_back(backends, tf32, within, fails):
     device = torch.device("cuda:1")
     with pytest.raises(KeyError) if fails else nullcontext(), reproducible(device, 1, tf32=tf32):
-        assert rounding(backends) == [within, within] and backends.forked == [device]
+        assert rounding(backends) == [within] * 3 and backends.forked == [backends.seeded] == [device]
         assert backends.cudnn.deterministic and not backends.cudnn.benchmark
         if fails:
             raise KeyError
-    assert rounding(backends) == ["none", "bf16x3"]
+    assert rounding(backends) == ["none", "none", "bf16x3"]
     assert not backends.cudnn.deterministic and backends.cudnn.benchmark
 
 
 @pytest.mark.parametrize("tf32", [False, True])
 def test_on_the_cpu_no_rounding_is_touched(backends, tf32):
     with reproducible(torch.device("cpu"), 1, tf32=tf32):
-        assert rounding(backends) == ["none", "bf16x3"] and backends.forked == []
-    assert rounding(backends) == ["none", "bf16x3"]
+        assert rounding(backends) == ["none", "none", "bf16x3"] and backends.forked == []
+    assert rounding(backends) == ["none", "none", "bf16x3"]
 
 
 def test_pytorch_has_the_switches_that_are_set():
-    for switch in (torch.backends.cudnn.conv, torch.backends.cuda.matmul):
+    for switch in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul):
         before = switch.fp32_precision
         for value in ("tf32", "ieee", before):
             switch.fp32_precision = value

@@ -79,7 +79,7 @@ def test_a_page_shows_all_that_its_method_calls_in_its_file_and_nothing_of_other
         Path(module.__file__).read_text().splitlines()[a - 1] for a, _ in build.used(cc.METHODS["super"].find, module)
     ]
     assert [line.split("(")[0] for line in first] == [
-        "def super_tickets", "def _layers", "def without", "def down_to", "def _find",
+        "def super_tickets", "def _layers", "def without", "def count_to", "def _find",
     ]  # fmt: skip
 
 

@@ -394,7 +394,7 @@ def test_only_what_differs_is_named_and_the_plain_arm_keeps_its_name(grid):
     assert "6 scored tickets of 3 runs" in words(view)
     view.filters["scored_on"].value = ("cifar10-mini", "cifar10-mini:0-4")
     titles = [axis.get_title(loc="left") for axis in cc.plots.curves(view.table()).axes]
-    assert titles == ["cifar10-mini, conv3 width 4", "cifar10-mini:0-4, conv3 width 4"]  # no two share an axis
+    assert titles == ["CIFAR-10-mini, conv3 width 4", "CIFAR-10-mini:0-4, conv3 width 4"]  # no two share an axis
     view.filters["scored_on"].value = ("cifar10-mini:0-4",)
     assert [value for _, value in view.filters["arm"].options] == ["colt"]  # each filter narrows those after it
 

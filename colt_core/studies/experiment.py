@@ -407,7 +407,7 @@ def _code_in(values: Mapping[str, Any]) -> dict[str, str]:
     named = {what: values.get(what) for what in ("network", "method", "dataset")}
     named["objective"] = objective.get("name") if isinstance(objective, Mapping) else objective
     for own in (values.get("options"), objective):  # the network that an option, or a teacher, is
-        further = own.items() if isinstance(own, Mapping) else ()
+        further = [(what, name) for what, name in own.items() if what != "name"] if isinstance(own, Mapping) else []
         named |= {what: name for what, name in further if isinstance(name, str) and CODE.fullmatch(name)}
     told = {what: name.removeprefix(PREFIX) for what, name in named.items() if isinstance(name, str)}
     told = {what: name for what, name in told.items() if ":" in name}

@@ -113,8 +113,7 @@ def _score_name(
     about: list[Any] = [FORMAT, ticket.hash, prints, recipe, experiment.seed, where, torch.__version__]
     if objective or head:  # keys of plain scores are older than both
         code = {"code": fingerprint(objective["name"])} if objective and ":" in objective["name"] else {}
-        taught = {"objective": {k: v for k, v in (objective or {}).items() if k != "name"}}
-        further = versions(taught) or {}  # of a teacher that is another's code
+        further = {what: v for what, v in (versions({"objective": objective}) or {}).items() if what != "objective"}
         about.append({"objective": objective, "head": head} | code | ({"versions": further} if further else {}))
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
     return f"scores/{key}", objective, head
