@@ -308,4 +308,5 @@ def rate_to(density: float, mask: Mask) -> float:
 
 
 def provenance(options: Options, number: int) -> dict[str, Any]:
+    """Return what a round's ticket says of where it comes from: the caller's words, its number, this version."""
     return options.provenance | {"round": number, "colt_core": __version__}

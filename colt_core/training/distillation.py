@@ -269,12 +269,10 @@ def described_network(teacher: nn.Module) -> dict[str, Any]:
     about = dict(models.architecture(teacher))
     if not models.has_a_name(teacher):
         return about | models.computes(teacher)
+    if models.is_as_built(teacher):
+        return about
     # What was changed after it was built is in no name, and need not be in the weights: an activation, say.
-    return (
-        about
-        if models.is_as_built(teacher)
-        else about | {"name": f"{about['name']} (changed)", "modules": str(teacher)}
-    )
+    return about | {"name": f"{about['name']} (changed)", "modules": str(teacher)}
 
 
 def again(about: Mapping[str, Any], state: Tensors) -> nn.Module:

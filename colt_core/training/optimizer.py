@@ -47,7 +47,7 @@ class Optimizer:
     def _sgd(self, moved: Many, gradients: Many, states: States, common: dict[str, Any]) -> None:
         momentum = self.recipe.momentum
         buffers = [state.get("momentum_buffer") for state in states] if momentum else []
-        if any(buffer is not None for buffer in buffers):  # weights whose first gradient comes later than others'
+        if len({buffer is None for buffer in buffers}) > 1:  # weights whose first gradient comes later than others'
             buffers = [torch.zeros_like(p) if b is None else b for p, b in zip(moved, buffers, strict=True)]
         sgd(moved, gradients, buffers, momentum=momentum, dampening=0.0, nesterov=False, **common)
         for state, buffer in zip(states, buffers, strict=False):  # no buffers without momentum
