@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..files import Damaged, Tensors, hash_into, read_tensors, under
+from ..masks import Mask
 from ..models import fill
 from ..seeding import memory_format
 from ..training import History, Trainer, Training, epochs
@@ -116,6 +117,7 @@ def kept(
         for history in epochs(network, training, device, checkpoint.drive):
             yield history
         _keep(store, name, network, training, history)
+        _plain_zeros(network, training.mask or {})
         checkpoint.clear()
 
     def known() -> History | None:
@@ -142,6 +144,16 @@ def _keep(store: Store, name: str, network: nn.Module, training: Training, histo
         tensors[key] = plain[mask[key].cpu()] if key in mask else plain  # at 96 % sparsity a 25th of the disk
     file = f"{name}.safetensors"
     store.save_tensors(file, tensors, _about(file, tensors, history))
+
+
+def _plain_zeros(network: nn.Module, mask: Mask) -> None:
+    """Leave masked weights as they are when looked up: a weight below zero times a mask is -0.0, of other bytes.
+
+    What goes on from this network (`soup`) is known by its bytes.
+    """
+    parameters = dict(network.named_parameters())
+    for name, kept in mask.items():
+        parameters[name].data.masked_fill_(~kept.to(parameters[name].device), 0.0)
 
 
 def _look_up(
