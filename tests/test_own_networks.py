@@ -292,6 +292,9 @@ def test_what_is_prunable_may_be_declared_by_names_patterns_or_a_function():
     network = cc.build("lenet5", 10, prunable=lambda name, weight: name.startswith("fc"))
     assert cc.prunable(network) == ["fc1.weight", "fc2.weight"]
     assert network.architecture["arguments"] == {"prunable": ["fc1.weight", "fc2.weight"]}
+    cc.anatomy(network, prunable=["conv*"])
+    assert network.architecture["arguments"] == {"prunable": ["conv*"]}, "copies and tickets keep to what was declared"
+    assert cc.prunable(cc.Ticket.of(network).model()) == ["conv1.weight", "conv2.weight"] == cc.prunable(network)
     for wrong, told in (
         ({"prunable": ["attn.*"]}, "prunable 'attn.\\*' fits no weight"),
         ({"prunable": lambda *_: False}, "has chosen no weight"),

@@ -170,6 +170,7 @@ def test_a_network_without_a_head_says_so_in_one_line(make, few, recipe):
         ),
         ({"objective": "toys:Headless"}, "toys:Headless must be a subclass of colt_core.Objective"),
         ({"objective": {"name": "toys:SquaredError", "size": 2}}, r"does not take the settings \['size'\]"),
+        ({"objective": {"name": "toys:Forgetful", "scale": 2}}, r"is made with scale: its settings\(\) must tell them"),
         ({"scoring": {"head": "new"}}, "head"),
     ],
 )
@@ -177,6 +178,19 @@ def test_a_mistake_in_a_name_is_one_clear_line(fields, message):
     with pytest.raises(ValueError, match=message) as told:
         cc.Experiment(**fields)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ("toys:Colliding", "the objective's metric is called density, as a column of every record"),
+        ("toys:Covering", r"others\(\) of the objective names seconds, a column of every record"),
+    ],
+)
+def test_a_measure_does_not_cover_a_column_of_every_record(objective, message, folder, tmp_path):
+    fields = {"dataset": str(folder), "network_args": {"width": 4}, "recipe": {"epochs": 1}, "method": "dense"}
+    with pytest.raises(ValueError, match=message):
+        cc.run(cc.Experiment(**fields, objective=objective), tmp_path, "cpu")
 
 
 def test_stored_scores_of_older_versions_stay_readable():

@@ -76,6 +76,25 @@ class Broken(SquaredError):
         raise ArithmeticError("the loss cannot be computed")
 
 
+class Forgetful(SquaredError):
+    """An objective that does not tell what it was made with."""
+
+    settings = cc.Objective.settings
+
+
+class Colliding(SquaredError):
+    """An objective whose metric has the name of a column that every record has."""
+
+    metric = "density"
+
+
+class Covering(SquaredError):
+    """An objective of whose further measures one has the name of a column that every record has."""
+
+    def others(self, network, images):
+        return {"seconds": 1.0, "sharpness": 2.0}
+
+
 class Headless(nn.Module):
     """All convolutions: the last has a channel a class, averaged over its pixels. It says that it has no head."""
 

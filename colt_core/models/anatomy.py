@@ -99,6 +99,8 @@ def declare(network: nn.Module, *, head: str | None = UNSAID, prunable: Prunable
     except ValueError:
         vars(network)["anatomy"] = before
         raise
+    if (about := vars(network).get("architecture")) is not None:  # copies and tickets are built again as declared
+        vars(network)["architecture"] = about | {"arguments": about["arguments"] | said}
     return said
 
 

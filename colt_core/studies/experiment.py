@@ -162,7 +162,8 @@ class Experiment(Settings):
     seed
         Of everything: initialisation, splits, training.
     scores
-        Sparsities to score: for each, the first round at or beyond it. Empty: every round. None: none.
+        Sparsities to score: for each, the first round at or beyond it. Empty: every round. None: none. Dense has one
+        round, which stands beside every sparsity: whatever is named, it is scored.
     score_on
         The data set to score on; None is `dataset`, any other is transfer.
     scoring
@@ -272,10 +273,10 @@ class Experiment(Settings):
 
     @field_validator("scores")
     @classmethod
-    def _fractions(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    def _fractions(cls, values: tuple[float, ...] | None, info: Any) -> tuple[float, ...] | None:
         for value in values or ():
             check_fraction("scores", value)
-        return values
+        return () if values and info.data.get("method") == "dense" else values
 
     @field_validator("official")
     @classmethod

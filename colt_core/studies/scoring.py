@@ -22,6 +22,8 @@ from .inputs import as_seen, dataset_of, prints_of
 from .records import scored_by
 from .teachers import teacher, untrained
 
+RECORDED = {"kind", "round", "density", "density_all", "image_epochs", "flops", "seconds", "steps", "curves", "overlap"}
+
 
 def score_record(found: Round, experiment: Experiment, store: Store, device: str, threads: int) -> dict[str, Any]:
     """Score a round. `image_epochs` and `seconds` are what finding it cost; the score's own are beside them."""
@@ -31,7 +33,10 @@ def score_record(found: Round, experiment: Experiment, store: Store, device: str
     own = {f"score_{name}": getattr(score, name) for name in spent}
     told = score.as_dict()
     others = told.pop("others", {})
-    values = found.record() | told | others | spent | own | {"device": device, "threads": threads}
+    values = found.record() | told | spent | own | {"device": device, "threads": threads}
+    if taken := sorted(others.keys() & (values.keys() | {"scored_on", "score_data", *experiment.labels()})):
+        raise ValueError(f"others() of the objective names {', '.join(taken)}, a column of every record: rename it")
+    values |= others
     last = score.curve[-1] if score.curve else {}
     error = "" if score.higher_is_better else score.metric
     if doubtful := doubt(last, score.chance, score.train_images, error):
@@ -57,6 +62,8 @@ def check_scoring(experiment: Experiment) -> None:
         lambda called: untrained(called, experiment, data, Ticket.of(network)), data.train
     )
     Training(data.train, experiment.recipe, objective=taught).check(network)
+    if taught.metric in (RECORDED | experiment.labels().keys()):
+        raise ValueError(f"the objective's metric is called {taught.metric}, as a column of every record: rename it")
 
 
 def _score(ticket: Ticket, experiment: Experiment, target: str, store: Store, device: str, threads: int) -> Score:

@@ -190,10 +190,13 @@ def objective_of(about: str | Mapping[str, Any] | None, tensors: Tensors | None 
     if not (isinstance(kind, type) and issubclass(kind, Objective)):
         raise ValueError(f"{name} must be a subclass of colt_core.Objective")
     try:
-        return kind.rebuilt(settings, tensors or {})
+        made = kind.rebuilt(settings, tensors or {})
     except TypeError as problem:  # of a name that it does not know, or of a value of a kind that it cannot use
         about = f"the objective {name} does not take the settings {sorted(settings)}"
         raise ValueError(f"{about} ({first_line(problem)})") from None
+    if settings and kind.settings is Objective.settings:  # a worker process would make it without them
+        raise ValueError(f"the objective {name} is made with {', '.join(settings)}: its settings() must tell them")
+    return made
 
 
 def objective_for(network: nn.Module | str) -> Objective:
