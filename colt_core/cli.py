@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .compute.store import open_store
-from .foreign import find_beside
+from .foreign import find_beside, is_trusted
+from .models import code_of
 from .seeding import choose_device
 from .settings import one_line
 from .studies.experiment import Experiment
@@ -26,6 +27,7 @@ from .studies.saved import runs_in
 from .studies.study import Study, study
 from .studies.typed import ABOUT, flag, number, typed, whole
 from .tickets import Ticket
+from .version import __version__
 from .workbook import numbers, write_out
 
 EXAMPLES = """examples:
@@ -134,6 +136,7 @@ def _of_kind(read: Callable[[str], Any]) -> Callable[[str], Any]:
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = _Parser(prog="colt", description=__doc__, epilog=EXAMPLES, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"colt {__version__}")
     count, amount = _of_kind(whole), _of_kind(number)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
@@ -326,8 +329,14 @@ def _status(chosen: argparse.Namespace) -> None:
     if chosen.study:
         experiments = _experiments(chosen)
     else:
+        _check_unfiltered(chosen)
         found, problems = runs_in(chosen.store)
-        experiments = [run.experiment() for run in found]
+        experiments = []
+        for one in found:
+            try:
+                experiments.append(one.experiment())
+            except ValueError as problem:  # of one run, whose code is not trusted: the others are told
+                problems.append(f"{one.hash}: {one_line(problem)}")
     if not experiments:
         raise ValueError("\n".join(problems) or f"there are no experiments in {open_store(chosen.store).url}")
     table = status(experiments, chosen.store)
@@ -339,6 +348,13 @@ def _status(chosen: argparse.Namespace) -> None:
         print(f"warning: {problem}", file=sys.stderr)
     counts = table["state"].value_counts()
     print(", ".join(f"{counts.get(name, 0)} {name}" for name in STATES if name in counts or name != "failed"))
+
+
+def _check_unfiltered(chosen: argparse.Namespace) -> None:
+    """Refuse options that choose among a study's experiments where no study is named."""
+    given = {name: getattr(chosen, name) for name in ("data", "seeds", "methods", "piece", "transfer")}
+    if named := [f"--{name}" for name, value in given.items() if value]:
+        raise ValueError(f"{named[0]} chooses among a study's experiments: name the study")
 
 
 def _narrow(table: Any) -> Iterator[str]:
@@ -385,6 +401,7 @@ def _table(chosen: argparse.Namespace) -> None:
             found.append(report.tables(records=records, sparsities=levels[name]))
         tables = report.joined(found, chosen.out)
     else:
+        _check_unfiltered(chosen)
         tables = report.tables(chosen.store, out=chosen.out)
     if not tables:
         raise ValueError(f"there are no scores in {open_store(chosen.store).url}")
@@ -417,7 +434,7 @@ def _push(chosen: argparse.Namespace) -> None:
 def _speed(chosen: argparse.Namespace) -> None:
     from .publish.speed import in_words, speed
 
-    ticket = Ticket.load(chosen.ticket, trust=chosen.trust)
+    ticket = _ticket(chosen)
     how = {"runtime": chosen.runtime, "device": chosen.device, "multiple": chosen.multiple}
     table = speed(ticket, **_shape(chosen), **how)
     print(table.round(3).to_string(index=False))
@@ -427,8 +444,18 @@ def _speed(chosen: argparse.Namespace) -> None:
 def _export(chosen: argparse.Namespace) -> None:
     from .publish.onnx import export
 
-    ticket = Ticket.load(chosen.ticket, trust=chosen.trust)
+    ticket = _ticket(chosen)
     print(export(ticket, chosen.path, form=chosen.form, multiple=chosen.multiple, **_shape(chosen)))
+
+
+def _ticket(chosen: argparse.Namespace) -> Ticket:
+    """Read the ticket that the command line names; code that it names may lie in this folder, where it is trusted."""
+    ticket = Ticket.load(chosen.ticket, trust=chosen.trust)
+    if own := code_of(ticket.architecture["name"]):
+        if not is_trusted(own):
+            raise ValueError(f"the ticket's network {own!r} is named by a file: --trust imports it")
+        find_beside(Path(), [own])
+    return ticket
 
 
 def _shape(chosen: argparse.Namespace) -> dict[str, Any]:

@@ -135,6 +135,8 @@ def test_one_experiment_its_card_and_its_push(folder, tmp_path, capsys):
         (["run", "--track", "paper:x"], "track must be tensorboard:FOLDER"),
         (["plan", "mini", "--store", "nowhere://x"], "cannot be opened"),
         (["table", "--store", "STORE"], "there are no scores in"),
+        (["status", "--store", "STORE", "--seeds", "1"], "--seeds chooses among a study's experiments: name the study"),
+        (["table", "--store", "STORE", "--methods", "imp"], "--methods chooses among a study's experiments"),
         (["card", "nothing.safetensors"], "nothing.safetensors"),
     ],
 )
@@ -366,6 +368,37 @@ def test_a_saved_ticket_is_measured_and_written_from_the_command_line(tmp_path, 
     assert told.startswith("small.onnx: ") and "In ONNX Runtime, one thread: compact: " in told
     assert set(tables[-1]["runtime"]) == {"onnx"} and (tables[-1]["latency"] > 0).all()
     assert (tmp_path / "small.onnx").stat().st_size > 1000
+
+
+def test_a_ticket_of_code_in_this_folder_is_measured_where_it_is_trusted(tmp_path, capsys, monkeypatch):
+    (tmp_path / "narrow_mine.py").write_text(
+        "from torch import nn\n\n\ndef small(num_classes):\n"
+        "    layers = nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes)\n"
+        "    return nn.Sequential(*layers)\n"
+    )
+    code = """if True:
+        import sys
+        import colt_core as cc
+        sys.path.append(".")
+        cc.Ticket.of(cc.build("narrow_mine:small", 3)).save("mine.safetensors")
+    """
+    environment = os.environ | {"COLT_TRUST": ""}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=PATIENCE)
+    command = [sys.executable, "-P", "-m", "colt_core.cli", "speed", "mine.safetensors", "--shape", "3,4,4"]
+    how = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": PATIENCE}
+    refused = subprocess.run(command, **how)
+    assert refused.returncode == 2 and "'narrow_mine:small' is named by a file: --trust imports it" in refused.stderr
+    measured = subprocess.run([*command, "--trust"], **how)
+    assert measured.returncode == 0 and "masked: " in measured.stdout, measured.stderr
+
+
+def test_a_table_without_a_study_has_the_sparsities_that_its_runs_were_scored_at(folder, tmp_path, capsys):
+    fields = {"dataset": str(folder), "network_args": {"width": 4}, "recipe": {"epochs": 1}, "rate": 0.3}
+    cc.run(cc.Experiment(**fields, target=0.4, scores=(0.3,)), tmp_path, "cpu")
+    assert main(["table", "--store", str(tmp_path), "--full", "--format", "csv"]) == 0
+    header, row = capsys.readouterr().out.split("## accuracy-")[1].split("\n\n")[1].splitlines()
+    at = re.fullmatch(r".*,(\d+)% sparse", header)
+    assert 30 <= int(at[1]) < 50 and float(row.rsplit(",", 1)[1].split()[0]) > 0
 
 
 def test_help_shows_every_command_with_examples(capsys):

@@ -34,7 +34,7 @@ def export(
     Parameters
     ----------
     ticket
-        A ticket, or a network as it stands.
+        A ticket, whose weights are the initial ones, or a network as it stands: the trained one, to be used.
     path
         The file, which must end with ".onnx"; written whole or not at all.
     form
@@ -98,7 +98,8 @@ def export(
         return about
     how: dict[str, Any] = {"runtime": "onnx", "multiple": multiple, "device": "cpu", "threads": (1,), "rounds": 5}
     table = speed(ticket, shape=pixels.shape[1:], **how)
-    return f"{about} In ONNX Runtime, one thread: {in_words(table)}"
+    untrained = "Its weights are the initial ones: to bring a trained network out, give that in the ticket's place."
+    return f"{about} {untrained} In ONNX Runtime, one thread: {in_words(table)}"
 
 
 def _written(network: nn.Module, pixels: torch.Tensor, path: Path) -> float:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -14,11 +15,12 @@ from ..files import write_text
 from ..methods import recorded
 from ..studies.records import Place
 from ..training import RECIPES
-from .accuracy import all_areas, in_papers_shape, mean_scores, scores_at
+from .accuracy import all_areas, counted, in_papers_shape, mean_scores, scores_at
 from .arms import called, scores_by_arm
 from .compare import differences, with_verdicts
 from .cost import reach
 from .records import distinct, load, metrics
+from .statistics import TINY
 from .transfer import SHARED, source_by_target, told
 from .trouble import failures
 from .words import ACCURACY
@@ -32,13 +34,14 @@ def tables(
     store: Place = None,
     records: pd.DataFrame | None = None,
     out: str | Path | None = None,
-    sparsities: Iterable[float] = LEVELS,
+    sparsities: Iterable[float] | None = None,
     margin: float = 0.01,
 ) -> dict[str, pd.DataFrame]:
     """Return every table that a store has the records for; with `out`, save each there under its name.
 
     Experiments of different recipes or network arguments, and scores of different metrics, never meet in a mean or a
-    difference. The sparsities of a pair are one family of tests: give a study's own `levels` for its records.
+    difference. The sparsities of a pair are one family of tests: give a study's own `levels` for its records. By
+    default they are `LEVELS`, and where an experiment was scored at others alone, those, in whole percent.
 
     Returns
     -------
@@ -55,9 +58,28 @@ def tables(
         groups = records.assign(**lacking).groupby(["recipe", "network_args"], sort=False)
         for (recipe, arguments), group in groups:
             about = {"recipe": _recipe_name(str(recipe)), "network_args": arguments}
-            for name, table in _tables(group, about["recipe"], list(dict.fromkeys(sparsities)), margin):
+            asked = levels_of(group) if sparsities is None else dict.fromkeys(sparsities)
+            for name, table in _tables(group, about["recipe"], list(asked), margin):
                 pieces.setdefault(name, []).append(pd.DataFrame(about, index=table.index).join(table))
     return joined([{name: pd.concat(several, ignore_index=True) for name, several in pieces.items()}], out)
+
+
+def levels_of(records: pd.DataFrame) -> list[float]:
+    """Return the sparsities that show what was scored: `LEVELS`, and of a run scored elsewhere that, in whole percent.
+
+    Where every round of a run was scored the usual ones do; its last round if it comes to none of them.
+    """
+    rounds = records[records["kind"] == "round"].drop_duplicates(["experiment", "round"])
+    rounds = rounds.assign(counted=counted(rounds))
+    scored = records[records["kind"] == "score"][["experiment", "round"]].drop_duplicates()
+    found = set(LEVELS)
+    for name, own in rounds[rounds["counted"] > 0].groupby("experiment"):
+        seen = own[own["round"].isin(scored.loc[scored["experiment"] == name, "round"])]["counted"]
+        firsts = {min(reached) for level in LEVELS if (reached := [s for s in own["counted"] if s >= level - TINY])}
+        others = [sparsity for sparsity in seen if sparsity not in firsts]
+        others = ([] if len(others) < len(seen) else others[-1:]) if len(seen) == len(own) else others
+        found |= {math.floor(100 * (sparsity + TINY)) / 100 for sparsity in others}
+    return sorted(found - {0.0})
 
 
 def joined(several: Iterable[dict[str, pd.DataFrame]], out: str | Path | None = None) -> dict[str, pd.DataFrame]:
