@@ -443,6 +443,18 @@ def test_the_first_seeds_ticket_is_timed(jobs, monkeypatch):
     assert timed == [one.ticket.hash for one in rounds["refill"][1:]] and set(table["seeds"]) == {2}
     assert set(shapes) == {(3, 16, 16)}, "images are as large as the data set's"
 
+    def gone(one, _):
+        yield from rounds["refill"][:2]
+        raise FileNotFoundError(f"the records name a round whose file is missing: {one.seed}")
+
+    read = {job.seed: gone, other.seed: lambda *_: rounds["refill"]}
+    monkeypatch.setattr("colt_core.publish.pareto.saved_rounds", lambda one, where: read[one.seed](one, where))
+    again = cc.pareto([job, other], pd.concat([records, more]), store)
+    assert again.equals(table), "what the first seed lacks is the second's"
+    read[other.seed] = gone
+    with pytest.raises(FileNotFoundError, match="whose file is missing: 1"):
+        cc.pareto([job, other], pd.concat([records, more]), store)
+
 
 def test_a_layer_is_drawn_in_several_forms(jobs):
     *_, rounds = jobs

@@ -1,6 +1,6 @@
 """Accuracy against measured speed: `pareto()`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .. import masks, report
@@ -9,7 +9,7 @@ from ..report.words import ACCURACY
 from ..studies.experiment import Experiment
 from ..studies.inputs import dataset_of
 from ..studies.records import Place, saved_rounds
-from ..tickets import Ticket
+from ..tickets import Round, Ticket
 from .speed import speed
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ def pareto(
 ) -> "pd.DataFrame":
     """Hold the accuracy of scored tickets against the speed that they are measured to have.
 
-    Density says little of speed: a mask of scattered zeros makes nothing faster. A ticket of each arm and round, the
-    first seed's, is timed beside the dense network, see `speed`, in the form that was scored: a silent one when
-    compact, any other under its mask, for what the normalisation of its dead channels has learnt is in its score and
-    not in its compact form.
+    Density says little of speed: a mask of scattered zeros makes nothing faster. A ticket of each arm and round, of
+    the first seed whose files are there, is timed beside the dense network, see `speed`, in the form that was scored:
+    a silent one when compact, any other under its mask, for what the normalisation of its dead channels has learnt is
+    in its score and not in its compact form.
 
     Parameters
     ----------
@@ -55,6 +55,8 @@ def pareto(
     ------
     ValueError
         As `speed`; for no scores; where no `shape` is given and the data set cannot be read.
+    FileNotFoundError
+        Where the tickets of an arm are missing, every seed's.
     """
     import pandas as pd
 
@@ -68,9 +70,10 @@ def pareto(
         raise ValueError(f"accuracy is held against speed, and these are scored by {metric}")
     cells = dict(iter(scores.groupby(CELL, sort=False)))
     rows: list[dict[str, Any]] = []
+    lost: dict[Any, FileNotFoundError] = {}
     for job in {job.hash: job for job in jobs}.values():  # in their order: the first seed comes first
         open_ = {cell: alike for cell, alike in cells.items() if job.hash in set(alike["experiment"])}
-        for found in saved_rounds(job, store) if open_ else ():
+        for found in _there(job, store, open_, lost) if open_ else ():
             for cell in [cell for cell in open_ if cell[-1] == found.number]:
                 alike = cells.pop(cell)
                 mean, half = interval(alike.groupby("seed")["accuracy"].mean())
@@ -79,9 +82,20 @@ def pareto(
                 about |= {"seeds": alike["seed"].nunique()}
                 seen = {"shape": dataset_of(job.score_on or job.dataset).train.shape} if "shape" not in how else {}
                 rows.append(about | _timed(found.ticket, batch, threads, how | seen))
+    for cell in cells:
+        if cell in lost:
+            raise lost[cell]
     if not rows:
         raise ValueError("the store holds no tickets of these experiments: name the one that does, store=...")
     return pd.DataFrame(rows).sort_values(["network", "method", "round"], kind="stable", ignore_index=True)
+
+
+def _there(job: Experiment, store: Place, cells: Iterable[Any], lost: dict[Any, FileNotFoundError]) -> Iterator[Round]:
+    """Yield an experiment's rounds up to the first whose file is missing: the next seed's may be there."""
+    try:
+        yield from saved_rounds(job, store)
+    except FileNotFoundError as problem:
+        lost.update(dict.fromkeys(cells, problem))
 
 
 def _timed(ticket: Ticket, batch: int, threads: int, how: dict[str, Any]) -> dict[str, Any]:

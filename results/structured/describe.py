@@ -1,16 +1,30 @@
 """Accuracy against measured speed, entry 11 of ../PLAN.md: `python results/structured/describe.py STORE [STUDY.yaml]`.
 
-Needs the tickets of a whole study, on a machine that does nothing else. For each piece, at one thread and at two: a
-table beside the study, pareto-<piece>-<threads>.csv, .md and .tex, and a figure.
+Needs the tickets of a whole study, of one seed at least, on a machine that does nothing else. For each piece, at one
+thread and at two: a table beside the study, pareto-<piece>-<threads>.csv, .md and .tex, and a figure,
+<piece>_pareto_<threads>. And equal-<piece>: refill beside other arms at equal effective density, by interpolation.
 """
 
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 import colt_core as cc
 
 HERE = Path(__file__).parent
 THREADS = (1, 2)
+LEFT_OUT = (0.4, 0.6, 0.8)  # of the weights: refill's rounds at mask densities 0.7, 0.5 and 0.3 lie just beyond
+BESIDE = ("narrow", "channels", "refill (random refilled)", "refill (refilled copies)", "effective")
+
+
+def equal(records: pd.DataFrame) -> pd.DataFrame:
+    """Return refill minus other arms, seed by seed, each at the density of whichever has fewer weights left."""
+    there = set(cc.report.arms(records)["arm"])
+    pairs = {other: cc.report.compare(records, "refill", other, LEFT_OUT) for other in BESIDE if other in there}
+    whole = pd.concat([table.assign(method="refill", other=other) for other, table in pairs.items()])
+    columns = ["method", "other", "at", "sparsity", "other_sparsity", "difference", "half_width", "seeds"]
+    return whole[columns].reset_index(drop=True)
 
 
 def main(store: Path, study: cc.Study, out: Path) -> None:
@@ -19,12 +33,13 @@ def main(store: Path, study: cc.Study, out: Path) -> None:
         jobs = piece.experiments()
         records = cc.report.called_by(cc.report.load(store, [job.hash for job in jobs]), piece)
         seeds = cc.report.count_seeds(records["seed"].nunique())
+        cc.report.save(equal(records), out, f"equal-{piece.name.replace('/', '-')}")
         for threads in THREADS:
             table = cc.pareto(jobs, records, store, threads=threads)
             stem = f"pareto-{piece.name.replace('/', '-')}-{threads}"
             cc.report.save(table, out, stem)
-            title = f"{piece.name}: {piece.title}, {seeds}; {threads} threads, 256 images"
-            cc.plots.save(cc.plots.pareto(table, title), stem, table)
+            title = f"{piece.name}, {seeds}; {threads} thread{'s' * (threads > 1)}, 256 images"
+            cc.plots.save(cc.plots.pareto(table, title), f"{piece.name.replace('/', '-')}_pareto_{threads}", table)
             print(table.round(3).to_string(index=False))
 
 
