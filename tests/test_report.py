@@ -155,6 +155,17 @@ def test_arms_open_up_recipes_and_network_arguments_and_name_what_is_missing():
     assert second == "colt (rate 0.3, early_bird yes, delta 0.1, width 8, epochs 8, milestones [1, 8])"
 
 
+def test_versions_of_code_tell_arms_apart_where_nothing_else_does():
+    colt = records()[records()["method"] == "colt"]
+    with_objective = lambda name, version: variant(
+        colt, objective=json.dumps({"name": name}), code=json.dumps({"objective": version})
+    )
+    both = pd.concat([with_objective("mine:A", "sha256:1"), with_objective("mine:B", "sha256:2")])
+    assert set(report.arms(both)["arm"]) == {"colt (objective mine:A)", "colt (objective mine:B)"}
+    edited = pd.concat([with_objective("mine:A", "sha256:1"), with_objective("mine:A", "sha256:2")])
+    assert set(report.arms(edited)["arm"]) == {"colt (code sha256:1)", "colt (code sha256:2)"}
+
+
 def test_one_experiment_a_seed_is_an_arm_by_its_methods_name():
     frame = records().assign(parts=2, pooling=None)
     assert report.arms(frame)["arm"].tolist() == frame["method"].tolist()

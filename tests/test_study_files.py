@@ -73,6 +73,7 @@ def test_what_a_study_writes_in_yaml_is_read_as_it_is_meant(tmp_path):
     study = Study.named(str(tmp_path / "an own study (2).yaml"))
     assert study.name == "an_own_study_2_" and study.experiment("imp").rate == 0.2
     short = {"epochs": 1, "learning_rate": 0.003, "weight_decay": 0.0001}
+    assert study.title == "t"
     assert study.base["recipe"] == study.methods["imp"]["recipe"] == short
 
 
@@ -91,6 +92,16 @@ def places():
     sys.path[:] = path
     for name in set(sys.modules) - modules:
         del sys.modules[name]
+
+
+def test_a_study_needs_no_title_a_method_no_changes_and_a_grid_takes_options_of_ones_own(tmp_path):
+    content = "base: {}\nmethods:\n  imp:\n  'toys:FILTERS': {}\ngrid: {least: [2, 3]}\n"
+    (tmp_path / "filters.yaml").write_text(content)
+    study = Study.named(str(tmp_path / "filters.yaml"))
+    assert study.title == "filters" and study.experiment("imp").rate == 0.2
+    assert [(e.method, e.options.get("least")) for e in study.experiments()] == [
+        ("imp", None), ("toys:FILTERS", 2), ("toys:FILTERS", 3)
+    ]  # fmt: skip
 
 
 def test_code_beside_a_study_is_found_wherever_the_study_is_read_and_hides_nothing(folder, tmp_path, places):

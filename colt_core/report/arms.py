@@ -93,12 +93,20 @@ def _names(records: pd.DataFrame, short: bool = False) -> list[str]:
     for row in records[known].drop_duplicates().to_dict("records"):
         group = groups.setdefault(tuple(row[name] for name in IDENTITY[1:]), {})
         group[row["experiment"]] = _settings(row)
+    groups = {key: _without_code(group) for key, group in groups.items()}
     names = {}
     common = _common(groups) if short else None
     for key, group in groups.items():
         for experiment, name in _apart(key[-1], group, common).items():
             names[(experiment, *key)] = name
     return [names[key] for key in records[IDENTITY].itertuples(index=False, name=None)]
+
+
+def _without_code(group: dict[str, Settings]) -> dict[str, Settings]:
+    """Leave the versions of code out where what names the code tells experiments apart without them."""
+    bare = {one: ({k: v for k, v in told.items() if k != "code"}, own) for one, (told, own) in group.items()}
+    told_apart, whole = ({str(one) for one in several.values()} for several in (bare, group))
+    return bare if len(told_apart) == len(whole) else group
 
 
 def _settings(row: dict[str, Any]) -> Settings:
@@ -109,7 +117,9 @@ def _settings(row: dict[str, Any]) -> Settings:
     for name, value in settings.items():
         if name in IDENTITY or (name in PACE and "densities" in settings):
             continue
-        if name in DETAILED:
+        if name == "code":
+            told[name] = " ".join(map(str, value.values()))
+        elif name in DETAILED:
             fields |= value
         elif name == "finding":
             fields |= {f"finding {field}": own for field, own in value.items()}

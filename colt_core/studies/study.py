@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from .. import data as datasets
 from ..compute.pool import check_workers, cores
@@ -64,6 +64,11 @@ class Transfer(Settings):
         return values
 
 
+def _nothing_changed(methods: Any) -> Any:
+    """Read `colt:` without anything behind it, as YAML has it, as a method of which nothing is changed."""
+    return {k: {} if v is None else v for k, v in methods.items()} if isinstance(methods, Mapping) else methods
+
+
 class Study(Settings):
     """A preset: the experiments behind the notebooks, read from a YAML file.
 
@@ -95,7 +100,7 @@ class Study(Settings):
     name: str
     title: str
     base: JsonDict
-    methods: Annotated[dict[str, dict[str, Any]], AfterValidator(frozen)]
+    methods: Annotated[dict[str, dict[str, Any]], BeforeValidator(_nothing_changed), AfterValidator(frozen)]
     grid: Annotated[dict[str, list[Any]], AfterValidator(frozen)] = FrozenDict()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     transfer: Transfer | None = None
@@ -119,7 +124,8 @@ class Study(Settings):
             raise ValueError(f"{path} holds no study; its keys are {', '.join(cls.model_fields)}")
         if odd := [key for key in content if not isinstance(key, str)]:
             raise ValueError(f"{path}: keys must be text, not {odd[0]!r}")
-        content = {"name": re.sub(r"[^\w.-]+", "_", path.stem).lstrip(".-")[:100] or "study"} | content
+        called = re.sub(r"[^\w.-]+", "_", path.stem).lstrip(".-")[:100] or "study"
+        content = {"title": called, "name": called} | content
         if isinstance(content["name"], str):  # that of a piece has two parts, a file's own has one
             check_name(content["name"])
         find_beside(path.parent, content)
@@ -166,8 +172,10 @@ class Study(Settings):
 
     @field_validator("grid")
     @classmethod
-    def _of_fields(cls, value: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        options = [name for method in METHODS.values() if method.options for name in method.options.model_fields]
+    def _of_fields(cls, value: dict[str, list[Any]], info: Any) -> dict[str, list[Any]]:
+        named = [str((own or {}).get("method", name)) for name, own in info.data.get("methods", {}).items()]
+        several = [*METHODS.values(), *(method_of(name) for name in named if ":" in name)]
+        options = [name for method in several if method.options for name in method.options.model_fields]
         allowed = [*(name for name in Experiment.model_fields if name not in ("method", "seed")), *options]
         if unknown := [name for name in value if name not in allowed]:
             raise ValueError(f"unknown key {unknown[0]!r}; allowed: {', '.join(allowed)}")
