@@ -344,8 +344,8 @@ def _status(chosen: argparse.Namespace) -> None:
         table = table.sort_values(["dataset", "network", "method", "seed", "experiment"])
     for line in _narrow(table):
         print(line)
-    for problem in problems:
-        print(f"warning: {problem}", file=sys.stderr)
+    for failed in problems:
+        print(f"warning: {failed}", file=sys.stderr)
     counts = table["state"].value_counts()
     print(", ".join(f"{counts.get(name, 0)} {name}" for name in STATES if name in counts or name != "failed"))
 

@@ -322,6 +322,23 @@ def test_head_mask_device_and_lengths_are_checked_first(network, few, parts, rec
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda n, d, r: cc.train(n, d, r), "images must be a set of images, dataset.train for example, not Dataset"),
+        (lambda n, d, r: cc.partition(d), "images must be a set of images, dataset.train for example, not Dataset"),
+        (lambda n, d, r: cc.accuracy(n, d), "images must be a set of images, dataset.test for example, not Dataset"),
+        (lambda n, d, r: cc.colt(n, d, r), r"parts must be a list, of partition\(dataset.train\) for example, not"),
+        (lambda n, d, r: cc.colt(n, [d, d], r), "each of the parts must be a set of images, .* not Dataset"),
+        (lambda n, d, r: cc.imp(n, d, r), "must be a set of images, dataset.train for example, not Dataset"),
+        (lambda n, d, r: cc.evaluate(n, d.train, r), r"data must be a Dataset, load\('cifar10'\) for example, not Im"),
+    ],
+)
+def test_a_data_set_and_its_images_are_told_apart_in_one_line(network, few, recipe, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(network, few, recipe)
+
+
 def test_cuda_is_refused_where_there_is_none(network, few, recipe):
     with pytest.raises(ValueError, match="this machine has none; use device='auto' or 'cpu'"):
         cc.train(network, few.train, recipe, device="cuda")

@@ -1,7 +1,7 @@
 """Images and how they are split: `load()`, `partition()`. Everything is uint8 tensors."""
 
 from .dataset import Dataset
-from .images import Images, Shape, Source, channel_statistics
+from .images import Images, Shape, Source, channel_statistics, check_images
 from .load import (
     ASSETS,
     CIFAR100_STATISTICS,
@@ -29,6 +29,7 @@ __all__ = [
     "Shape",
     "Source",
     "channel_statistics",
+    "check_images",
     "check_name",
     "count_classes",
     "data_folder",

@@ -179,3 +179,9 @@ def channel_statistics(images: Images, chunk: int = 2_000) -> tuple[tuple[float,
     mean = total.double() / pixels
     std = (squares.double() / pixels - mean**2).sqrt().clamp(min=1.0)
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
+
+
+def check_images(images: object, what: str = "images", example: str = "dataset.train") -> None:
+    """Raise a `ValueError` where something else stands in the place of images, a whole data set for example."""
+    if not isinstance(images, Images):
+        raise ValueError(f"{what} must be a set of images, {example} for example, not {type(images).__name__}")

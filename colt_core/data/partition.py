@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from ..seeding import generator
-from .images import Images
+from .images import Images, check_images
 
 
 def partition(images: Images, parts: int = 2, by: str = "class", seed: int = 0) -> list[Images]:
@@ -38,6 +38,7 @@ def partition(images: Images, parts: int = 2, by: str = "class", seed: int = 0) 
     ----------
     arXiv 2212.12770, section III (class-wise split).
     """
+    check_images(images)
     if by not in PARTITIONINGS:
         raise ValueError(f"unknown partitioning {by!r}; allowed: {', '.join(PARTITIONINGS)}")
     if parts < 1:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from torch import nn
 
 from .. import masks, models
-from ..data import Images
+from ..data import Images, check_images
 from ..masks import Mask
 from ..settings import check_fraction, check_rounds
 from ..training import Recipe, Training
@@ -26,6 +26,7 @@ def check_inputs(network: nn.Module, parts: list[Images], recipe: Recipe, option
     about = models.architecture(network)
     if not isinstance(recipe, Recipe):
         raise ValueError(f"recipe must be a Recipe, for example Recipe.named('mini'), not {recipe!r}")
+    _check_parts(parts)
     if empty := [i for i, part in enumerate(parts) if not len(part)]:
         raise ValueError(f"partition {empty[0]} of {len(parts)} is empty")
     if options.head and any(len(part.classes) != about["classes"] for part in parts):
@@ -69,8 +70,16 @@ def _check_rewind(parts: list[Images], recipe: Recipe, options: Options) -> None
         raise ValueError(f"rewind must lie in 0..{most}, {about}, not {options.rewind}")
 
 
+def _check_parts(parts: object) -> None:
+    if not isinstance(parts, list | tuple):
+        raise ValueError(f"parts must be a list, of partition(dataset.train) for example, not {type(parts).__name__}")
+    for part in parts:
+        check_images(part, "each of the parts")
+
+
 def check_several(parts: list[Images], what: str) -> None:
     """Raise a `ValueError` unless there are copies to bring together."""
+    _check_parts(parts)
     if len(parts) < 2:
         raise ValueError(f"{what} needs at least two partitions, not {len(parts)}")
 

@@ -146,6 +146,8 @@ def evaluate(
     """
     if head not in (None, "fresh", "own"):
         raise ValueError(f"unknown head {head!r}; allowed: fresh, own")
+    if not isinstance(data, Dataset):
+        raise ValueError(f"data must be a Dataset, load('cifar10') for example, not {type(data).__name__}")
     ticket = Ticket.of(ticket) if isinstance(ticket, nn.Module) else ticket
     fresh = head == "fresh" or (head is None and ticket.has_head)
     network = ticket.model(len(data.classes) if fresh else None, seed)

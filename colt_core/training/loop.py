@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..data import Images
+from ..data import Images, check_images
 from ..data.augmentation import augment, draw, epoch_order, normalise
 from ..files import hash_into
 from ..foreign import fingerprint
@@ -83,6 +83,7 @@ class Training:
         """Raise a `ValueError` in one line where it cannot be carried out with this network."""
         if not isinstance(self.recipe, Recipe):
             raise ValueError(f"recipe must be a Recipe, for example Recipe.named('mini'), not {self.recipe!r}")
+        check_images(self.images)
         self.objective.check(network, self.images)
         self.objective.check_recipe(self.recipe)
         if not len(self.images):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .. import models
-from ..data import Images
+from ..data import Images, check_images
 from ..data.augmentation import normalise
 from ..files import Tensors
 from ..foreign import imported
@@ -140,6 +140,7 @@ def accuracy(network: nn.Module, images: Images, batch: int | None = None) -> fl
     ValueError
         Where the network gives no scores [N, classes] of these images' classes.
     """
+    check_images(images, example="dataset.test")
     device = next(network.parameters()).device
     batch = batch or (256 if device.type == "cpu" else 2000)  # on a CPU larger ones only take memory
     network.eval()
