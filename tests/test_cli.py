@@ -376,20 +376,21 @@ def test_a_ticket_of_code_in_this_folder_is_measured_where_it_is_trusted(tmp_pat
         "    layers = nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes)\n"
         "    return nn.Sequential(*layers)\n"
     )
-    code = """if True:
-        import sys
-        import colt_core as cc
-        sys.path.append(".")
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as there:
+        there.syspath_prepend(str(tmp_path))
         cc.Ticket.of(cc.build("narrow_mine:small", 3)).save("mine.safetensors")
-    """
-    environment = os.environ | {"COLT_TRUST": ""}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=PATIENCE)
-    command = [sys.executable, "-P", "-m", "colt_core.cli", "speed", "mine.safetensors", "--shape", "3,4,4"]
-    how = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": PATIENCE}
-    refused = subprocess.run(command, **how)
-    assert refused.returncode == 2 and "'narrow_mine:small' is named by a file: --trust imports it" in refused.stderr
-    measured = subprocess.run([*command, "--trust"], **how)
-    assert measured.returncode == 0 and "masked: " in measured.stdout, measured.stderr
+    sys.modules.pop("narrow_mine")
+    monkeypatch.setattr("colt_core.foreign._trusted", set())
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    quick, timed = {"batches": (1,), "threads": (1,), "rounds": 1, "seconds": 1e-3}, speed.speed
+    monkeypatch.setattr(speed, "speed", lambda *given, **how: timed(*given, **how | quick))
+    command = ["speed", "mine.safetensors", "--shape", "3,4,4", "--device", "cpu"]
+    assert main(command) == 2
+    assert "'narrow_mine:small' is named by a file: --trust imports it" in capsys.readouterr().err
+    assert main([*command, "--trust"]) == 0
+    assert "masked: " in capsys.readouterr().out
+    sys.modules.pop("narrow_mine")
 
 
 def test_a_table_without_a_study_has_the_sparsities_that_its_runs_were_scored_at(folder, tmp_path, capsys):

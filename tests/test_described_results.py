@@ -80,11 +80,13 @@ def test_accuracy_stands_beside_measured_speed_for_each_number_of_threads(small,
     timed = cc.pareto
     quick = {"rounds": 1, "seconds": 1e-3, "batch": 2, "shape": (3, 16, 16)}
     monkeypatch.setattr(cc, "pareto", lambda *given, **how: timed(*given, **how | quick))
-    arms = {"dense": {"scores": []}, "refill": {"scores": []}}
-    _, tables = small("structured", {"network": "conv3", "network_args": {"width": 8}}, arms)
+    arms = {"dense": {}, "refill": {}, "narrow": {}}
+    _, tables = small("structured", {"network": "conv3", "network_args": {"width": 8}, "scores": []}, arms)
+    equal = tables.pop("equal-structured")
+    assert set(equal["other"]) == {"narrow"} and (equal["sparsity"] - equal["other_sparsity"]).abs().max() < 0.02
     assert set(tables) == {"pareto-structured-1", "pareto-structured-2"}
     for table in tables.values():
-        assert list(table["method"]) == ["dense", "refill", "refill"] and set(table["seeds"]) == {2}
+        assert set(table["method"]) == {"dense", "refill", "narrow"} and set(table["seeds"]) == {2}
 
 
 def test_a_stretched_mask_is_held_against_the_targets_own_from_the_same_theta0(small):

@@ -21,10 +21,10 @@ BESIDE = ("narrow", "channels", "refill (random refilled)", "refill (refilled co
 def equal(records: pd.DataFrame) -> pd.DataFrame:
     """Return refill minus other arms, seed by seed, each at the density of whichever has fewer weights left."""
     there = set(cc.report.arms(records)["arm"])
-    pairs = {other: cc.report.compare(records, "refill", other, LEFT_OUT) for other in BESIDE if other in there}
-    whole = pd.concat([table.assign(method="refill", other=other) for other, table in pairs.items()])
+    others = [other for other in BESIDE if other in there]
+    pairs = [cc.report.compare(records, "refill", other, LEFT_OUT).assign(other=other) for other in others]
     columns = ["method", "other", "at", "sparsity", "other_sparsity", "difference", "half_width", "seeds"]
-    return whole[columns].reset_index(drop=True)
+    return pd.concat([pd.DataFrame(columns=columns), *pairs], ignore_index=True).assign(method="refill")[columns]
 
 
 def main(store: Path, study: cc.Study, out: Path) -> None:
