@@ -335,8 +335,8 @@ def _status(chosen: argparse.Namespace) -> None:
         for one in found:
             try:
                 experiments.append(one.experiment())
-            except ValueError as problem:  # of one run, whose code is not trusted: the others are told
-                problems.append(f"{one.hash}: {one_line(problem)}")
+            except ValueError as untrusted:  # the code of this run; the others are told
+                problems.append(f"{one.hash}: {one_line(untrusted)}")
     if not experiments:
         raise ValueError("\n".join(problems) or f"there are no experiments in {open_store(chosen.store).url}")
     table = status(experiments, chosen.store)
@@ -344,8 +344,8 @@ def _status(chosen: argparse.Namespace) -> None:
         table = table.sort_values(["dataset", "network", "method", "seed", "experiment"])
     for line in _narrow(table):
         print(line)
-    for failed in problems:
-        print(f"warning: {failed}", file=sys.stderr)
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
     counts = table["state"].value_counts()
     print(", ".join(f"{counts.get(name, 0)} {name}" for name in STATES if name in counts or name != "failed"))
 

@@ -173,7 +173,7 @@ class Study(Settings):
     @field_validator("grid")
     @classmethod
     def _of_fields(cls, value: dict[str, list[Any]], info: Any) -> dict[str, list[Any]]:
-        named = [str((own or {}).get("method", name)) for name, own in info.data.get("methods", {}).items()]
+        named = [str(own.get("method", name)) for name, own in info.data.get("methods", {}).items()]
         several = [*METHODS.values(), *(method_of(name) for name in named if ":" in name)]
         options = [name for method in several if method.options for name in method.options.model_fields]
         allowed = [*(name for name in Experiment.model_fields if name not in ("method", "seed")), *options]
