@@ -8,6 +8,9 @@ BIN := .venv/bin
 export COLT_STORE ?= $(CURDIR)/runs
 export COLT_OUT ?= $(CURDIR)/runs/out
 
+# Many containers ask Python to keep no bytecode: each process would then compile PyTorch anew, three seconds and more.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The kernel of a page that was closed ends after five minutes, and with it a run that it had started: its rounds are kept.
 CULL := --MappingKernelManager.cull_idle_timeout=300 --MappingKernelManager.cull_interval=60
 
