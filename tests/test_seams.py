@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+import toys
 from toys import Headless, SquaredError
 
 import colt_core as cc
@@ -191,6 +193,62 @@ def test_a_measure_does_not_cover_a_column_of_every_record(objective, message, f
     fields = {"dataset": str(folder), "network_args": {"width": 4}, "recipe": {"epochs": 1}, "method": "dense"}
     with pytest.raises(ValueError, match=message):
         cc.run(cc.Experiment(**fields, objective=objective), tmp_path, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("gives", "message"),
+    [
+        ({"loss": lambda right: right[0]}, r"loss\(\) of Odd gives a tensor \[\]; two are expected"),
+        ({"loss": lambda right: (right[0].repeat(2), right[1])}, r"gives \(a tensor \[2\], a tensor \[\]\); two are"),
+        ({"loss": lambda right: (right[0].item(), right[1])}, r"gives \(float, a tensor \[\]\); two are expected"),
+        ({"score": lambda right: torch.ones(3)}, r"score\(\) of Odd gives a tensor \[3\]; a number is expected"),
+        ({"score": lambda right: None}, r"score\(\) of Odd gives NoneType; a number is expected"),
+        ({"others": lambda right: [1.0]}, r"others\(\) of Odd gives list; numbers by name are expected"),
+        ({"others": lambda right: {"far": "3"}}, r"others\(\) of Odd, far, gives str; a number is expected"),
+    ],
+)
+def test_what_an_objective_gives_that_is_no_number_is_one_clear_line(few, recipe, gives, message):
+    with pytest.raises(ValueError, match=message) as told:
+        cc.evaluate(cc.Ticket.of(cc.build("toys:headless", 10)), few, recipe, device="cpu", objective=odd(gives))
+    assert "\n" not in str(told.value)
+
+
+def test_tensors_and_numpys_numbers_are_numbers(few, recipe):
+    gives = {
+        "loss": lambda right: (right[0], float(right[1])),
+        "score": torch.tensor,
+        "others": lambda right: {"far": np.float32(2.5), "near": torch.tensor([0.5])},
+    }
+    network = cc.Ticket.of(cc.build("toys:headless", 10))
+    odd_ones = cc.evaluate(network, few, recipe, device="cpu", objective=odd(gives))
+    plain = cc.evaluate(network, few, recipe, device="cpu", objective=SquaredError())
+    assert odd_ones.others == {"far": 2.5, "near": 0.5} and json.dumps(odd_ones.as_dict())
+    assert odd_ones.value == pytest.approx(plain.value, rel=1e-6)
+    assert odd_ones.curve[0]["mse"] == pytest.approx(plain.curve[0]["mse"], rel=1e-6)
+
+
+def odd(gives):
+    """Squared error; what it gives is changed by functions."""
+
+    def changed(name):
+        right = getattr(SquaredError, name)
+        return lambda self, *given: gives.get(name, lambda value: value)(right(self, *given))
+
+    return type("Odd", (SquaredError,), {name: changed(name) for name in ("loss", "score", "others")})()
+
+
+@pytest.mark.parametrize(
+    ("find", "message"),
+    [
+        (lambda setting: None, "the method mine must give Rounds, one after another, not NoneType"),
+        (lambda setting: [setting.network], "the method mine must give a Round each time; it gives Sequential"),
+    ],
+)
+def test_a_method_that_gives_no_rounds_says_so_in_one_line(folder, tmp_path, monkeypatch, find, message):
+    monkeypatch.setattr(toys, "MINE", cc.Method("mine", "mine", find, cc.Look("mine")), raising=False)
+    fields = {"dataset": str(folder), "network": "conv3", "network_args": {"width": 4}, "recipe": {"epochs": 1}}
+    with pytest.raises(ValueError, match=message):
+        cc.run(cc.Experiment(**fields, method="toys:MINE", scores=None), tmp_path, "cpu")
 
 
 def test_stored_scores_of_older_versions_stay_readable():

@@ -1,6 +1,6 @@
 """What a method is: one record that says how it finds, what it follows, what it costs, how it looks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -188,6 +188,25 @@ class Method:
         if self.passes is not None:
             return self.passes(experiment)
         return float(experiment.parts if self.trains == "copies" and experiment.by == "order" else 1)
+
+    def begin(self, setting: Setting) -> Iterator[Round]:
+        """Return the rounds of a setting, none of them found yet.
+
+        Raises
+        ------
+        ValueError
+            In one line: what `find` refuses, and where it gives no rounds to go through.
+        """
+        rounds = self.find(setting)
+        if not isinstance(rounds, Iterable):
+            raise ValueError(f"the method {self.name} must give Rounds, one after another, not {type(rounds).__name__}")
+        return self._found(rounds)
+
+    def _found(self, rounds: Iterable[Round]) -> Iterator[Round]:
+        for found in rounds:
+            if not isinstance(found, Round):
+                raise ValueError(f"the method {self.name} must give a Round each time; it gives {type(found).__name__}")
+            yield found
 
     def own_options(self, given: dict[str, Any]) -> Any:
         """Return its own options, validated.

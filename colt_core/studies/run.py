@@ -166,7 +166,7 @@ def _rounds(
         return
     setting = _setting(experiment, store, device, threads, last, watch)
     _teach(setting, lambda called: teacher(called, experiment, setting.data, store, device, threads))
-    finder = method_of(experiment.method).find(setting)
+    finder = method_of(experiment.method).begin(setting)
     _start(store, experiment)  # only now: what the method refuses leaves no folder behind
     for found in finder:
         store.save(ticket_name(experiment, found.number), found.save)  # first: a record without its file is damage
@@ -195,11 +195,11 @@ def check(experiment: Experiment, device: str = "auto") -> None:
     if experiment.scores is not None:
         check_scoring(experiment)
     where = str(choose_device(device))
-    method_of(plain.method).find(_checked(plain, where))
+    method_of(plain.method).begin(_checked(plain, where))
     if plain is not experiment:
         # What it will follow is not there yet; any densities do to see whether it takes what it is given.
         setting = replace(_checked(experiment, where), reference=list)
-        method_of(experiment.method).find(replace(setting, densities=setting.densities or (0.5,)))
+        method_of(experiment.method).begin(replace(setting, densities=setting.densities or (0.5,)))
 
 
 def _checked(experiment: Experiment, device: str) -> Setting:

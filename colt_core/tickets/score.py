@@ -13,6 +13,7 @@ from ..data import Dataset
 from ..seeding import choose_device, reproducible
 from ..training import Drive, Objective, Recipe, Training, epochs, objective_for
 from ..training.loop import followed, plainly
+from ..training.objective import measured, scored
 from .ticket import Ticket
 
 Head = Literal["fresh", "own"]
@@ -157,13 +158,13 @@ def evaluate(
     history = followed(epochs(network, training, device, drive))
     where, start = choose_device(device), time.perf_counter()
     with reproducible(where, seed, threads):
-        last, others = objective.score(network, data.test), objective.others(network, data.test)
+        last, others = scored(objective, network, data.test), measured(objective, network, data.test)
     assert history.best_state is not None and history.best_epoch is not None
     # The test set is looked at twice only where the best epoch is not the last; no choice rests on either.
     if (best := history.best_epoch) != len(history.epochs) - 1:
         models.fill(network, history.best_state)
         with reproducible(where, seed, threads):
-            best_value = objective.score(network, data.test)
+            best_value = scored(objective, network, data.test)
     else:
         best_value = last
     validation = f"validation_{objective.metric}"

@@ -25,7 +25,7 @@ from ..progress import bar, left
 from ..seeding import choose_device, derive, drawing, memory_format, reproducible
 from .history import History
 from .memory import keeping_memory
-from .objective import CROSS_ENTROPY, Objective, described, objective_for
+from .objective import CROSS_ENTROPY, Objective, batch_loss, described, objective_for, scored
 from .optimizer import Optimizer
 from .recipe import Recipe
 
@@ -205,7 +205,7 @@ class Trainer:
         recipe, objective = self.training.recipe, self.training.objective
         low = recipe.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16) if low else nullcontext():
-            loss, metric = objective.loss(self.network, pixels, labels)
+            loss, metric = batch_loss(objective, self.network, pixels, labels)
         loss.backward()
         objective.pull(self.network, step)
         self.optimizer.learning_rate = recipe.rate_at(step, self.training.steps_per_epoch)
@@ -224,7 +224,7 @@ class Trainer:
         entry = {"loss": means[0], objective.metric: means[1]}
         if self.validation is not None:
             name, sign = f"validation_{objective.metric}", 1 if objective.higher_is_better else -1
-            entry[name] = objective.score(self.network, self.validation)
+            entry[name] = scored(objective, self.network, self.validation)
             if all(sign * entry[name] > sign * earlier[name] for earlier in history.epochs):
                 history.best_epoch = len(history.epochs)
                 history.best_state = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Self
 
 import torch
@@ -125,6 +126,58 @@ class CrossEntropy(Objective):
     def chance(self, images: Images) -> float:
         """Return the accuracy of guessing: one over the number of classes."""
         return 1 / len(images.classes)
+
+
+# --- what an objective of one's own gives, looked at ---------------------------------------------------------------
+
+
+def batch_loss(
+    objective: Objective, network: nn.Module, pixels: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return an objective's loss and metric of a batch, the metric without its gradient.
+
+    Raises
+    ------
+    ValueError
+        In one line, where they are not two single numbers, the loss a tensor.
+    """
+    given = objective.loss(network, pixels, labels)
+    if isinstance(given, tuple) and len(given) == 2:
+        loss, metric = given
+        metric = torch.tensor(metric, device=pixels.device) if isinstance(metric, (int, float)) else metric
+        if isinstance(loss, torch.Tensor) and isinstance(metric, torch.Tensor) and loss.ndim == metric.ndim == 0:
+            return loss, metric.detach()
+    about = "the batch's mean loss and its metric summed over the batch, each a single number (a tensor without shape)"
+    raise ValueError(f"loss() of {type(objective).__name__} gives {_shown(given)}; two are expected: {about}")
+
+
+def scored(objective: Objective, network: nn.Module, images: Images) -> float:
+    """Return an objective's score of some images; a `ValueError` in one line where it is no number."""
+    return _number(objective.score(network, images), f"score() of {type(objective).__name__}")
+
+
+def measured(objective: Objective, network: nn.Module, images: Images) -> dict[str, float]:
+    """Return an objective's further measures of some images; a `ValueError` in one line where they are no numbers."""
+    given, whose = objective.others(network, images), f"others() of {type(objective).__name__}"
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{whose} gives {_shown(given)}; numbers by name are expected, {{}} for none")
+    return {str(name): _number(value, f"{whose}, {name},") for name, value in given.items()}
+
+
+def _number(given: Any, whose: str) -> float:
+    """Numbers of any kind are taken, PyTorch's and NumPy's too; records hold Python's own."""
+    if isinstance(given, (bool, int, float)):
+        return given
+    with suppress(TypeError, ValueError, RuntimeError):
+        if not isinstance(given, str):
+            return float(given)
+    raise ValueError(f"{whose} gives {_shown(given)}; a number is expected")
+
+
+def _shown(given: Any) -> str:
+    if isinstance(given, tuple):
+        return f"({', '.join(_shown(value) for value in given)})"
+    return f"a tensor {list(given.shape)}" if isinstance(given, torch.Tensor) else type(given).__name__
 
 
 CROSS_ENTROPY = CrossEntropy()

@@ -10,7 +10,7 @@ from ..data import Images
 from ..data.augmentation import normalise
 from ..files import Tensors
 from ..seeding import generator
-from .objective import CROSS_ENTROPY, Objective
+from .objective import CROSS_ENTROPY, Objective, batch_loss
 
 PER_CLASS = 10  # images of each class that SNIP and GraSP look at (GraSP's own choice)
 CHUNK = 100  # images at a time
@@ -31,7 +31,7 @@ def _losses(network: nn.Module, images: Images, objective: Objective) -> Iterato
     order = torch.randperm(len(images), generator=generator(0, "chunks", len(images)))
     for index in order.tensor_split(-(-len(images) // CHUNK)):
         pixels = normalise(images.batch(index).cpu(), images.mean, images.std).double()
-        yield fitted.loss(network, pixels, images.labels[index].cpu())[0] * (len(index) / len(images))
+        yield batch_loss(fitted, network, pixels, images.labels[index].cpu())[0] * (len(index) / len(images))
 
 
 def _double(network: nn.Module, names: list[str]) -> tuple[nn.Module, list[nn.Parameter]]:
