@@ -19,7 +19,7 @@ from .foreign import find_beside, is_trusted
 from .models import code_of
 from .seeding import choose_device
 from .settings import one_line
-from .studies.experiment import Experiment
+from .studies.experiment import Experiment, counts_as
 from .studies.plan import plan, status
 from .studies.reading import STUDIES
 from .studies.run import run
@@ -210,7 +210,12 @@ def _run(chosen: argparse.Namespace) -> None:
     print(f"experiment {experiment.hash} in {open_store(chosen.store).url}")
     shown = records[records["kind"] == "score"] if experiment.scores is not None else records
     metric = str(shown["metric"].dropna().iloc[0]) if shown.get("metric") is not None and len(shown) else "accuracy"
-    print(shown[[c for c in ("round", "density", metric, "image_epochs") if c in shown]].to_string(index=False))
+    if len(shown):
+        print(shown[[c for c in ("round", "density", metric, "image_epochs") if c in shown]].to_string(index=False))
+    found = records[records["kind"] == "round"]
+    reached = max(counts_as(r.round, r.density, experiment.densities) for r in found.itertuples())
+    if beyond := [f"{level:g}" for level in experiment.scores or () if level > reached + 1e-12]:
+        print(f"not scored at {', '.join(beyond)}: the last round has a sparsity of {reached:.4g}; see target")
 
 
 def _tracker(how: str | None) -> Any:
@@ -365,7 +370,7 @@ def _narrow(table: Any) -> Iterator[str]:
         )
     shown = table.drop(columns="sparsity").rename(columns={"by_whom": "at it", "scored_on": "scored on"})
     shown = shown.astype(str).replace("", "-")
-    same = [name for name in ABOVE if len(shown) > 1 and shown[name].nunique() == 1]
+    same = [name for name in ABOVE if shown[name].nunique() == 1]
     if told := [f"{name} {shown[name].iloc[0]}" for name in same if shown[name].iloc[0] != "-"]:
         yield from textwrap.wrap(f"All: {', '.join(told)}.", WIDE)
     shown = shown.drop(columns=same)

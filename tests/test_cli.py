@@ -402,6 +402,19 @@ def test_a_table_without_a_study_has_the_sparsities_that_its_runs_were_scored_at
     assert 30 <= int(at[1]) < 50 and float(row.rsplit(",", 1)[1].split()[0]) > 0
 
 
+def test_levels_that_no_round_reaches_are_told(folder, tmp_path, capsys):
+    how = ["run", "--dataset", str(folder), "--network-args", "{width: 4}", "--recipe", "{epochs: 1}", "--rate", "0.3"]
+    how += ["--target", "0.3", "--device", "cpu", "--store", str(tmp_path)]
+    assert main([*how, "--scores", "[0.9]"]) == 0
+    told = capsys.readouterr().out
+    reached = re.search(r"\nnot scored at 0.9: the last round has a sparsity of (0.3\d*); see target\n", told)
+    assert "density" not in told and 0.3 <= float(reached[1]) < 0.4
+    assert main([*how, "--scores", "[0.3]"]) == 0 and "not scored" not in capsys.readouterr().out
+    assert main(["status", "--store", str(tmp_path)]) == 0
+    [experiment] = [path.name for path in tmp_path.iterdir() if len(path.name) == 16]
+    assert experiment in capsys.readouterr().out  # whole, though there is but one row
+
+
 def test_help_shows_every_command_with_examples(capsys):
     shown = subprocess.run(
         [sys.executable, "-m", "colt_core.cli", "--help"], capture_output=True, text=True, check=True

@@ -262,7 +262,11 @@ def status(experiments: Iterable[Experiment], store: Place = None) -> "pd.DataFr
         on = [r.get("scored_on") or e.dataset for r in records if r["kind"] == "score"]
         on += [e.score_on or e.dataset] if e.scores is not None else []
         row |= {"scored_on": ", ".join(dict.fromkeys(on))}
-        row |= {"by_whom": f"{holder.get('host', '?')} {holder.get('pid', '?')}" if holder and not over else ""}
+        row |= {
+            "by_whom": f"{str(holder.get('host', '?')).split()[0]} {holder.get('pid', '?')}"
+            if holder and not over
+            else ""
+        }
         rows.append(row | {"experiment": e.hash})
     return pd.DataFrame(rows)
 
