@@ -71,6 +71,7 @@ WAYS = {
     "object": Listed,
     "object of tensors": lambda: Listed(make=lambda one: torch.from_numpy(one).permute(2, 0, 1)),
     "object of arrays": lambda: Listed(make=lambda one: one),
+    "rows with names": lambda: [{"img": i, "coarse_label": 0, "fine_label": k} for i, k in WAYS["list of items"]()],
     "torch's TensorDataset": lambda: torch.utils.data.TensorDataset(FIRST, torch.from_numpy(LABELS)),
 }
 
@@ -198,6 +199,8 @@ def test_resize_and_crop_are_torchvisions(height, width, size):
         ("validation must lie strictly", {"train": (PIXELS, LABELS), "validation": 1.5}),
         ("size of images must be", {"train": (PIXELS, LABELS), "size": 0}),
         ("not dict", {"train": {"images": PIXELS}}),
+        ("not dict: give its splits one by one", {"train": {"train": [{"image": PIXELS[0], "label": 0}]}}),
+        ("or have one of label, labels, fine_label; it has 'image', 'kind'", {"train": [{"image": 1, "kind": 0}] * 9}),
     ],
 )
 def test_bad_input_is_one_line_without_pixels(message, arguments, place):

@@ -62,11 +62,13 @@ class Dataset:
         ----------
         train, test
             Each is (images, labels), or anything with a length that gives (picture, label) by number, for example a
-            data set of torchvision's. Images are uint8 [N, C, H, W] with one or three channels, as a tensor or an array
-            ([N, H, W] and [N, H, W, C] are recognised), or a list of Pillow's pictures; where all pictures are grey,
-            images have one channel. Labels are whole numbers [N]. Without `test` a fifth of each class of train is it.
-            Arrays stay in memory, uncopied where their shape allows it; pictures are decoded once, a few at a time,
-            into a file that is mapped into memory (`colt_core.data.prepared` shows it).
+            data set of torchvision's; where it gives rows with names, as those of the library `datasets` do, "image" or
+            "img" is the picture and "label", "labels" or "fine_label" the label. Images are uint8 [N, C, H, W] with one
+            or three channels, as a tensor or an array ([N, H, W] and [N, H, W, C] are recognised), or a list of
+            Pillow's pictures; where all pictures are grey, images have one channel. Labels are whole numbers [N].
+            Without `test` a fifth of each class of train is it. Arrays stay in memory, uncopied where their shape
+            allows it; pictures are decoded once, a few at a time, into a file that is mapped into memory
+            (`colt_core.data.prepared` shows it).
         classes
             Names by label; None: those that `train` knows (`train.classes`), else numbers.
         validation

@@ -1,6 +1,6 @@
 """What users have at hand, recognised: tensors, arrays, lists of pictures, and whatever yields (picture, label)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from ..settings import first_line, shown
 from .pictures import Unreadable
 from .streaming import Item, Part, Raw, as_images, numbered
 
+IMAGE_NAMES, LABEL_NAMES = ("image", "img"), ("label", "labels", "fine_label")  # as the library datasets names them
 WANTED = "(images, labels), or something with a length that gives (picture, label) by number"
 
 
@@ -47,6 +48,8 @@ def _part(what: str, given: Any) -> Part:
         return _of_pair(what, *given)
     if isinstance(given, torch.Tensor | np.ndarray):
         raise ValueError(f"{what}: the labels are missing; it must be {WANTED}")
+    if isinstance(given, Mapping) and "train" in given:
+        raise ValueError(f"{what} must be {WANTED}, not {type(given).__name__}: give its splits one by one")
     if not (hasattr(given, "__len__") and hasattr(given, "__getitem__")) or isinstance(given, str | bytes | dict):
         raise ValueError(f"{what} must be {WANTED}, not {type(given).__name__}")
     _not_empty(what, len(given))
@@ -125,16 +128,30 @@ def _items(what: str, given: Any) -> Iterator[Item]:
         except Exception as problem:  # a file that is damaged, or whatever the data set stumbles over
             yield where, Unreadable(where, f"{type(problem).__name__}: {first_line(problem)}"), None
             continue
+        if isinstance(item, Mapping):
+            item = tuple(item[_column(where, item, usual)] for usual in (IMAGE_NAMES, LABEL_NAMES))
         if not isinstance(item, tuple | list) or len(item) != 2:
             found = f"{len(item)} values" if isinstance(item, tuple | list) else type(item).__name__
             raise ValueError(f"{where}: it must be (picture, label), not {found}")
         yield where, item[0], item[1]
 
 
+def _column(where: str, names: Iterable[str], usual: tuple[str, ...]) -> str:
+    """Return the column of pictures or of labels where they have names, as in the library `datasets`."""
+    found = next((name for name in usual if name in names), None)
+    if found is None:
+        has = ", ".join(shown(name) for name in names)
+        raise ValueError(f"{where}: it must be (picture, label), or have one of {', '.join(usual)}; it has {has}")
+    return found
+
+
 def _own_names(given: Any) -> tuple[str, ...] | None:
     """Return the names of classes that a data set object, or the one that it is a part of, knows: as torchvision's."""
     whole = getattr(given, "dataset", given)  # of torch.utils.data.Subset
     names = getattr(whole, "classes", None) or getattr(whole, "categories", None)
+    if isinstance(features := getattr(whole, "features", None), Mapping):  # of the library datasets
+        label = next((name for name in LABEL_NAMES if name in features), None)
+        names = names or getattr(features.get(label), "names", None)
     if not isinstance(names, list | tuple) or not names:
         return None
     return tuple(str(name[0]) if isinstance(name, tuple | list) and name else str(name) for name in names)

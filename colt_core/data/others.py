@@ -12,7 +12,7 @@ from ..foreign import fingerprint, imported
 from ..settings import first_line, shown
 from .dataset import Dataset
 from .folder import stamp_of_all
-from .given import raw_of
+from .given import IMAGE_NAMES, LABEL_NAMES, raw_of
 from .pictures import Unreadable
 from .pictures import shown as path_shown
 from .prepare import BROKEN
@@ -23,7 +23,6 @@ from .streaming import Item, Part, Raw
 NO_SETS = ("DatasetFolder", "ImageFolder", "VisionDataset")  # they need a folder, which has a name of its own
 VALIDATION = ("val", "valid", "validation")
 OPTIONS = {"train", "test", "validation", "classes"}  # of `Dataset.of`, those that are data
-IMAGE_NAMES, LABEL_NAMES = ("image", "img"), ("label", "labels", "fine_label")
 
 
 # --- torchvision -------------------------------------------------------------------------------------------------
