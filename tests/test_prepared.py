@@ -501,7 +501,7 @@ def test_an_object_of_the_library_datasets_is_taken_as_it_is(hub):
     given, test = (hub_set(hub, n, n).rename_columns({"picture": "img", "kind": "label"}) for n in (20, 6))
     data = cc.Dataset.of(given, test)
     assert data.classes == ("ant", "bee") and data.train.shape == (3, 6, 8) and len(data.test) == 6
-    assert torch.equal(data.test.images[0], torch.from_numpy(np.asarray(test[0]["img"])).permute(2, 0, 1))
+    assert torch.equal(data.test.images[0], torch.from_numpy(np.array(test[0]["img"])).permute(2, 0, 1))
     with pytest.raises(ValueError, match="train must be .* not DatasetDict: give its splits one by one"):
         cc.Dataset.of(hub.DatasetDict({"train": given}))
 
