@@ -2,23 +2,34 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from .. import data as datasets
-from ..files import sha256_of_file
-from ..foreign import check_trusted, fingerprint, named_by_a_file
-from ..methods import METHODS, Method, method_of
-from ..models import PREFIX, check_network, code_of, declared_objective
+from ..foreign import check_trusted, named_by_a_file
+from ..methods import method_of
+from ..models import check_network, code_of, declared_objective
 from ..settings import FrozenDict, JsonDict, Number, Settings, check_fraction, check_rounds, shown
 from ..tickets.score import Head
 from ..training import EarlyBird, Recipe, described, objective_for, objective_of
+from .fields import (
+    PLAIN,
+    as_it_comes,
+    code_in,
+    declared,
+    finding_of,
+    judged_by,
+    last_of,
+    no_classifier,
+    numbers_of,
+    objective_in,
+    options_of,
+    versions,
+)
 
 FORMAT = 2  # part of every hash: raise it when the same description comes to mean another computation
 MEASURED = {"scores", "score_on", "scoring"}  # how much is measured, not what is found: no part of the hash
@@ -28,68 +39,10 @@ SETTINGS = (
     *("dataset", "parts", "by", "network", "network_args", "method", "options", "pooling", "recipe", "finding"),
     *("rate", "target", "densities", "scope", "rewind", "early_bird", "official", "objective", "code", "seed"),
 )  # what tells experiments apart, in records and descriptions; `pooling` had a place of its own before `options`
-CODE = re.compile(r"[A-Za-z_][\w.]*(:[A-Za-z_][\w.]*)+")  # "package.module:name"
 NESTED = ("network_args", "options", "recipe", "finding", "densities", "early_bird", "objective", "code")  # as JSON
 Choice = Literal["best-epoch", "statistics-kept", "all-counted", "test-selected", "cifar100-normalised"]
 NEAR = 0.01  # of a density
-PLAIN = {"name": "cross-entropy"}  # said of scores alone: of what is found None says it
 OF_BUILD = ("name", "classes", "seed")  # arguments of `build` that an experiment has in other places
-
-
-def _finding(value: Any, recipe: Any) -> dict[str, Any] | None:
-    """Return what of a recipe is another while finding, validated; None: nothing is."""
-    if not value or not isinstance(value, Mapping):
-        if value is None or value == {}:
-            return None
-        raise ValueError(f"finding must be a mapping of what it changes of the recipe, not {shown(value)}")
-    if not isinstance(recipe, Recipe | Mapping) or not all(isinstance(key, str) for key in [*value, *dict(recipe)]):
-        raise ValueError(f"finding must change fields of a recipe, not {shown(value)} of {shown(recipe)}")
-    recipe = recipe if isinstance(recipe, Recipe) else Recipe(**recipe)
-    usual, other = (one.model_dump(mode="json") for one in (recipe, Recipe(**{**dict(recipe), **value})))
-    return {name: other[name] for name in value if other[name] != usual[name]} or None
-
-
-def _objective(value: Any) -> dict[str, Any] | None:
-    """Return an objective's description in its one form; None for cross-entropy."""
-    if not isinstance(value, str | Mapping | None):
-        raise ValueError(f"must be a name or a mapping with a name, not {shown(value)}")
-    return described(objective_of(value))
-
-
-def _scored_by(value: Any) -> dict[str, Any] | None:
-    """Return how scores are made as a description: None is as in finding, which need not be cross-entropy."""
-    return PLAIN if value is not None and _objective(value) is None else _objective(value)
-
-
-def _declared(network: Any, objective: Any) -> Any:
-    """Return the objective of an experiment: the one given, else what its network declares.
-
-    Raises
-    ------
-    ValueError
-        For cross-entropy, where the network learns something else.
-    """
-    try:
-        own = declared_objective(network) if isinstance(network, str) else None
-    except ValueError:  # of the network, which is told with the other fields
-        own = None
-    if own is None or objective is None:
-        return objective if own is None else own
-    if isinstance(objective, str | Mapping) and _objective(objective) is None:
-        raise ValueError(_no_classifier(network, own))
-    return objective
-
-
-def _no_classifier(network: str, own: str) -> str:
-    return f"{network} declares that it learns {own}: it is no classifier, and knows no cross-entropy and no accuracy"
-
-
-def _as_it_comes(objective: str) -> dict[str, Any]:
-    """Return an objective's description with nothing set; of one that must be told something its name alone."""
-    try:
-        return described(objective_of(objective)) or {"name": objective}
-    except (ValueError, TypeError):
-        return {"name": objective}
 
 
 class Scoring(Settings):
@@ -103,13 +56,13 @@ class Scoring(Settings):
         "fresh" or "own" (theta0's); None: fresh where the network has one.
     """
 
-    objective: Annotated[JsonDict | None, BeforeValidator(_scored_by)] = None
+    objective: Annotated[JsonDict | None, BeforeValidator(judged_by)] = None
     head: Head | None = None
 
     def __str__(self) -> str:
         told = []
         if self.objective:  # two teachers of one kind are two ways of scoring
-            usual = _as_it_comes(self.objective["name"])
+            usual = as_it_comes(self.objective["name"])
             own = ", ".join(f"{name} {value}" for name, value in self.objective.items() if usual.get(name) != value)
             told = [self.objective["name"] + (f" ({own})" if own else "")]
         return ", ".join(told + ([f"{self.head} head"] if self.head else [])) or "as found"
@@ -188,7 +141,7 @@ class Experiment(Settings):
     early_bird: EarlyBird | None = None
     options: JsonDict = FrozenDict()
     official: tuple[Choice, ...] | None = None
-    objective: Annotated[JsonDict | None, BeforeValidator(_objective)] = None
+    objective: Annotated[JsonDict | None, BeforeValidator(objective_in)] = None
     code: JsonDict | None = None
     seed: int = Field(0, ge=0)
     scores: tuple[Number, ...] | None = ()
@@ -203,19 +156,19 @@ class Experiment(Settings):
         if not isinstance(name, str):
             raise ValueError(f"method must be text, not {shown(name)}")
         method = method_of(name)
-        values["options"] = _options(method, values)
+        values["options"] = options_of(method, values, cls.model_fields)
         if not _AS_STORED.get() and isinstance(values.get("code"), Mapping | None):
             values["code"] = versions(values)
-        values["objective"] = _declared(values.get("network"), values.get("objective"))
+        values["objective"] = declared(values.get("network"), values.get("objective"))
         recipe = values.get("recipe", "mini")
         values["recipe"] = Recipe.named(recipe) if isinstance(recipe, str) else recipe
-        values["finding"] = _finding(values.get("finding"), values["recipe"])
+        values["finding"] = finding_of(values.get("finding"), values["recipe"])
         values["rate"] = method.rate if values.get("rate") is None else values["rate"]
         if values.get("densities") is not None:
-            values["densities"] = _numbers(values["densities"])
+            values["densities"] = numbers_of(values["densities"])
             if isinstance(values["rate"], int | float):  # no part of what is found, nor of the hash
                 values["rate"] = method.rate
-            values["target"] = _last(values["densities"], values.get("target"))
+            values["target"] = last_of(values["densities"], values.get("target"))
         elif "target" in values and values["target"] is None:
             del values["target"]
         return values
@@ -292,7 +245,7 @@ class Experiment(Settings):
     def _scorable(self) -> Self:
         own = declared_objective(self.network)
         if own is not None and self.scoring is not None and self.scoring.objective == PLAIN:
-            raise ValueError(_no_classifier(self.network, own))
+            raise ValueError(no_classifier(self.network, own))
         objective_of(self.objective).check_recipe(self.recipe)
         return self
 
@@ -314,9 +267,9 @@ class Experiment(Settings):
         """
         known = {name: value for name, value in about.items() if name not in ("format", "data")}
         scoring = known.get("scoring")
-        scored = _code_in({"objective": scoring.get("objective")} if isinstance(scoring, Mapping) else {})
-        elsewhere = _code_in({"dataset": known.get("score_on")})
-        for what, name in (*_code_in(known).items(), *scored.items(), *elsewhere.items()):
+        scored = code_in({"objective": scoring.get("objective")} if isinstance(scoring, Mapping) else {})
+        elsewhere = code_in({"dataset": known.get("score_on")})
+        for what, name in (*code_in(known).items(), *scored.items(), *elsewhere.items()):
             if (own := name if what in ("method", "dataset", "objective") else code_of(name)) is not None:
                 check_trusted(own, f"the {what}")
         token = _AS_STORED.set(True)
@@ -402,56 +355,6 @@ def hash_of(about: Mapping[str, Any]) -> str:
 _AS_STORED: ContextVar[bool] = ContextVar("as_stored", default=False)
 
 
-def _code_in(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return the names of foreign code among fields of an experiment, and in its options, by what it is."""
-    objective = values.get("objective")
-    named = {what: values.get(what) for what in ("network", "method", "dataset")}
-    named["objective"] = objective.get("name") if isinstance(objective, Mapping) else objective
-    for own in (values.get("options"), objective):  # the network that an option, or a teacher, is
-        further = [(what, name) for what, name in own.items() if what != "name"] if isinstance(own, Mapping) else []
-        named |= {what: name for what, name in further if isinstance(name, str) and CODE.fullmatch(name)}
-    told = {what: name.removeprefix(PREFIX) for what, name in named.items() if isinstance(name, str)}
-    told = {what: name for what, name in told.items() if ":" in name}
-    return {what: name for what, name in told.items() if what != "dataset" or datasets.is_code(name)}
-
-
-def versions(values: Mapping[str, Any]) -> dict[str, str] | None:
-    """Return the versions of foreign code that fields of an experiment name, by what it is; None: they name none.
-
-    Raises
-    ------
-    ValueError
-        As `foreign.fingerprint`, and for a file of weights that is not there.
-    """
-    told = {what: fingerprint(name, f"the {what}") for what, name in _code_in(values).items()}
-    arguments = values.get("network_args")
-    weights = arguments.get("weights") if isinstance(arguments, Mapping) else None
-    if isinstance(weights, str) and Path(weights).is_file():
-        told["weights"] = f"sha256:{sha256_of_file(weights)[:16]}"
-    return told or None
-
-
-def _numbers(densities: Any) -> list[float]:
-    """Return a trajectory as plain numbers, from a list, an array or anything of the kind."""
-    values = densities.tolist() if hasattr(densities, "tolist") else densities
-    if not isinstance(values, list | tuple) or not values:
-        raise ValueError(f"densities must be a list of falling numbers, not {shown(densities)}")
-    plain = [value.item() if hasattr(value, "item") else value for value in values]
-    if odd := [v for v in plain if isinstance(v, bool) or not isinstance(v, int | float) or not 0 < v < 1]:
-        raise ValueError(f"densities must be falling numbers strictly between 0 and 1, not {shown(odd[0])}")
-    return plain
-
-
-def _last(densities: list[float], target: Any) -> Any:
-    """Return the sparsity at which a trajectory ends, which must be the target where that is given as well."""
-    last = round(1 - densities[-1], 12)
-    if target is None or isinstance(target, bool) or not isinstance(target, int | float):
-        return last if target is None else target  # which is refused with the other fields
-    if abs(target - last) > 1e-9:
-        raise ValueError(f"densities end at a sparsity of {last:g}: leave the target {target:g} out")
-    return last
-
-
 def counts_as(number: int, density: float, densities: Sequence[float] | None) -> float:
     """Return the sparsity that a round counts as: what it was to be cut to, where it came as near as weights allow.
 
@@ -461,38 +364,6 @@ def counts_as(number: int, density: float, densities: Sequence[float] | None) ->
     if densities is not None and 0 < number <= len(densities) and abs(density / densities[number - 1] - 1) < NEAR:
         return 1 - densities[number - 1]
     return 1 - density
-
-
-def _options(method: Method, values: dict[str, Any]) -> dict[str, Any]:
-    """Take a method's own options out of an experiment's fields; return them validated, without those at a default.
-
-    Raises
-    ------
-    ValueError
-        For an option that the method does not have, or one with the name of a field.
-    """
-    own = list(method.options.model_fields) if method.options else []
-    if clash := [name for name in own if name in Experiment.model_fields]:
-        raise ValueError(f"the option {clash[0]!r} of the method {method.name} has the name of a field of experiments")
-    known: dict[str, list[str]] = {}
-    for other in METHODS.values():
-        for name in other.options.model_fields if other.options else ():
-            known.setdefault(name, []).append(other.name)
-    given = values.pop("options", None) or {}
-    if not isinstance(given, Mapping):
-        raise ValueError(f"options must be a mapping, not {shown(given)}")
-    given = dict(given)
-    for name in [name for name in values if name in own or name in known]:
-        value = values.pop(name)
-        if name in own:
-            given[name] = value
-        elif value is not None:
-            whose = ", ".join(known[name])
-            raise ValueError(
-                f"{name} belongs to the method{'s' * (len(known[name]) > 1)} {whose} alone, not to {method.name}"
-            )
-    options = method.own_options(given)
-    return options.model_dump(mode="json", exclude_defaults=True) if options is not None else {}
 
 
 def settings_in(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from ..foreign import fingerprint
 from ..tickets import Round, Score, Ticket, evaluate
 from ..tickets.score import Head
 from ..training import Training, doubt, objective_of
-from .experiment import FORMAT, PLAIN, Experiment, versions
+from .experiment import FORMAT, Experiment
+from .fields import PLAIN, versions
 from .inputs import as_seen, dataset_of, prints_of
 from .records import scored_by
 from .teachers import teacher, untrained
