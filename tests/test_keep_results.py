@@ -157,3 +157,28 @@ def test_what_is_described_is_told_piece_by_piece_and_decides_nothing(place, tmp
     own = records[(records["experiment"] == place.own["colt"].hash) & (records["kind"] == "score")]
     assert list(told["seeds"]) == [1, 0] and told["estimate"][0] == pytest.approx(own["accuracy"].mean())
     assert not (tmp_path / "decided.csv").exists()
+
+
+def test_what_others_will_follow_is_kept_whole_and_what_another_store_lacks_stays(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = cc.Recipe.named("mini").changed(epochs=1, batch_size=8).model_dump(mode="json")
+    base = {
+        "dataset": str(folder),
+        "network_args": {"width": 4},
+        "recipe": recipe,
+        "scores": [],
+        "densities": [0.7, 0.5],
+    }
+    content = {"base": base, "methods": {"colt": {}, "refill": {}, "narrow": {}}}
+    Path("follows.yaml").write_text(yaml.safe_dump(content))
+    own = {e.method: e for e in cc.Study.named("follows.yaml").experiments()}
+    cc.study([own["colt"], own["refill"]], tmp_path / "first", workers=1)
+    keep("follows.yaml", tmp_path / "first")
+    kept = Path("results/follows/store")
+    assert tickets(kept / own["refill"].hash) == tickets(tmp_path / "first" / own["refill"].hash)
+    shutil.copytree(kept, tmp_path / "second")
+    whole = cc.run(own["narrow"], tmp_path / "second", "cpu")
+    assert len(whole[whole["kind"] == "score"]) == 3
+    shutil.rmtree(tmp_path / "second" / own["refill"].hash)
+    keep("follows.yaml", tmp_path / "second")
+    assert {path.name for path in kept.iterdir()} == {e.hash for e in own.values()}

@@ -723,6 +723,16 @@ def test_gains_and_costs_of_another_metric_are_in_its_unit_and_more_is_better():
     assert axis.containers[0].lines[0].get_ydata()[0] == pytest.approx(spent["nats"].iloc[0])
 
 
+def test_an_arm_that_keeps_its_head_is_held_against_masks_that_have_none():
+    frame = three_arms()
+    kept = frame[frame["method"] == "consensus"].assign(method="dual", scored_by="own head")
+    kept = kept.assign(experiment="dual" + kept["seed"].astype(str))
+    found = report.gains(pd.concat([frame, kept], ignore_index=True), [0.5, 0.7]).set_index(["finder", "seed"])
+    assert np.allclose(found.loc["dual", "share"], found.loc["consensus", "share"])
+    other = report.gains(pd.concat([frame, kept.assign(scored_by="kd")], ignore_index=True), [0.5, 0.7])
+    assert set(other["finder"]) == {"colt", "consensus"}, "what is learnt in another way has no control here"
+
+
 def test_an_arm_is_held_against_controls_of_its_own_trainings():
     several = []
     for epochs, shift in ((1, 0.0), (8, 0.1)):

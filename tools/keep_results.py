@@ -2,9 +2,10 @@
 
     python tools/keep_results.py small STORE     then commit results/small and figures/small_*.png
 
-Of COLT's experiments, which others follow, and of those under way every ticket is kept, of other finished ones none but
-the last: copied back into a store (cp -r results/small/store/* runs/), `colt study small` goes on from there and
-computes nothing again. `--records` keeps the records alone. A study of its own goes by its file:
+Of COLT's experiments, of those under way and of those that one under way follows every ticket is kept, of other
+finished ones none but the last: copied back into a store (cp -r results/small/store/* runs/), `colt study small` goes
+on from there and computes nothing again. What was kept before of the study's experiments and is not in the store, or
+came further then, stays. `--records` keeps the records alone. A study of its own goes by its file:
 `python tools/keep_results.py results/split/split.yaml STORE`. Where questions were asked of it beforehand
 (`questions.yaml` beside it), nothing is counted before all of it is there: then `decided` has the answers, `described`
 what is told beside them. Where a choice is to be made on it (`screening.md` beside it), validation accuracies alone are
@@ -33,7 +34,9 @@ def main(name: str, store: Path, records_alone: bool) -> None:
     begun = list({e.hash: e for e in grid + moved if (store / e.hash / "records.jsonl").exists()}.values())
     if not begun:
         raise SystemExit(f"error: {store} has no records of {study.name}; nothing was changed")
-    copy_runs(begun, store, out, records_alone)
+    copy_runs(grid + moved, store, out, records_alone)
+    store = out / "store"  # what was kept before is told too
+    begun = list({e.hash: e for e in grid + moved if (store / e.hash / "records.jsonl").exists()}.values())
     asked, screened = (Path(name).parent / one for one in ("questions.yaml", "screening.md"))
     blind = asked.exists() or screened.exists()
     lacking = [e for e in grid if not is_over(e, open_store(store))] if blind else []
@@ -72,15 +75,25 @@ def answer(study: cc.Study, records: pd.DataFrame, asked: cc.report.Questions, o
         cc.report.save(pd.concat(told.values(), ignore_index=True), out, "described")
 
 
-def copy_runs(begun: Iterable[cc.Experiment], store: Path, out: Path, records_alone: bool) -> None:
+def copy_runs(wanted: Iterable[cc.Experiment], store: Path, out: Path, records_alone: bool) -> None:
     """Copy what is there of each experiment, and when all is copied put it in place of what was there before."""
     fresh = out / "store.part"
     shutil.rmtree(fresh, ignore_errors=True)
-    for experiment in begun:
-        source, target = store / experiment.hash, fresh / experiment.hash
-        target.mkdir(parents=True)
+    fresh.mkdir(parents=True)
+    there, study = open_store(store), {e.hash: e for e in wanted}
+    open_ones = [e for e in study.values() if not is_over(e, there)]
+    followed = {one.hash: one for e in open_ones for one in e.references()}
+    for experiment in (followed | study).values():
+        source, before = store / experiment.hash, out / "store" / experiment.hash
+        target = fresh / experiment.hash
+        if _told(before) > _told(source) and experiment.hash in study:
+            shutil.copytree(before, target)
+            continue
+        if not _told(source):
+            continue
+        target.mkdir()
         tickets = sorted(source.glob("round-*.safetensors"))
-        finished = (source / "complete").exists()
+        finished = (source / "complete").exists() and experiment.hash not in followed
         kept = tickets[-1:] if finished and experiment.method != "colt" else tickets
         kept = [] if records_alone else kept
         for path in [*kept, *(source / n for n in ("experiment.json", "records.jsonl", "complete"))]:
@@ -88,6 +101,12 @@ def copy_runs(begun: Iterable[cc.Experiment], store: Path, out: Path, records_al
                 shutil.copy(path, target)
     shutil.rmtree(out / "store", ignore_errors=True)
     fresh.replace(out / "store")
+
+
+def _told(folder: Path) -> int:
+    """Return how many records a run has."""
+    path = folder / "records.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
 
 
 def draw(name: str, piece: cc.Study, own: pd.DataFrame, asked: Path) -> None:

@@ -25,6 +25,7 @@ LADDER = ("random", "colt", "consensus", "matched", "dense")
 # What an arm and its controls have in common, whatever they go by.
 FIXED = ["dataset", "scored_by", "densities", "recipe", "network_args", "scope", "rewind", "early_bird", "official"]
 FIXED += ["objective"]
+HEADS = ("own head", "fresh head")  # scored as found but for the head
 GAINS = ["scored_on", "network", "method", "finder", "seed", "score", "gain", "full", "share", "matched", "random"]
 GAINS += ["sparsities", "train_images", "experiment"]
 EXTRA = ("options", "finding")  # a control with settings of its own is a further arm, not the control
@@ -35,7 +36,8 @@ def gains(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.DataFrame:
 
     All are means over the sparsities of runs that have a score at each. An arm is held against the `matched` and the
     `random` runs of its settings; where an experiment's densities are named, against those at the same densities,
-    however they are split. Arms that the records have no such runs for are left out.
+    however they are split. Arms that the records have no such runs for are left out. One scored with a head of its own
+    is held against controls with the usual head where there are none with its own: the head is part of what it is.
 
     Returns
     -------
@@ -90,7 +92,11 @@ def _control(mine: dict[str, Any], several: list[dict[str, Any]], kind: str) -> 
     def same(row: dict[str, Any], *names: str) -> bool:
         return all(told(mine.get(name)) == told(row.get(name)) for name in names)
 
-    fitting = [row for row in several if row["finder"] == kind and same(row, *FIXED)]
+    of_kind = [row for row in several if row["finder"] == kind]
+    fitting = [row for row in of_kind if same(row, *FIXED)]
+    if not fitting and told(mine.get("scored_by")) in HEADS:  # a transformed ticket keeps its head, a mask has none
+        rest = [name for name in FIXED if name != "scored_by"]
+        fitting = [row for row in of_kind if same(row, *rest) and told(row.get("scored_by")) in ("", None, "as found")]
     if told(mine.get("densities")) in ("", None):  # then whoever follows another has its densities, and no one else's
         fitting = [row for row in fitting if alike(row) == len(SHARED) and same(row, "finding")]
     best = max(fitting, key=lambda row: (-extra(row), alike(row)), default=None)

@@ -2,9 +2,12 @@
 
 Needs the tickets of a whole study, of one seed at least, on a machine that does nothing else. For each piece, at one
 thread and at two: a table beside the study, pareto-<piece>-<threads>.csv, .md and .tex, and a figure,
-<piece>_pareto_<threads>. And equal-<piece>: refill beside other arms at equal effective density, by interpolation.
+figures/<piece>_pareto_<threads>. And equal-<piece>: refill beside other arms at equal effective density, by
+interpolation; where one's last round has more weights left than the other's, both sparsities are told.
 """
 
+import math
+import os
 import sys
 from pathlib import Path
 
@@ -14,15 +17,23 @@ import colt_core as cc
 
 HERE = Path(__file__).parent
 THREADS = (1, 2)
-LEFT_OUT = (0.4, 0.6, 0.8)  # of the weights: refill's rounds at mask densities 0.7, 0.5 and 0.3 lie just beyond
 BESIDE = ("narrow", "channels", "refill (random refilled)", "refill (refilled copies)", "effective")
+BESIDE += ("regroup", "colt", "matched")
+
+
+def levels(records: pd.DataFrame) -> list[float]:
+    """Return a sparsity for each of refill's rounds, in tenths, that all seeds' rounds reach."""
+    mine = cc.report.arms(records)
+    mine = mine[(mine["arm"] == "refill") & (mine["kind"] == "score") & (mine["round"] > 0)]
+    reached = (1 - mine["density_effective"]).groupby(mine["round"]).min()
+    return [math.floor(10 * least + 1e-9) / 10 for least in reached]
 
 
 def equal(records: pd.DataFrame) -> pd.DataFrame:
-    """Return refill minus other arms, seed by seed, each at the density of whichever has fewer weights left."""
+    """Return refill minus other arms, paired by seed, each at the density of whichever has fewer weights left there."""
     there = set(cc.report.arms(records)["arm"])
     others = [other for other in BESIDE if other in there]
-    pairs = [cc.report.compare(records, "refill", other, LEFT_OUT).assign(other=other) for other in others]
+    pairs = [cc.report.compare(records, "refill", other, levels(records)).assign(other=other) for other in others]
     columns = ["method", "other", "at", "sparsity", "other_sparsity", "difference", "half_width", "seeds"]
     return pd.concat([pd.DataFrame(columns=columns), *pairs], ignore_index=True).assign(method="refill")[columns]
 
@@ -44,5 +55,6 @@ def main(store: Path, study: cc.Study, out: Path) -> None:
 
 
 if __name__ == "__main__":
+    os.environ["COLT_OUT"] = "figures"
     file = Path(sys.argv[2]) if len(sys.argv) > 2 else HERE / "structured.yaml"
     main(Path(sys.argv[1]), cc.Study.named(str(file)), file.parent)
