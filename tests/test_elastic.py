@@ -167,6 +167,12 @@ def test_a_family_of_your_own_declares_its_stages(tmp_path, monkeypatch):
     permuted = _control(deep.derived(mask=half), "permuted", 0, 1)
     kept = {name for name, there in permuted.items() if torch.equal(there, half[name])}
     assert kept == {"features.stem.weight", "features.body.0.0.weight"}, "stem and first block stay"
+    (tmp_path / "told.py").write_text("from deep import Deep\nclass Told(Deep):\n    stages = 'body'\n")
+    text = cc.Ticket.of(cc.build("told:Told", 10, 0, depth=3))
+    some = {n: torch.arange(kept.numel()).view(kept.shape) % 2 == 0 for n, kept in text.mask.items()}
+    permuted = _control(text.derived(mask=some), "permuted", 0, 1)
+    moved = {name for name, there in permuted.items() if not torch.equal(there, some[name])}
+    assert moved == {"body.1.0.weight", "body.2.0.weight"}, "one stage may be named as text"
     with pytest.raises(ValueError, match="the blocks of features are named stem, body, and must be 0, 1, 2"):
         cc.elastic(cc.Ticket.of(cc.build("inner:Named", 10, 0)), "inner:four")
 

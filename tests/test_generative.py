@@ -409,6 +409,9 @@ def test_carried_tickets_are_a_method(make, tmp_path):
     source = list(cc.rounds(one.reference(), tmp_path, device="cpu"))
     for found, other in zip(rounds, source, strict=True):
         assert all(torch.equal(m, other.ticket.mask[f"encoder.{n}"]) for n, m in found.ticket.mask.items())
+        assert found.ticket.provenance["parent"] == other.ticket.hash
+    with pytest.raises(ValueError, match="a silent ticket holds channels at zero"):
+        cc.carried(source[-1].ticket.silent(), cc.build("conv3", 10, width=4))
     shuffled = list(cc.rounds(one.changed(control="random"), tmp_path, device="cpu"))[-1].ticket.mask
     last = rounds[-1].ticket.mask
     assert all(int(m.sum()) == int(last[n].sum()) for n, m in shuffled.items()) and cc.masks.hamming(shuffled, last) > 0

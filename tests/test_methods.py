@@ -460,3 +460,17 @@ def test_networks_without_one_output_are_refused_by_synflow_in_one_line(few, rec
     gan = cc.build("dcgan", width=4)
     with pytest.raises(ValueError, match="is asked of one tensor"):
         cc.masks.collapse(cc.Ticket.of(gan).mask, gan)
+
+
+@pytest.mark.parametrize("scores", [saliency.snip_scores, saliency.grasp_scores])
+def test_a_layer_that_nothing_is_computed_with_is_named(few, scores):
+    class Spare(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.aux = cc.build("conv3", 10, 0, width=4), torch.nn.Conv2d(3, 3, 3)
+
+        def forward(self, x):
+            return self.body(x)
+
+    with pytest.raises(ValueError, match=r"nothing flows from aux.weight to the loss: leave it out"):
+        scores(Spare(), few.train, ["body.conv1.weight", "aux.weight"])

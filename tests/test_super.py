@@ -13,7 +13,7 @@ from colt_core.compute.copies import train_side_by_side
 from colt_core.data.augmentation import normalise
 from colt_core.methods.super import count_to, super_tickets, without
 from colt_core.training import Training
-from colt_core.training.sharing import Sharing, gates_of
+from colt_core.training.sharing import Sharing, gated, gates_of
 from colt_core.training.units import order_of_units, unit_importance
 
 
@@ -240,6 +240,29 @@ def test_a_batch_without_two_images_of_a_task_teaches_nothing_and_ends_no_traini
     loss.backward()
     assert loss.item() == 0 and int(right) == 0
     assert all(p.grad is not None and not p.grad.any() for p in network.parameters())
+
+
+def test_each_task_is_scored_by_its_own_statistics(few):
+    network = cc.build("conv3", 10, 0, width=4)
+    objective, running = shared(network, closed=[2]), cc.build("conv3", 10, 0, width=4)
+    running.norm1.running_mean += 100.0  # what several tasks left behind
+    running.norm1.momentum = 0.3
+    before = {name: value.clone() for name, value in running.state_dict().items()}
+    found = objective.fitted(few.train).score(running, few.test)
+    assert all(torch.equal(value, before[name]) for name, value in running.state_dict().items())
+    assert running.norm1.momentum == 0.3 and not any(module.training for module in running.modules())
+    right = 0
+    for task, classes in enumerate(objective.tasks):
+        by_hand = cc.build("conv3", 10, 0, width=4).train()
+        for module in (by_hand.norm1, by_hand.norm2, by_hand.norm3):
+            module.momentum = 1.0
+        train, test = (images.take(torch.isin(images.labels, torch.tensor(classes)).nonzero().flatten())
+                       for images in (few.train, few.test))  # fmt: skip
+        with gated(by_hand, objective.gates[task]):
+            by_hand(normalise(train.batch(torch.arange(len(train))), few.mean, few.std))
+            told = by_hand.eval()(normalise(test.batch(torch.arange(len(test))), few.mean, few.std))[:, classes]
+        right += int((torch.tensor(classes)[told.argmax(1)] == test.labels).sum())
+    assert found == pytest.approx(right / len(few.test))
 
 
 def test_sharing_trains_and_travels_to_workers(few, recipe):

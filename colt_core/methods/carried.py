@@ -45,7 +45,9 @@ def _find(setting: Setting) -> Iterator[Round]:
 def _carried(setting: Setting) -> Iterator[Round]:
     own, about = setting.own, {**setting.options["provenance"]}
     for found in setting.remaining():
-        ticket = carried(found.ticket, setting.network).derived(**about, carried=own.source)
+        about |= {"parent": found.ticket.hash}
+        ticket = carried(found.ticket, setting.network) if own.source else found.ticket
+        ticket = ticket.derived(**about, carried=own.source)
         if own.control == "random":
             rng = generator(setting.seed, "carried", found.number)
             ticket = ticket.derived(mask=masks.random_like(ticket.mask, rng), **about, control="random")

@@ -10,6 +10,7 @@ from ..data import Images, check_images
 from ..masks import Mask
 from ..settings import check_fraction, check_rounds
 from ..training import Recipe, Training
+from ..training.objective import CROSS_ENTROPY
 from .options import Options
 
 
@@ -34,6 +35,8 @@ def check_inputs(network: nn.Module, parts: list[Images], recipe: Recipe, option
     for part, classes in zip(parts, heads_of(network, parts), strict=True):
         if classes is None:
             options.objective.check(network, part)
+        elif options.objective is not CROSS_ENTROPY:  # of whose head nothing else could be said
+            options.objective.fitted(part).check(models.with_head(network, classes), part)
     options.objective.check_recipe(recipe)
     if options.validation is not None:
         several = isinstance(options.validation, list | tuple)

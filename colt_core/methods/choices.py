@@ -41,6 +41,8 @@ def _to_density(
 ) -> tuple[list[Mask], Mask]:
     """Bisect the number of weights each copy loses until the combined mask is as near to `density` as it can be."""
     alive, wanted = masks.count(mask), round(density * masks.size(mask))
+    if not alive:  # an earlier round left nothing, and nothing more can go
+        return [mask for _ in copies], mask
 
     def prune(lost: int) -> tuple[list[Mask], Mask]:
         kept = magnitude_masks(copies, mask, lost / alive, scope)

@@ -78,7 +78,8 @@ def _control(ticket: Ticket, control: Control, seed: int, number: int) -> Mask:
     if control == "random":
         return masks.random_like(ticket.mask, rng)
     shuffled = masks.random_like(ticket.mask, rng)
-    stages: tuple[str, ...] = tuple(getattr(ticket.model(), "stages", ()))  # type: ignore[arg-type]
+    stages: Any = getattr(ticket.model(), "stages", ())
+    stages = (stages,) if isinstance(stages, str) else tuple(stages)
     places = {name: block_of(name, stages) for name in ticket.mask}
     return {n: shuffled[n] if (place := places[n]) and place[1] else kept for n, kept in ticket.mask.items()}
 

@@ -30,9 +30,13 @@ def carried(ticket: Ticket, network: nn.Module, start: str | None = None) -> Tic
     Raises
     ------
     ValueError
-        In one line, where they have no prunable layer in common, or one of another shape.
+        In one line, where they have no prunable layer in common, or one of another shape; for a silent ticket.
     """
     own = Ticket.of(network)
+    if ticket.architecture.get("silent"):
+        raise ValueError(
+            "a silent ticket holds channels at zero, and another network does not: carry ticket.silent(False)"
+        )
     if own.template is not None:
         raise ValueError(f"a {own.architecture['name']} has no name to build it by: it cannot take a ticket")
     pairs = [_pairs(ticket, own, prefix) for prefix in (PREFIXES if start is None else (start,))]

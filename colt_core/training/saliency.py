@@ -39,12 +39,18 @@ def _double(network: nn.Module, names: list[str]) -> tuple[nn.Module, list[nn.Pa
     return copy, [copy.get_parameter(name) for name in names]
 
 
+def _used(name: str, gradient: torch.Tensor | None) -> torch.Tensor:
+    if gradient is None:
+        raise ValueError(f"nothing flows from {name} to the loss: leave it out of what is prunable")
+    return gradient
+
+
 def snip_scores(network: nn.Module, images: Images, names: list[str], objective: Objective = CROSS_ENTROPY) -> Tensors:
     """Return |g w| for the named parameters, float64; g is the gradient of the mean loss over `images`."""
     copy, weights = _double(network, names)
     for loss in _losses(copy, images, objective):
         loss.backward()
-    return {name: (w.grad * w).detach().abs() for name, w in zip(names, weights, strict=True) if w.grad is not None}
+    return {n: (_used(n, w.grad) * w).detach().abs() for n, w in zip(names, weights, strict=True)}
 
 
 def grasp_scores(network: nn.Module, images: Images, names: list[str], objective: Objective = CROSS_ENTROPY) -> Tensors:
@@ -52,7 +58,8 @@ def grasp_scores(network: nn.Module, images: Images, names: list[str], objective
     copy, weights = _double(network, names)
     gradient = [torch.zeros_like(w) for w in weights]
     for loss in _losses(copy, images, objective):
-        gradient = [g + new for g, new in zip(gradient, torch.autograd.grad(loss, weights), strict=True)]
+        found = torch.autograd.grad(loss, weights, allow_unused=True)
+        gradient = [g + _used(name, new) for name, g, new in zip(names, gradient, found, strict=True)]
     curved = [torch.zeros_like(w) for w in weights]
     for loss in _losses(copy, images, objective):
         inner = torch.autograd.grad(loss, weights, create_graph=True)

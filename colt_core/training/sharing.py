@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any, Self
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..data import Images
 from ..data.augmentation import normalise
@@ -14,11 +16,15 @@ from ..masks import Mask
 from ..models.channels import norms_after
 from .objective import Objective
 
+MOST = 2048  # training images of a task, over which its statistics are taken
 SIZES = ("num_features", "out_channels", "out_features")  # how modules say how many channels they give
 
 
 class Sharing(Objective):
     """Learn several tasks at once, each through its own channels: only they learn from its images.
+
+    Normalisation is each task's own too: in training by its batch, when scored by statistics over its training images
+    (`fitted` to them), for the running ones mix what all tasks have sent through.
 
     A task is a set of classes, and told: an image is judged among its own task's classes, in training and in the
     metric, whatever the channels. So the metric is comparable between channels, not with plain accuracy.
@@ -39,11 +45,18 @@ class Sharing(Objective):
     def __init__(self, tasks: Sequence[Sequence[int]], gates: Sequence[Mapping[str, torch.Tensor]]) -> None:
         self.tasks = [[int(one) for one in task] for task in tasks]
         self.gates = [dict(one) for one in gates]
+        self.images: Images | None = None
         named = [one for task in self.tasks for one in task]
         if len(self.tasks) < 2 or not all(self.tasks) or len(set(named)) != len(named):
             raise ValueError(f"tasks must be two or more, of different classes, not {self.tasks}")
         if len(self.gates) != len(self.tasks):
             raise ValueError(f"{len(self.tasks)} tasks need {len(self.tasks)} sets of gates, not {len(self.gates)}")
+
+    def fitted(self, images: Images) -> Self:
+        """Return it with the images over which each task's statistics are taken."""
+        twin = copy(self)
+        twin.images = images
+        return twin
 
     def check(self, network: nn.Module, images: Images) -> None:
         """Raise a `ValueError` where a class has no task, or a gate does not fit its module."""
@@ -85,12 +98,40 @@ class Sharing(Objective):
         network.eval()
         for task, (classes, gates) in enumerate(zip(self.tasks, self.gates, strict=True)):
             rows = torch.isin(images.labels.cpu(), torch.tensor(classes)).nonzero().flatten()
-            for index in rows.split(256):
-                index = index.to(images.labels.device)
-                pixels = normalise(images.batch(index).to(device), images.mean, images.std)
-                own = self._place(images.labels[index].to(device), task)
-                right += int((self._through(network, pixels, gates, classes).argmax(1) == own).sum())
+            with self._normalised(network, task):
+                for index in rows.split(256):
+                    pixels = _pixels(images, index, device)
+                    own = self._place(images.labels[index.to(images.labels.device)].to(device), task)
+                    right += int((self._through(network, pixels, gates, classes).argmax(1) == own).sum())
         return right / len(images)
+
+    @contextmanager
+    def _normalised(self, network: nn.Module, task: int) -> Iterator[None]:
+        """Put a task's statistics in place of the running ones while the block runs; unfitted, nothing is changed."""
+        norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+        own = torch.tensor(self.tasks[task])
+        rows = torch.isin(self.images.labels.cpu(), own).nonzero().flatten()[:MOST] if self.images else own[:0]
+        if not norms or len(rows) < 2:
+            yield
+            return
+        assert self.images is not None
+        device = next(network.parameters()).device
+        before = [({name: value.clone() for name, value in m.named_buffers()}, m.momentum) for m in norms]
+        try:
+            for m in norms:
+                m.train().reset_running_stats()
+            for i, index in enumerate(rows.tensor_split(-(-len(rows) // 256))):  # alike: no chunk of a single image
+                for m in norms:
+                    m.momentum = 1 / (i + 1)  # the mean over all chunks
+                self._through(network, _pixels(self.images, index, device), self.gates[task], self.tasks[task])
+            for m in norms:
+                m.eval()
+            yield
+        finally:
+            for m, (buffers, momentum) in zip(norms, before, strict=True):
+                m.eval().momentum = momentum
+                for name, value in buffers.items():
+                    m.get_buffer(name).copy_(value)
 
     def chance(self, images: Images) -> float:
         """Return the metric of guessing within the tasks."""
@@ -125,6 +166,10 @@ class Sharing(Objective):
         with gated(network, gates):
             scores: torch.Tensor = network(pixels)[:, classes]
         return scores
+
+
+def _pixels(images: Images, index: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return normalise(images.batch(index.to(images.labels.device)).to(device), images.mean, images.std)
 
 
 @contextmanager
