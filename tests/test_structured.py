@@ -478,3 +478,13 @@ def test_masks_of_other_methods_can_be_laid_over_another_initialisation(jobs):
     assert redrawn.architecture["silent"] and not torch.equal(
         redrawn.theta0["conv1.weight"], refilled.theta0["conv1.weight"]
     )
+
+
+def test_a_control_takes_the_options_of_what_it_follows_and_no_others():
+    followed = cc.Experiment(method="effective", of="regroup", rule="paper", rows=4).reference()
+    assert followed.method == "regroup" and followed.options == {"rule": "paper", "rows": 4}
+    assert cc.Experiment(method="channels", of="super", order="losing").reference().options == {"order": "losing"}
+    with pytest.raises(ValueError, match="extra is no option of regroup; allowed: source, rows, rule"):
+        cc.Experiment(method="effective", of="regroup", extra=0.3)
+    with pytest.raises(ValueError, match="order is no option of refill; allowed: source, extra, fill, shuffled"):
+        cc.Experiment(method="narrow", order="losing")

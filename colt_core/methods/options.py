@@ -1,10 +1,10 @@
 """What a finder may be told besides its own arguments: of what it is to find (`Options`), and where (`Where`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..compute.store import Store
 from ..data import Images
@@ -15,6 +15,8 @@ from ..training import CROSS_ENTROPY, EarlyBird, History, Objective
 
 Source = Literal["colt", "imp"]
 Fill = Literal["overlap", "copies"]
+Order = Literal["winning", "losing", "random"]
+Equal = Literal["weights", "units"]
 
 
 @dataclass(frozen=True)
@@ -120,13 +122,48 @@ class RefillOptions(Settings):
     shuffled: bool = False
 
 
-class ChannelOptions(RefillOptions):
+class RegroupOptions(Settings):
+    """Whose masks are regrouped, how many rows a block has, and how wide it is: see `masks.blocks`."""
+
+    source: Source = "colt"
+    rows: int | None = Field(None, ge=1, strict=True)
+    rule: Literal["budget", "paper"] = "budget"
+
+
+class SuperOptions(Settings):
+    """Which units go first: the least important ("winning"), the most ("losing"), or any ("random").
+
+    At a density all orders leave as many weights, or have lost as many units as the winning one.
+    """
+
+    order: Order = "winning"
+    equal: Equal = "weights"
+
+
+class ChannelOptions(RefillOptions, SuperOptions):
     """Whose tickets of whole channels a control goes by, refill's where nothing is said; then that method's options."""
 
     of: Literal["super"] | None = None
 
+    @model_validator(mode="after")
+    def _of_it(self) -> Self:
+        _check_of(self, {None: RefillOptions, "super": SuperOptions})
+        return self
 
-class DensityOptions(RefillOptions):
+
+class DensityOptions(RefillOptions, RegroupOptions, SuperOptions):
     """To whose effective densities IMP goes, refill's where nothing is said; then that method's options."""
 
     of: Literal["regroup", "super"] | None = None
+
+    @model_validator(mode="after")
+    def _of_it(self) -> Self:
+        _check_of(self, {None: RefillOptions, "regroup": RegroupOptions, "super": SuperOptions})
+        return self
+
+
+def _check_of(given: ChannelOptions | DensityOptions, known: Mapping[str | None, type[Settings]]) -> None:
+    """Refuse options of another method than the one that is followed."""
+    allowed, said = known[given.of].model_fields, given.model_dump(exclude_defaults=True)
+    if odd := [name for name in said if name != "of" and name not in allowed]:
+        raise ValueError(f"{odd[0]} is no option of {given.of or 'refill'}; allowed: {', '.join(allowed)}")

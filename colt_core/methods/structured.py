@@ -5,10 +5,9 @@ is yielded, and scored, is the structured one.
 """
 
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from .. import masks, models
@@ -16,13 +15,12 @@ from ..data import Images
 from ..files import Tensors
 from ..masks import Mask
 from ..seeding import generator
-from ..settings import Settings
 from ..tickets import Round, Ticket
 from ..training import Recipe
 from .choices import by_magnitude, by_overlap
 from .cycles import Networks, begin, cycles
 from .method import Look, Method, Setting
-from .options import Fill, RefillOptions, Source
+from .options import Fill, RefillOptions, RegroupOptions, Source
 
 Reshaped = Callable[[Mask, list[Mask], list[Tensors], int], Mask]
 
@@ -142,14 +140,6 @@ def _passes(experiment: Any) -> float:
     """Copies that see everything in another order see it once each."""
     whole = experiment.by == "order" and experiment.options.get("source", "colt") == "colt"
     return float(experiment.parts if whole else 1)
-
-
-class RegroupOptions(Settings):
-    """Whose masks are regrouped, how many rows a block has, and how wide it is: see `masks.blocks`."""
-
-    source: Source = "colt"
-    rows: int | None = Field(None, ge=1, strict=True)
-    rule: Literal["budget", "paper"] = "budget"
 
 
 def _refill(setting: Setting) -> Iterator[Round]:

@@ -6,7 +6,7 @@ that are better than the whole one. Here the units are channels; what is cut is 
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,16 +16,13 @@ from ..data import Images
 from ..masks import Mask
 from ..models.channels import losing
 from ..seeding import choose_device, generator
-from ..settings import Settings
 from ..tickets import Cost, Round
 from ..training import CrossEntropy, Recipe
 from ..training.units import order_of_units, unit_importance
 from .checks import refuse
 from .cycles import Cut, begin, step_flops, straight, told, train_round
 from .method import Look, Method, Setting
-
-Order = Literal["winning", "losing", "random"]
-Equal = Literal["weights", "units"]
+from .options import Equal, Order, SuperOptions
 
 
 def super_tickets(
@@ -122,16 +119,6 @@ def count_to(mask: Mask, units: list[tuple[str, int]], density: float) -> int:
     counts = torch.tensor([0] + [mask[f"{layer}.weight"][unit].numel() for layer, unit in units]).cumsum(0)
     reached = (masks.count(mask) - counts <= wanted + 1e-6).nonzero()
     return int(reached[0]) if len(reached) else len(units)
-
-
-class SuperOptions(Settings):
-    """Which units go first: the least important ("winning"), the most ("losing"), or any ("random").
-
-    At a density all orders leave as many weights, or have lost as many units as the winning one.
-    """
-
-    order: Order = "winning"
-    equal: Equal = "weights"
 
 
 def _find(setting: Setting) -> Iterator[Round]:
