@@ -77,12 +77,18 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {one_line(problem)}", file=sys.stderr)
         return 2
     except (RuntimeError, FloatingPointError) as problem:
-        print(f"error: {problem}\nWhat was finished is kept; the same command goes on from there.", file=sys.stderr)
+        print(f"error: {problem}{_kept(arguments)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as problem:
         ended = isinstance(problem, _Terminated)
-        print(f"{'terminated' if ended else 'stopped'}; {KEPT}", file=sys.stderr)
+        print(f"{'terminated' if ended else 'stopped'}{_kept(arguments)}", file=sys.stderr)
         return 128 + (signal.SIGTERM if ended else signal.SIGINT)
+
+
+def _kept(arguments: list[str] | None) -> str:
+    """Return what there is to say of a command that did not end: only those that train keep anything."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return f"; {KEPT}" if given[:1] in (["run"], ["study"]) else ""
 
 
 def _carry_out(arguments: list[str] | None) -> int:
@@ -330,6 +336,8 @@ WIDE = 99  # columns of a terminal that a table may take
 
 
 def _status(chosen: argparse.Namespace) -> None:
+    import pandas as pd
+
     problems: list[str] = []
     if chosen.study:
         experiments = _experiments(chosen)
@@ -344,7 +352,15 @@ def _status(chosen: argparse.Namespace) -> None:
                 problems.append(f"{one.hash}: {one_line(untrusted)}")
     if not experiments:
         raise ValueError("\n".join(problems) or f"there are no experiments in {open_store(chosen.store).url}")
-    table = status(experiments, chosen.store)
+    rows = []
+    for experiment in experiments:
+        try:
+            rows.append(status([experiment], chosen.store))
+        except ValueError as damaged:  # the others are told
+            problems.append(one_line(damaged))
+    if not rows:
+        raise ValueError("\n".join(problems))
+    table = pd.concat(rows, ignore_index=True)
     if not chosen.study:
         table = table.sort_values(["dataset", "network", "method", "seed", "experiment"])
     for line in _narrow(table):

@@ -105,6 +105,16 @@ def imported(name: str, what: str) -> Any:
     return found
 
 
+def where_in(problem: BaseException) -> str:
+    """Return where in a user's code an error was raised, " (in make, line 7)"; "" where it was in ours."""
+    trace = problem.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] in ("colt_core", "torch"):
+        return ""
+    return f" (in {trace.tb_frame.f_code.co_name}, line {trace.tb_lineno})"
+
+
 def find_beside(folder: Path, content: Any) -> None:
     """Make importable what a study's content names ("module:name") and what lies beside its file, in `folder`.
 

@@ -12,6 +12,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 LEVELS = 30  # of JSON in JSON; pydantic itself gives up at 255
 BITS = 1024  # of a whole number: a float has no more, and Python refuses to write much larger ones
 MOST_ROUNDS = 10_000
+WANTED = {  # by pydantic's names, in words of a file that people write
+    "dict_type": "be a mapping", "list_type": "be a list", "tuple_type": "be a list", "string_type": "be text",
+    "too_short": "name one at least",
+}  # fmt: skip
 NUMBERS = (int, float, int | float, int | None, float | None)
 
 
@@ -184,6 +188,10 @@ def _told(kind: type[BaseModel], problem: ValidationError) -> str:
             lines.append(f"unknown key {where!r}; allowed: {', '.join(kind.model_fields)}")
         elif error["type"] == "value_error":
             lines.append(f"{where}: {error['ctx']['error']}" if where else str(error["ctx"]["error"]))
+        elif error["type"] == "missing":
+            lines.append(f"{where} is missing")
+        elif (wanted := WANTED.get(error["type"])) is not None:
+            lines.append(f"{where} must {wanted}, not {shown(error['input'])}")
         else:
             lines.append(f"{where}: {error['msg']}, not {shown(error['input'])}")
     return f"{kind.__name__}: {one_line('; '.join(lines))}"

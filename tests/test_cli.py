@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import toys
 import yaml
 from waiting import PATIENCE, wait_for
 
@@ -433,3 +434,55 @@ def test_help_says_what_every_option_does(capsys):
             main([command, "--help"])
         options = re.findall(r"^  (--[\w-]+)(?: [\w{},]+)?(.*)\n( {10,}\S)?", capsys.readouterr().out, re.MULTILINE)
         assert options and not [name for name, text, more in options if not text.strip() and not more]
+
+
+def test_a_status_goes_past_a_damaged_run(study_file, tmp_path, capsys):
+    store = tmp_path / "store"
+    assert main(["study", str(study_file), "--store", str(store), "--device", "cpu"]) == 0
+    capsys.readouterr()
+    runs = sorted(path.parent for path in store.glob("*/records.jsonl"))
+    lines = (runs[0] / "records.jsonl").read_text().splitlines()
+    (runs[0] / "records.jsonl").write_text("\n".join([lines[0].replace("1", "2", 1), *lines[1:]]) + "\n")
+    assert main(["status", str(study_file), "--store", str(store)]) == 0
+    told = capsys.readouterr()
+    assert f"warning: {store}/{runs[0].name}/records.jsonl, line 1, has been altered" in told.err
+    assert len(runs) > 1 and all(run.name in told.out for run in runs[1:]) and runs[0].name not in told.out
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("needs", "cannot be made: TypeError: needs() missing 1 required positional argument: 'n'"),
+        ("lacks", "cannot be made: KeyError: 'x' (in lacks, line 2)"),
+        ("typo", "gives 'trian'; allowed: train, test, classes"),
+        ("empty", "gives 'classes', and no train"),
+    ],
+)
+def test_a_mistake_in_a_data_set_of_ones_own_is_one_line(tmp_path, monkeypatch, capsys, name, message):
+    code = "def needs(n): return 1\ndef lacks(): return {}['x']\ndef typo(): return {'trian': 1}\n"
+    (tmp_path / "ownsets.py").write_text(code + "def empty(): return {'classes': ['a', 'b']}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["run", "--dataset", f"ownsets:{name}", "--store", str(tmp_path / "s"), "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1 and f"ownsets:{name}' {message}" in error
+
+
+def test_what_is_no_experiment_network_or_number_of_threads_is_one_line(folder, tmp_path, monkeypatch):
+    wrong = [
+        (lambda: cc.run({"method": "dense"}), "an Experiment is run, .* not "),
+        (lambda: next(cc.rounds("colt")), "an Experiment is run, .* not 'colt'"),
+        (lambda: cc.run(cc.Experiment(method="dense"), tmp_path, "cpu", threads=0), "threads must be .* not 0"),
+        (lambda: cc.anatomy("conv3"), "network must be a torch.nn.Module, .* not 'conv3'"),
+        (lambda: cc.compact(cc.Ticket.of(cc.build("conv3"))), r"of a ticket: ticket.compact\(\)"),
+        (lambda: cc.Study(title="t", base={}, methods=["colt"]), "methods must be a mapping, not "),
+        (lambda: cc.Study(title="t", base={}, methods={"colt": {}}, seeds=[]), "seeds must name one at least, not "),
+        (lambda: cc.Study(title="t", base={}), "methods is missing"),
+    ]
+    for call, message in wrong:
+        with pytest.raises(ValueError, match=message) as told:
+            call()
+        assert "\n" not in str(told.value)
+    monkeypatch.setattr(toys, "FALLS", cc.Method("mine", "mine", lambda s: {}["x"], cc.Look("mine")), raising=False)
+    fields = {"dataset": str(folder), "network": "conv3", "network_args": {"width": 4}, "recipe": {"epochs": 1}}
+    with pytest.raises(ValueError, match=r"the method mine cannot begin: KeyError: 'x' \(in <lambda>, line \d+\)"):
+        cc.run(cc.Experiment(**fields, method="toys:FALLS"), tmp_path, "cpu")

@@ -96,7 +96,8 @@ def _parts(root: Path) -> dict[str, Path]:
 
 
 def _class_folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    """Return the folders in a folder, but hidden ones and the one that macOS puts into archives."""
+    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith((".", "__MACOSX")))
 
 
 def _files(folder: Path | str) -> Iterator["os.DirEntry[str]"]:

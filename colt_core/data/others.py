@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..foreign import fingerprint, imported
+from ..foreign import fingerprint, imported, where_in
 from ..settings import first_line, shown
 from .dataset import Dataset
 from .folder import stamp_of_all
@@ -203,10 +203,19 @@ def source_stamp(name: str) -> str:
 def raw_function(name: str) -> Raw:
     """Return what a function "package.module:function" gives: a `Dataset`, or what `Dataset.of` takes."""
     make = imported(name, "data set")
-    given = make() if callable(make) else make
+    try:
+        given = make() if callable(make) else make
+    except Exception as problem:  # whatever a user's function stumbles over
+        told = f"{type(problem).__name__}: {first_line(problem)}{where_in(problem)}"
+        raise ValueError(f"data set {name!r} cannot be made: {told}") from problem
     if isinstance(given, tuple) and not isinstance(given, Dataset):
         given = dict(zip(("train", "test", "classes"), given, strict=False))
     if isinstance(given, Mapping):
+        allowed = list(inspect.signature(Dataset.of).parameters)
+        if odd := [key for key in given if key not in allowed]:
+            raise ValueError(f"data set {name!r} gives {shown(odd[0])}; allowed: {', '.join(allowed)}")
+        if "train" not in given:
+            raise ValueError(f"data set {name!r} gives {', '.join(map(shown, given)) or 'nothing'}, and no train")
         if set(given) <= OPTIONS and not isinstance(given.get("validation"), int | float):
             return raw_of(**given)
         given = Dataset.of(**given)

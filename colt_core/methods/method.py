@@ -7,8 +7,8 @@ from typing import Any, Literal
 from torch import nn
 
 from ..data import Dataset, Images, partition
-from ..foreign import imported
-from ..settings import Settings
+from ..foreign import imported, where_in
+from ..settings import Settings, first_line
 from ..tickets import Round
 from ..training import Recipe
 
@@ -107,6 +107,7 @@ class Setting:
         return finder(self.network, parts[number], self.recipe, *how, **options)
 
 
+EXPECTED = (ValueError, ArithmeticError, OSError, RuntimeError)  # told as they are
 Trains = Literal["copies", "rounds", "once", "never"]
 Takes = Literal["densities", "masks"]
 
@@ -197,7 +198,13 @@ class Method:
         ValueError
             In one line: what `find` refuses, and where it gives no rounds to go through.
         """
-        rounds = self.find(setting)
+        try:
+            rounds = self.find(setting)
+        except EXPECTED:
+            raise
+        except Exception as problem:  # a mistake in a method of one's own
+            told = f"{type(problem).__name__}: {first_line(problem)}{where_in(problem)}"
+            raise ValueError(f"the method {self.name} cannot begin: {told}") from problem
         if not isinstance(rounds, Iterable):
             raise ValueError(f"the method {self.name} must give Rounds, one after another, not {type(rounds).__name__}")
         return self._found(rounds)

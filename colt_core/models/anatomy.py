@@ -61,6 +61,7 @@ def anatomy_of(network: nn.Module) -> Anatomy:
         If the head is no linear layer or convolution, or there are several to choose from; if a pattern fits no
         parameter with two dimensions or more; for a layer whose weight is computed from others, or not yet made.
     """
+    architecture(network)  # refuses what is no network
     for name, weight in network.named_parameters():
         if isinstance(weight, UninitializedParameter):
             layer = name.rpartition(".")[0]

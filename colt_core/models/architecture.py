@@ -4,11 +4,15 @@ from typing import Any
 
 from torch import nn
 
+from ..settings import shown
 from .zoo import NETWORKS
 
 
 def architecture(network: nn.Module) -> dict[str, Any]:
     """Return {"name", "classes", "arguments"} of a network that `build` made; of any other, what can be known."""
+    if not isinstance(network, nn.Module):
+        example = "cc.build('conv3', 10) for example"
+        raise ValueError(f"network must be a torch.nn.Module, {example}, not {shown(network)}")
     known = vars(network).get("architecture")
     if known is not None:
         return dict(known)

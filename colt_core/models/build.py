@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..foreign import fingerprint, imported
+from ..foreign import fingerprint, imported, where_in
 from ..seeding import drawing
 from ..settings import first_line, plain_value, shown
 from .anatomy import UNSAID, Prunable, anatomy_of, declare, outputs_of
@@ -90,7 +90,7 @@ def build(
             network = make(*given, **named)
         except Exception as problem:  # of an argument's kind or size: each network has its own
             raise ValueError(
-                f"{name} cannot be built with {arguments}: {first_line(problem)}{_place_of(problem)}"
+                f"{name} cannot be built with {arguments}: {first_line(problem)}{where_in(problem)}"
             ) from problem
     if not isinstance(network, nn.Module):
         raise ValueError(f"{name} must give a torch.nn.Module, not a {type(network).__name__}")
@@ -325,13 +325,3 @@ def _with_classes(
             raise ValueError(f"{name} takes no number of classes; name the keyword for it: classes_as=...") from None
         raise ValueError(f"{name} does not take the arguments {sorted(arguments)}") from None
     return given, named
-
-
-def _place_of(problem: Exception) -> str:
-    """Return where in the user's own code an error was raised, for those of a factory."""
-    trace = problem.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None or trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] in ("colt_core", "torch"):
-        return ""
-    return f" (in {trace.tb_frame.f_code.co_name}, line {trace.tb_lineno})"

@@ -14,7 +14,7 @@ from .. import models
 from ..compute.store import Store, open_store
 from ..methods import Setting, method_of
 from ..seeding import choose_device
-from ..settings import first_line
+from ..settings import first_line, shown
 from ..tickets import Round
 from ..training import History, objective_of
 from .experiment import FORMAT, MEASURED, Experiment, counts_as
@@ -78,6 +78,7 @@ def run(
     """
     import pandas as pd
 
+    _check_arguments(experiment, threads)
     place = open_store(store)
     check_stored(experiment, place)
     if not (is_complete(experiment, place) and is_scored(experiment, place)):
@@ -87,8 +88,16 @@ def run(
     return pd.DataFrame(records_of([experiment], place))
 
 
+def _check_arguments(experiment: Any, threads: Any) -> None:
+    if not isinstance(experiment, Experiment):
+        raise ValueError(f"an Experiment is run, cc.Experiment(method='imp') for example, not {shown(experiment)}")
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"threads must be a whole number from 1, not {shown(threads)}")
+
+
 def rounds(experiment: Experiment, store: Place = None, device: str = "auto", threads: int = 1) -> Iterator[Round]:
     """Yield an experiment's rounds: those in the store first, then newly found ones, each saved as it comes."""
+    _check_arguments(experiment, threads)
     return _rounds(experiment, open_store(store), str(choose_device(device)), threads)
 
 

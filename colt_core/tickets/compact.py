@@ -15,7 +15,7 @@ from ..models.shrinking import rounded, shrunk
 from ..settings import shown
 
 
-def compact(network: nn.Module, mask: Mask, multiple: int = 1) -> nn.Module:
+def compact(network: nn.Module, mask: Mask | None = None, multiple: int = 1) -> nn.Module:
     """Return the network without the channels that a mask has cut whole: the same function, physically smaller.
 
     A channel is cut where the mask leaves its row of a convolution, or of a hidden linear layer, no weight; its
@@ -46,6 +46,10 @@ def compact(network: nn.Module, mask: Mask, multiple: int = 1) -> nn.Module:
         In one line: a mask that does not fit, a layer without a channel, a network that cannot be followed or whose own
         forward pass computes something else in training, or a `multiple` below 1.
     """
+    if mask is None:
+        raise ValueError(
+            f"compact takes a network and its mask, not {shown(network)} alone; of a ticket: ticket.compact()"
+        )
     _, small = _shrunk(network, mask, multiple)
     return small
 
