@@ -475,7 +475,7 @@ def test_what_is_no_experiment_network_or_number_of_threads_is_one_line(folder, 
         (lambda: cc.anatomy("conv3"), "network must be a torch.nn.Module, .* not 'conv3'"),
         (lambda: cc.compact(cc.Ticket.of(cc.build("conv3"))), r"of a ticket: ticket.compact\(\)"),
         (lambda: cc.Study(title="t", base={}, methods=["colt"]), "methods must be a mapping, not "),
-        (lambda: cc.Study(title="t", base={}, methods={"colt": {}}, seeds=[]), "seeds must name one at least, not "),
+        (lambda: cc.Study(title="t", base={}, methods={"colt": {}}, seeds=[]), "seeds must name at least 1, not "),
         (lambda: cc.Study(title="t", base={}), "methods is missing"),
     ]
     for call, message in wrong:

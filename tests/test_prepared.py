@@ -608,7 +608,7 @@ def test_a_function_of_a_users_own(tmp_path, monkeypatch, place):
     (tmp_path / "own_sets.py").write_text(MODULE.format(seed=1) + "# edited\n")
     assert datasets.stamp("own_sets:whole") != before and prints(cc.load("own_sets:mapping")) != old
     assert prints(cc.load("own_sets:mapping@6")) == prints(cc.load("own_sets:mapping"))
-    with pytest.raises(RuntimeError, match="first"):  # a user's own error keeps its words and its place
+    with pytest.raises(ValueError, match="first"):  # a user's own error keeps its words and its place
         cc.load("own_sets:broken")
     assert all(path.suffix == ".safetensors" for path in prepared_files(place))
     refused("own_sets:number", "must give a Dataset, or the arguments of Dataset.of as a mapping, not int")
