@@ -46,11 +46,11 @@ def compact(network: nn.Module, mask: Mask | None = None, multiple: int = 1) -> 
         In one line: a mask that does not fit, a layer without a channel, a network that cannot be followed or whose own
         forward pass computes something else in training, or a `multiple` below 1.
     """
-    if mask is None:
+    if mask is None and not isinstance(network, nn.Module):
         raise ValueError(
             f"compact takes a network and its mask, not {shown(network)} alone; of a ticket: ticket.compact()"
         )
-    _, small = _shrunk(network, mask, multiple)
+    _, small = _shrunk(network, mask, multiple)  # type: ignore[arg-type]
     return small
 
 
