@@ -352,10 +352,10 @@ def _status(chosen: argparse.Namespace) -> None:
                 problems.append(f"{one.hash}: {one_line(untrusted)}")
     if not experiments:
         raise ValueError("\n".join(problems) or f"there are no experiments in {open_store(chosen.store).url}")
-    rows = []
+    store, rows = open_store(chosen.store), []
     for experiment in experiments:
         try:
-            rows.append(status([experiment], chosen.store))
+            rows.append(status([experiment], store))
         except ValueError as damaged:  # the others are told
             problems.append(one_line(damaged))
     if not rows:

@@ -12,7 +12,7 @@ from colt_core import masks
 from colt_core.compute.copies import train_side_by_side
 from colt_core.data.augmentation import normalise
 from colt_core.methods.super import count_to, super_tickets, without
-from colt_core.training import Training
+from colt_core.training import Training, sharing
 from colt_core.training.sharing import Sharing, gated, gates_of
 from colt_core.training.units import order_of_units, unit_importance
 
@@ -263,6 +263,17 @@ def test_each_task_is_scored_by_its_own_statistics(few):
             told = by_hand.eval()(normalise(test.batch(torch.arange(len(test))), few.mean, few.std))[:, classes]
         right += int((torch.tensor(classes)[told.argmax(1)] == test.labels).sum())
     assert found == pytest.approx(right / len(few.test))
+
+
+def test_statistics_are_of_all_classes_of_a_task_where_images_lie_class_by_class(few, monkeypatch):
+    train = few.train.take(few.train.labels.argsort())
+    looked, real = [], sharing._pixels
+    monkeypatch.setattr(sharing, "MOST", 12)
+    monkeypatch.setattr(sharing, "_pixels", lambda images, index, device: looked.append((images, index))
+                        or real(images, index, device))  # fmt: skip
+    shared(cc.build("conv3", 10, 0, width=4)).fitted(train).score(cc.build("conv3", 10, 0, width=4), few.test)
+    told = [images.labels[index].unique() for images, index in looked if images is train]
+    assert len(told) == 2 and all(len(classes) > 2 for classes in told)
 
 
 def test_sharing_trains_and_travels_to_workers(few, recipe):

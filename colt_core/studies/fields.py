@@ -62,6 +62,7 @@ def declared(network: Any, objective: Any) -> Any:
 
 
 def no_classifier(network: str, own: str) -> str:
+    """Return what is said where a network that learns something else is given cross-entropy."""
     return f"{network} declares that it learns {own}: it is no classifier, and knows no cross-entropy and no accuracy"
 
 

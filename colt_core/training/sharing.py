@@ -14,6 +14,7 @@ from ..data.augmentation import normalise
 from ..files import Tensors
 from ..masks import Mask
 from ..models.channels import norms_after
+from ..seeding import generator
 from .objective import Objective
 
 MOST = 2048  # training images of a task, over which its statistics are taken
@@ -110,7 +111,9 @@ class Sharing(Objective):
         """Put a task's statistics in place of the running ones while the block runs; unfitted, nothing is changed."""
         norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
         own = torch.tensor(self.tasks[task])
-        rows = torch.isin(self.images.labels.cpu(), own).nonzero().flatten()[:MOST] if self.images else own[:0]
+        rows = torch.isin(self.images.labels.cpu(), own).nonzero().flatten() if self.images else own[:0]
+        # At random: where images lie class by class, the first ones, or a chunk, would be of one class.
+        rows = rows[torch.randperm(len(rows), generator=generator(0, "statistics", task))[:MOST]]
         if not norms or len(rows) < 2:
             yield
             return
