@@ -1,34 +1,23 @@
 """The command `colt`: run experiments and studies, see how far they are, make the tables, bring tickets out."""
 
-import _thread
 import argparse
 import os
 import signal
 import sys
-import textwrap
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .compute.store import open_store
-from .foreign import find_beside, is_trusted
-from .models import code_of
-from .seeding import choose_device
+from . import commands
+from .foreign import find_beside
 from .settings import one_line
-from .studies.experiment import Experiment, counts_as
-from .studies.plan import plan, status
+from .studies.experiment import Experiment
 from .studies.reading import STUDIES
-from .studies.run import run
-from .studies.saved import runs_in
-from .studies.study import Study, study
-from .studies.typed import ABOUT, flag, number, typed, whole
-from .tickets import Ticket
+from .studies.typed import ABOUT, flag, number, whole
 from .version import __version__
-from .workbook import numbers, write_out
 
 EXAMPLES = """examples:
   colt notebooks workbook                         the notebooks, their figures and studies, into a new folder
@@ -44,9 +33,6 @@ EXAMPLES = """examples:
   colt card runs/HASH/round-08.safetensors        describe a ticket; colt push copies or uploads it
   colt speed runs/HASH/round-08.safetensors       dense, masked, compact; colt export writes ONNX
 """
-
-
-KEPT = "what was finished is kept: the same command goes on from there"
 
 
 @contextmanager
@@ -88,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _kept(arguments: list[str] | None) -> str:
     """Return what there is to say of a command that did not end: only those that train keep anything."""
     given = sys.argv[1:] if arguments is None else arguments
-    return f"; {KEPT}" if given[:1] in (["run"], ["study"]) else ""
+    return f"; {commands.KEPT}" if given[:1] in (["run"], ["study"]) else ""
 
 
 def _carry_out(arguments: list[str] | None) -> int:
@@ -144,14 +130,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="colt", description=__doc__, epilog=EXAMPLES, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"colt {__version__}")
     count, amount = _of_kind(whole), _of_kind(number)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    known = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    def command(name: str, text: str, do: Any) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        made.set_defaults(do=do)
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        made = known.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        made.set_defaults(do=getattr(commands, name))
         return made
 
-    one = command("run", "carry one experiment out, or what is missing of it, and print its scores", _run)
+    one = command("run", "carry one experiment out, or what is missing of it, and print its scores")
     for name, field in Experiment.model_fields.items():
         if name == "code":  # filled in, never given
             continue
@@ -160,12 +146,10 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument(flag(name), dest=f"field_{name}", metavar="VALUE", help=_percents(ABOUT[name] + given))
     one.add_argument("--threads", type=count, default=1, help="CPU threads of each training (1)")
     one.add_argument("--track", metavar="HOW", help="tensorboard:FOLDER, wandb:PROJECT or trackio:PROJECT")
-    many = command("study", "run a study: every experiment of a grid, on this machine or on a cluster", _study)
-    how_far = command(
-        "status", "tell how far the experiments of a study, or of the store, are; computes nothing", _status
-    )
-    cost = command("plan", "tell what is left of a study and what it will cost", _plan)
-    table = command("table", "print and save the tables of a study, or of everything in the store", _table)
+    many = command("study", "run a study: every experiment of a grid, on this machine or on a cluster")
+    how_far = command("status", "tell how far the experiments of a study, or of the store, are; computes nothing")
+    cost = command("plan", "tell what is left of a study and what it will cost")
+    table = command("table", "print and save the tables of a study, or of everything in the store")
     how_far.add_argument("study", nargs="?", help="a study; without one, everything in the store")
     for made in (many, cost):
         made.add_argument("study", help=f"{', '.join(sorted(p.stem for p in STUDIES.glob('*.yaml')))}, or a YAML file")
@@ -187,16 +171,16 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     for made in (one, many, how_far, cost, table):
         made.add_argument("--store", help="a folder or an fsspec URL; default: $COLT_STORE, else runs")
-    book = command("notebooks", "write the notebooks, their figures and the studies into a new folder", _notebooks)
+    book = command("notebooks", "write the notebooks, their figures and the studies into a new folder")
     book.add_argument("folder", type=Path, help="a folder that is not there yet, or empty")
-    card = command("card", "write a ticket's card (Markdown) beside it", _card)
-    push = command("push", "copy a ticket with its card to a folder, or to a Hugging Face repository", _push)
+    card = command("card", "write a ticket's card (Markdown) beside it")
+    push = command("push", "copy a ticket with its card to a folder, or to a Hugging Face repository")
     for made in (card, push):
         made.add_argument("ticket", type=Path, help="a round-NN.safetensors")
     push.add_argument("destination", help="a folder, or hf://user/name")
     push.add_argument("--private", action="store_true", help="make a new repository private")
-    fast = command("speed", "measure a ticket's speed: dense, under its mask, and without its dead channels", _speed)
-    file = command("export", "write a ticket's network as ONNX, checked against PyTorch", _export)
+    fast = command("speed", "measure a ticket's speed: dense, under its mask, and without its dead channels")
+    file = command("export", "write a ticket's network as ONNX, checked against PyTorch")
     for made in (fast, file):
         made.add_argument("ticket", type=Path, help="a round-NN.safetensors")
         made.add_argument("--trust", action="store_true", help="import the module that the ticket names")
@@ -209,284 +193,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(chosen: argparse.Namespace) -> None:
-    given = {k.removeprefix("field_"): v for k, v in vars(chosen).items() if k.startswith("field_") and v is not None}
-    experiment = Experiment(**{name: typed(name, text) for name, text in given.items()})
-    records = run(experiment, chosen.store, chosen.device, chosen.threads, _tracker(chosen.track))
-    print(f"experiment {experiment.hash} in {open_store(chosen.store).url}")
-    shown = records[records["kind"] == "score"] if experiment.scores is not None else records
-    metric = str(shown["metric"].dropna().iloc[0]) if shown.get("metric") is not None and len(shown) else "accuracy"
-    if len(shown):
-        print(shown[[c for c in ("round", "density", metric, "image_epochs") if c in shown]].to_string(index=False))
-    found = records[records["kind"] == "round"]
-    reached = max(counts_as(r.round, r.density, experiment.densities) for r in found.itertuples())
-    if beyond := [f"{level:g}" for level in experiment.scores or () if level > reached + 1e-12]:
-        print(f"not scored at {', '.join(beyond)}: the last round has a sparsity of {reached:.4g}; see target")
-
-
-def _tracker(how: str | None) -> Any:
-    if how is None:
-        return None
-    from .publish import trackers
-
-    kind, _, name = how.partition(":")
-    makers: dict[str, Any] = {"tensorboard": trackers.tensorboard, "wandb": trackers.wandb, "trackio": trackers.trackio}
-    if kind not in makers or not name:
-        raise ValueError(f"track must be tensorboard:FOLDER, wandb:PROJECT or trackio:PROJECT, not {how!r}")
-    return makers[kind](name)
-
-
-def _pieces(chosen: argparse.Namespace) -> list[tuple[str, list[Experiment]]]:
-    """Return the experiments that the command line names, by pieces of the study."""
-    whole = Study.named(chosen.study, chosen.data)
-    pieces = {piece.name.rpartition("/")[2]: piece for piece in whole.each()}
-    if chosen.piece and chosen.piece not in pieces:
-        raise ValueError(f"{whole.name} has no piece {chosen.piece!r}; allowed: {', '.join(pieces)}")
-    pieces = {chosen.piece: pieces[chosen.piece]} if chosen.piece else pieces
-    wanted, seeds = chosen.methods.replace(",", " ").split(), numbers(chosen.seeds) or None
-    allowed = dict.fromkeys(method for piece in pieces.values() for method in piece.methods)
-    if unknown := [method for method in wanted if method not in allowed]:
-        raise ValueError(f"{whole.name} has no method {unknown[0]!r}; allowed: {', '.join(allowed)}")
-    if wanted and chosen.transfer:
-        raise ValueError("--methods chooses among a study's own experiments, --transfer leaves them out: give one")
-    found = []
-    for name, piece in pieces.items():
-        methods = {m: own for m, own in piece.methods.items() if m in wanted or not wanted}
-        own = piece.changed(methods=methods).experiments(seeds) if methods and not chosen.transfer else []
-        asked = piece.transfer or (chosen.transfer and not whole.pieces)  # of no others: the halves of its classes
-        found.append((name, own + (piece.transfers(seeds) if asked and not wanted else [])))
-    if not any(experiments for _, experiments in found):
-        raise ValueError(f"{whole.name} has no transfers")
-    return found
-
-
-def _experiments(chosen: argparse.Namespace) -> list[Experiment]:
-    return [experiment for _, several in _pieces(chosen) for experiment in several]
-
-
-def _study(chosen: argparse.Namespace) -> None:
-    pieces = _pieces(chosen)
-    choose_device(chosen.device)
-    with _at_most(chosen.minutes):
-        for name, experiments in pieces:
-            planned, begun = plan(experiments, chosen.store, _here(chosen), chosen.workers), time.perf_counter()
-            records = study(experiments, chosen.store, chosen.device, chosen.workers, cluster=chosen.cluster)
-            for line in _outcome(records, len(experiments), open_store(chosen.store).url):
-                print(f"{name}: {line}", flush=True)
-            if told := planned.against(time.perf_counter() - begun):
-                print(f"{name}: {told}", flush=True)
-
-
-def _outcome(records: Any, experiments: int, store: str) -> list[str]:
-    """Say what a study has come to: what is done, which trainings diverged, how many records carry warnings."""
-    kinds = records["kind"].value_counts() if len(records) else {}
-    failed = records[records["kind"] == "failed"] if len(records) else records
-    found = f"{kinds.get('round', 0)} rounds, {kinds.get('score', 0)} scores in {store}"
-    lines = [f"{experiments - len(failed)} experiments done: {found}"]
-    lines += [f"failed: {r.method} on {r.dataset}, seed {r.seed}: {r.problem}" for r in failed.itertuples()]
-    if "warnings" in records and (count := int(records["warnings"].notna().sum())):
-        lines.append(f"{count} of {len(records)} records carry warnings: see cc.report.warnings(records)")
-    return lines
-
-
-def _here(chosen: argparse.Namespace) -> str:
-    """Return the device that a plan is made for: a cluster's workers have their own, which this machine may lack."""
-    return "cpu" if chosen.cluster else str(chosen.device)
-
-
-@contextmanager
-def _at_most(minutes: float | None) -> Iterator[None]:
-    """Interrupt what is inside after so many minutes, as Ctrl-C does: that loses no more than the epoch under way."""
-    if minutes is None:
-        yield
-        return
-    if minutes <= 0:
-        raise ValueError(f"minutes must be positive, not {minutes:g}")
-    over = threading.Event()
-
-    def end() -> None:
-        over.set()
-        if hasattr(signal, "pthread_kill"):
-            signal.pthread_kill(main_thread, signal.SIGINT)
-        else:
-            _thread.interrupt_main()
-
-    # Started in the background of a script, a process ignores interrupts.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    main_thread = threading.main_thread().ident or 0
-    clock = threading.Timer(min(60 * minutes, threading.TIMEOUT_MAX), end)
-    clock.daemon = True
-    clock.start()
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not over.is_set():
-            raise
-        print(f"stopped after {minutes:g} minutes; {KEPT}")
-    finally:
-        clock.cancel()
-        signal.signal(signal.SIGINT, before)
-
-
-STATES = ("done", "failed", "running", "begun", "waiting")
-
-
-ABOVE = ("dataset", "network", "parts", "by", "rate", "scored on", "at it")  # said once where all rows share it
-WIDE = 99  # columns of a terminal that a table may take
-
-
-def _status(chosen: argparse.Namespace) -> None:
-    import pandas as pd
-
-    problems: list[str] = []
-    if chosen.study:
-        experiments = _experiments(chosen)
-    else:
-        _check_unfiltered(chosen)
-        found, problems = runs_in(chosen.store)
-        experiments = []
-        for one in found:
-            try:
-                experiments.append(one.experiment())
-            except ValueError as untrusted:  # the code of this run; the others are told
-                problems.append(f"{one.hash}: {one_line(untrusted)}")
-    if not experiments:
-        raise ValueError("\n".join(problems) or f"there are no experiments in {open_store(chosen.store).url}")
-    store, rows = open_store(chosen.store), []
-    for experiment in experiments:
-        try:
-            rows.append(status([experiment], store))
-        except ValueError as damaged:  # the others are told
-            problems.append(one_line(damaged))
-    if not rows:
-        raise ValueError("\n".join(problems))
-    table = pd.concat(rows, ignore_index=True)
-    if not chosen.study:
-        table = table.sort_values(["dataset", "network", "method", "seed", "experiment"])
-    for line in _narrow(table):
-        print(line)
-    for problem in problems:
-        print(f"warning: {problem}", file=sys.stderr)
-    counts = table["state"].value_counts()
-    print(", ".join(f"{counts.get(name, 0)} {name}" for name in STATES if name in counts or name != "failed"))
-
-
-def _check_unfiltered(chosen: argparse.Namespace) -> None:
-    """Refuse options that choose among a study's experiments where no study is named."""
-    given = {name: getattr(chosen, name) for name in ("data", "seeds", "methods", "piece", "transfer")}
-    if named := [f"--{name}" for name, value in given.items() if value]:
-        raise ValueError(f"{named[0]} chooses among a study's experiments: name the study")
-
-
-def _narrow(table: Any) -> Iterator[str]:
-    """Yield a status as lines of a terminal's width: what all rows share stands above, long names are cut."""
-    if table["sparsity"].notna().any():
-        table = table.assign(
-            sparse=[f"{100 * one:.1f} %" if one == one else "-" for one in table["sparsity"].astype(float)]
-        )
-    shown = table.drop(columns="sparsity").rename(columns={"by_whom": "at it", "scored_on": "scored on"})
-    shown = shown.astype(str).replace("", "-")
-    same = [name for name in ABOVE if shown[name].nunique() == 1]
-    if told := [f"{name} {shown[name].iloc[0]}" for name in same if shown[name].iloc[0] != "-"]:
-        yield from textwrap.wrap(f"All: {', '.join(told)}.", WIDE)
-    shown = shown.drop(columns=same)
-    widths = {name: max(len(name), int(shown[name].str.len().max())) for name in shown}
-    while sum(widths.values()) + len(widths) > WIDE:
-        longest = max(widths, key=lambda name: widths[name])
-        widths[longest] -= 1
-    cut = lambda text, most: text if len(text) <= most else f"{text[: most - 1]}…"  # noqa: E731
-    yield " ".join(cut(name, most).ljust(most) for name, most in widths.items()).rstrip()
-    for row in shown.to_dict("records"):
-        yield " ".join(cut(row[name], most).ljust(most) for name, most in widths.items()).rstrip()
-
-
 def _percents(text: str) -> str:
     """Return a help text for argparse, which would read its percent signs."""
     return text.replace("%", "%%")
-
-
-def _plan(chosen: argparse.Namespace) -> None:
-    print(plan(_experiments(chosen), chosen.store, chosen.device, chosen.workers))
-
-
-def _table(chosen: argparse.Namespace) -> None:
-
-    from . import report
-
-    if chosen.study:
-        pieces = Study.named(chosen.study, chosen.data).each()
-        levels = {piece.name.rpartition("/")[2]: piece.levels for piece in pieces}  # one family of tests a pair
-        found = []
-        for name, experiments in _pieces(chosen):
-            records = report.load(chosen.store, (e.hash for e in experiments))
-            found.append(report.tables(records=records, sparsities=levels[name]))
-        tables = report.joined(found, chosen.out)
-    else:
-        _check_unfiltered(chosen)
-        tables = report.tables(chosen.store, out=chosen.out)
-    if not tables:
-        raise ValueError(f"there are no scores in {open_store(chosen.store).url}")
-    writers: dict[str, Any] = {
-        "markdown": lambda t: t.to_markdown(index=False),
-        "latex": lambda t: t.to_latex(index=False, escape=True),
-        "csv": lambda t: t.to_csv(index=False),
-    }
-    for name, table in tables.items():
-        print(f"## {name}\n\n{writers[chosen.format](table if chosen.full else report.readable(table))}\n")
-
-
-def _notebooks(chosen: argparse.Namespace) -> None:
-    folder = write_out(chosen.folder)
-    print(f"{folder}: open them with jupyter lab {folder / 'notebooks'}")
-
-
-def _card(chosen: argparse.Namespace) -> None:
-    from .publish import card
-
-    print(card.write_card(chosen.ticket))
-
-
-def _push(chosen: argparse.Namespace) -> None:
-    from .publish import card
-
-    print(card.push(chosen.ticket, chosen.destination, chosen.private))
-
-
-def _speed(chosen: argparse.Namespace) -> None:
-    from .publish.speed import in_words, speed
-
-    ticket = _ticket(chosen)
-    how = {"runtime": chosen.runtime, "device": chosen.device, "multiple": chosen.multiple}
-    table = speed(ticket, **_shape(chosen), **how)
-    print(table.round(3).to_string(index=False))
-    print(in_words(table))
-
-
-def _export(chosen: argparse.Namespace) -> None:
-    from .publish.onnx import export
-
-    ticket = _ticket(chosen)
-    print(export(ticket, chosen.path, form=chosen.form, multiple=chosen.multiple, **_shape(chosen)))
-
-
-def _ticket(chosen: argparse.Namespace) -> Ticket:
-    """Read the ticket that the command line names; code that it names may lie in this folder, where it is trusted."""
-    ticket = Ticket.load(chosen.ticket, trust=chosen.trust)
-    if own := code_of(ticket.architecture["name"]):
-        if not is_trusted(own):
-            raise ValueError(f"the ticket's network {own!r} is named by a file: --trust imports it")
-        find_beside(Path(), [own])
-    return ticket
-
-
-def _shape(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Return the shape of images that the command line names, if it does."""
-    if chosen.shape is None:
-        return {}
-    shape = [whole(piece) for piece in chosen.shape.split(",")]
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"--shape must be channels, height and width, for example 3,32,32, not {chosen.shape}")
-    return {"shape": shape}
 
 
 if __name__ == "__main__":

@@ -318,10 +318,10 @@ def test_a_script_without_a_main_guard_runs_studies_and_minutes_end_one_in_the_b
 
 
 def test_the_transfers_of_a_study_in_pieces_are_those_that_its_pieces_name(capsys):
-    from colt_core import cli
+    from colt_core import cli, commands
 
     def asked(*arguments):
-        return cli._pieces(cli._parser().parse_args(["status", "paper", *arguments]))
+        return commands._pieces(cli._parser().parse_args(["status", "paper", *arguments]))
 
     transfers = {name: len(several) for name, several in asked("--transfer") if several}
     assert transfers == {"conv3": 42, "transfer": 14}

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -51,6 +52,13 @@ def test_workers_come_from_one_process_and_have_what_this_one_has(start, monkeyp
     assert asked(one, "os:getcwd") == str(tmp_path) and asked(two, "of_the_test:told") == "so"
     assert asked(one, "os:getpid") == one.process.pid != two.process.pid
     assert asked(one, "torch:get_num_threads") == 1
+
+
+def test_an_interrupt_is_left_to_the_parent_from_the_beginning(tmp_path):
+    (tmp_path / "late.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    command = pool.interpreter("import late, sys; print('colt_core.compute.worker' in sys.modules)", [str(tmp_path)])
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
 
 
 def test_a_forked_worker_trains_to_the_bits_of_a_fresh_one(few, recipe, monkeypatch):

@@ -122,7 +122,6 @@ def serve() -> None:
     """Fork a worker for each message; end when nobody can send one any more."""
     for module in LOADED:
         import_module(module)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, lambda *_: _reap())
     channel = socket.socket(fileno=int(sys.argv[-1]))
     while True:

@@ -51,9 +51,12 @@ def _place() -> dict[str, str]:
 
 
 # This very package is loaded from its place, and what else this process can import comes last: a `random.py` in the
-# current folder must not run in place of Python's own.
+# current folder must not run in place of Python's own. An interrupt is the parent's to handle: also while libraries are
+# imported.
 _BEGIN = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 from importlib.util import module_from_spec, spec_from_file_location
 spec = spec_from_file_location("colt_core", {package!r} + "/__init__.py", submodule_search_locations=[{package!r}])
 sys.modules["colt_core"] = module_from_spec(spec)

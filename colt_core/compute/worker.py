@@ -6,7 +6,6 @@ whatever it is doing.
 
 import json
 import os
-import signal
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -20,7 +19,6 @@ def serve() -> None:
     """Answer calls until the parent is gone."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not mix with the answers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
     messages = SimpleQueue[dict[str, Any]]()
     Thread(target=_listen, args=(messages.put,), daemon=True).start()
 

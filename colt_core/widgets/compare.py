@@ -10,13 +10,13 @@ import ipywidgets
 import pandas as pd
 
 from .. import masks, plots, report
-from ..report.findings import MARKS, mark
 from ..studies.records import Place, ticket_name
 from ..studies.saved import DAMAGED, Saved, runs_in
 from ..tickets import Ticket
 from .page import write_chart
 from .parts import View, choose, form, panels, row, told_by
 from .query import queried
+from .verdicts import verdict_table
 
 MOST = 40  # tickets in a similarity matrix; 16 in a profile
 FILTERS = {"scored_on": "Data set", "net": "Network", "arm": "Method", "seed": "Seed"}  # each narrows those after it
@@ -227,7 +227,7 @@ class Compare(View):
             self.verdicts.value = "" if len(arms) < 2 else "Verdicts are of one data set and network: choose one."
             return
         found = report.beside(shown, self.chosen_rounds(shown), self.against.value)
-        self.verdicts.value = _verdict_table(found, self.against.value)
+        self.verdicts.value = verdict_table(found, self.against.value)
 
     def chosen_rounds(self, shown: pd.DataFrame) -> pd.DataFrame:
         """Return the rounds of the runs of some scores."""
@@ -370,7 +370,7 @@ class Compare(View):
             arm = self.against.value if self.against.value in arms else arms[0]
             if len(arms) > 1:
                 found = report.beside(rows, self.chosen_rounds(rows), arm)
-                tables.append(f"<h2>{escape(f'{data}, {net}')}</h2>{_verdict_table(found, arm)}")
+                tables.append(f"<h2>{escape(f'{data}, {net}')}</h2>{verdict_table(found, arm)}")
         return f'<section class="colt-verdicts">{"".join(tables)}</section>'
 
 
@@ -398,37 +398,6 @@ def _point(r: dict[str, Any], metric: str, single: bool) -> str:
     images = r.get("train_images")
     told = f", {images:,.0f} training images" if images == images and images is not None else ""
     return f"{who}\n{value} at {1 - r['density']:.2%} sparsity\n{r['scored_on']}, {r['net']}{told}"
-
-
-def _verdict_table(found: pd.DataFrame, arm: str) -> str:
-    """Write verdicts as a table of HTML: a row another arm, a column a sparsity; mark, difference, seeds."""
-    if not len(found):
-        return "No two arms here were scored at the same sparsities."
-    accuracy = "metric" not in found or found["metric"].eq("accuracy").all()
-    levels = sorted(set(found["at"]))
-    head = "".join(f'<th scope="col">{escape(report.level(at))}</th>' for at in levels)
-    lines = []
-    for other, rows in found.groupby("other", sort=False):
-        cells = []
-        for at in levels:
-            one = rows[rows["at"] == at]
-            cells.append(_cell(next(one.itertuples())) if len(one) else "<td>-</td>")
-        lines.append(f'<tr><th scope="row">minus {escape(plots.arm_name(str(other)))}</th>{"".join(cells)}</tr>')
-    unit = "points" if accuracy else str(found["metric"].iloc[0])
-    legend = ", ".join(f"{sign} {word}" for word, sign in MARKS.items() if word not in ("yes", "no"))
-    how = "95 % intervals, paired by seed; verdicts after Holm"
-    caption = f"{escape(plots.arm_name(arm))} minus each, {unit} ({how}): {legend}"
-    return f"<table><caption>{caption}</caption><tr><td></td>{head}</tr>{''.join(lines)}</table>"
-
-
-def _cell(one: Any) -> str:
-    said = str(one.verdict)
-    parts = [part.removeprefix("yet ") for part in said.split(", ")]
-    metric = str(getattr(one, "metric", "accuracy"))
-    number = report.spread(one.difference, one.half_width, metric if metric != "nan" else "accuracy")
-    about = escape(f"{said}, {report.count_seeds(one.seeds)}")
-    kind = "equivalent" if "equivalent" in parts else parts[0].split(" ")[0]
-    return f'<td class="colt-{kind}" title="{about}">{mark(said)} {escape(number)}</td>'
 
 
 def _labels(rows: pd.DataFrame) -> list[str]:
