@@ -13,7 +13,7 @@ from colt_core.data.load import COUNTS
 
 ROOT = Path(__file__).parent.parent
 LENGTH = ["length_full", "length_resnet18", "length_tiny"]
-SMALL = ["split_resnet20", "elastic", "dual", "structured", "structured_resnet20", "floor", "moved"]
+SMALL = ["split_resnet20", "elastic", "dual", "structured_resnet20", "floor", "moved"]
 NAMES = ["tests", "bench", *SMALL, *LENGTH]
 
 
