@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 from torch import fx, nn
@@ -77,10 +78,18 @@ def _written(network: nn.Module, node: fx.Node) -> fx.Node | None:
     first, name = node.all_input_nodes[0], name_of(node)
     if node.op == "call_module":
         return first if getattr(network.get_submodule(name), "inplace", False) else None
-    told = node.normalized_arguments(network, None, None, True) if node.op == "call_function" else None
-    asked = (told or node).kwargs.get("inplace") is True
     named = name.endswith("_") and not name.endswith("__")
-    return first if asked or named or ("in place" in node.meta and not _is_a_number(first)) else None
+    return first if named or _is_asked_to(node) or ("in place" in node.meta and not _is_a_number(first)) else None
+
+
+def _is_asked_to(node: fx.Node) -> bool:
+    """Tell whether a call says `inplace=True`, or gives it by its place."""
+    if "inplace" in node.kwargs or node.op != "call_function":
+        return node.kwargs.get("inplace") is True
+    try:  # built-in functions have no signature, nor such an argument
+        return signature(node.target).bind(*node.args, **node.kwargs).arguments.get("inplace") is True
+    except (TypeError, ValueError):
+        return False
 
 
 def _is_a_number(node: fx.Node) -> bool:
