@@ -84,7 +84,7 @@ def _written(network: nn.Module, node: fx.Node) -> fx.Node | None:
 
 def _is_asked_to(node: fx.Node) -> bool:
     """Tell whether a call says `inplace=True`, or gives it by its place."""
-    if "inplace" in node.kwargs or node.op != "call_function":
+    if "inplace" in node.kwargs or isinstance(node.target, str):  # a method of tensors
         return node.kwargs.get("inplace") is True
     try:  # built-in functions have no signature, nor such an argument
         return signature(node.target).bind(*node.args, **node.kwargs).arguments.get("inplace") is True
