@@ -17,7 +17,7 @@ from .foreign import find_beside, is_trusted
 from .models import code_of
 from .seeding import choose_device
 from .settings import one_line
-from .studies.experiment import Experiment, counts_as
+from .studies.experiment import Experiment, reached
 from .studies.plan import plan as plan_of
 from .studies.plan import status as status_of
 from .studies.run import run as run_experiment
@@ -44,10 +44,10 @@ def run(chosen: argparse.Namespace) -> None:
     metric = str(shown["metric"].dropna().iloc[0]) if shown.get("metric") is not None and len(shown) else "accuracy"
     if len(shown):
         print(shown[[c for c in ("round", "density", metric, "image_epochs") if c in shown]].to_string(index=False))
-    found = records[records["kind"] == "round"]
-    reached = max(counts_as(r.round, r.density, experiment.densities) for r in found.itertuples())
-    if beyond := [f"{level:g}" for level in experiment.scores or () if level > reached + 1e-12]:
-        print(f"not scored at {', '.join(beyond)}: the last round has a sparsity of {reached:.4g}; see target")
+    found = records[records["kind"] == "round"].astype(object).where(lambda r: r.notna(), None)
+    most = max(reached(record, experiment.densities) for record in found.to_dict("records"))
+    if beyond := [f"{level:g}" for level in experiment.scores or () if level > most + 1e-12]:
+        print(f"not scored at {', '.join(beyond)}: the last round has a sparsity of {most:.4g}; see target")
 
 
 def _tracker(how: str | None) -> Any:

@@ -87,6 +87,9 @@ def test_without_weight_it_is_cross_entropy_to_the_bit(few):
     two = cc.train(distilled, few.train, recipe, validation=few.validation, device="cpu", objective=taught)
     assert all(torch.equal(value, distilled.state_dict()[name]) for name, value in plain.state_dict().items())
     assert one.epochs == two.epochs
+    named = cc.KD(weight=0.0)
+    assert named.taught(lambda called: pytest.fail(f"{called} was trained"), few.train) is named
+    named.check(plain, few.train)
 
 
 def test_the_teacher_stays_as_it_is_and_masked_weights_stay_zero(few, recipe):

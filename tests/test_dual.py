@@ -239,6 +239,11 @@ def test_the_scored_network_is_the_transformed_one(base, found, tmp_path):
     ticket = list(cc.rounds(job, tmp_path, device="cpu"))[1].ticket
     again = cc.evaluate(ticket, cc.load(job.dataset), job.recipe, job.seed, device="cpu", head="own")
     assert score["accuracy"] == again.value
+    assert cc.evaluate(ticket, cc.load(job.dataset), job.recipe, job.seed, device="cpu").value == again.value
+    anew = cc.evaluate(ticket, cc.load(job.dataset), job.recipe, job.seed, device="cpu", head="fresh")
+    assert anew.curve != again.curve and not ticket.scored_anew(4) and ticket.scored_anew(3), "of other classes"
+    assert cc.Ticket.load(ticket.save(tmp_path / "dual.safetensors")).hash == ticket.hash
+    assert all(one.ticket.scored_anew(4) for one in found[2]["none"]), "no step was taken: its head is theta0's"
 
 
 def test_mistakes_are_one_line(base, tmp_path):
@@ -257,6 +262,13 @@ def test_mistakes_are_one_line(base, tmp_path):
     taught = cc.Experiment(**base, options={"steps": 120}, objective={"name": "kd"})
     with pytest.raises(ValueError, match="by cross-entropy alone: give another objective to scoring"):
         cc.run(taught, tmp_path, device="cpu")
+    for fields, told in (
+        ({"early_bird": {"delta": 0.9}}, "early bird does not go with dual tickets"),
+        ({"official": ["best-epoch"]}, "best epoch does not go with dual tickets"),
+        ({"scope": "layer"}, "scope says nothing of them"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            cc.run(cc.Experiment(**base, options={"steps": 120}, **fields), tmp_path, device="cpu")
     assert not list(tmp_path.iterdir()), "nothing was begun"
     with pytest.raises(ValueError, match="ramp must be a whole number of steps from 1, not 0"):
         Pull({}, 0)

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 import colt_core as cc
 from colt_core import masks, models
+from colt_core.compute.store import open_store
 from colt_core.masks.channels import chance_of_sharing
 from colt_core.methods import refill_controls
 from colt_core.methods.refill_controls import random_channels
 from colt_core.methods.structured import filled
+from colt_core.studies.records import is_scored
 
 
 def drawn(seed, shapes=((12, 3, 3, 3), (20, 12, 3, 3), (16, 20)), density=0.4):
@@ -272,6 +274,36 @@ def jobs(tmp_path_factory):
     return found, records, store, {job.method: list(cc.rounds(job, store, device="cpu")) for job in found}
 
 
+def test_levels_are_of_the_weights_that_are_left_wherever_they_are_asked_for(jobs, tmp_path):
+    """A refilled ticket has fewer weights than its mask: scores, tables and status must go by the same number."""
+    found, records, _, rounds = jobs
+    left = [masks.density(one.ticket.effective()) for one in rounds["refill"]]
+    level = round(1 - (left[1] + rounds["refill"][1].density) / 2, 6)  # reached when compact, not by the mask
+    assert 1 - rounds["refill"][1].density < level < 1 - left[1]
+    job = found[1].changed(scores=(level,))
+    cc.run(job, tmp_path, device="cpu")
+    frame = cc.report.load(tmp_path)
+    assert frame.query("kind == 'score'")["round"].tolist() == [1] and is_scored(job, open_store(tmp_path))
+    assert cc.report.accuracy_table(frame, [level])["method"].tolist() == ["refill"]
+    every = cc.report.by_rounds(records)
+    several = every.groupby("method")["rounds"].apply(list).to_dict()
+    assert several == {"dense": [0], "refill": [1, 2], "channels": [1, 2], "narrow": [1, 2], "effective": [1, 2]}
+    own = every.query("method == 'refill'")["sparsity"].tolist()
+    assert own == pytest.approx([1 - one for one in left[1:]]) and "rounds" in cc.report.tables(records=records)
+
+
+def test_a_mask_that_loses_a_layer_ends_its_own_search_alone(tmp_path):
+    recipe = cc.Recipe.named("mini").changed(epochs=1, batch_size=64)
+    base = {"dataset": "cifar10-mini@16:0-3", "network": "conv3", "network_args": {"width": 2}, "recipe": recipe}
+    base |= {"densities": (0.5, 0.01), "scores": None}
+    jobs = [cc.Experiment(method=name, **base) for name in ("refill", "imp")]
+    records = cc.study(jobs, store=tmp_path, device="cpu", workers=1)
+    (failed,) = records.query("kind == 'failed'").itertuples()
+    assert failed.method == "refill" and failed.round == 2
+    assert "the mask of round 2 cannot be reshaped: layer" in failed.problem and "keeps no weight" in failed.problem
+    assert records.query("kind == 'round' and method == 'imp'")["round"].tolist() == [0, 1, 2]
+
+
 def test_controls_keep_what_they_say_they_keep(jobs):
     *_, rounds = jobs
     for refill, channels, narrow, effective in zip(*(rounds[n] for n in list(rounds)[1:]), strict=True):
@@ -317,6 +349,17 @@ def test_the_narrow_network_is_dense_drawn_anew_and_scaled_to_its_inputs(jobs):
             assert 0.8 * bound < module.weight.abs().max() <= bound * 1.0001
     pixels = torch.rand(3, 3, 16, 16)
     assert torch.allclose(small.eval()(pixels), own.model().eval()(pixels), atol=1e-5)
+
+
+def test_biases_of_the_narrow_network_are_drawn_for_its_widths_too():
+    network = cc.build("lenet5", 10, 0)
+    weights = dict(network.named_parameters())
+    mask = masks.refill(masks.magnitude(weights, masks.dense(weights, cc.prunable(network)), 0.8), weights)
+    (found,) = refill_controls.narrow([cc.Round(1, cc.Ticket.of(network, mask).silent())], 3)
+    for module in found.ticket.compact().model().modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear) and module.bias.numel() >= 8:
+            bound = 1 / math.sqrt(module.weight[0].numel())
+            assert 0.6 * bound < module.bias.abs().max() <= bound * 1.0001
 
 
 def test_the_narrow_resnet_is_drawn_by_its_outputs_as_resnets_are():

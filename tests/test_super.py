@@ -172,6 +172,8 @@ def test_an_experiment_is_scored_silent_and_what_has_no_units_is_refused(few, re
         super_tickets(Tokens(), few.train, recipe, [0.5])  # of tokens: dimension 1 is not the channels
     with pytest.raises(ValueError, match="units are ranked by cross-entropy"):
         super_tickets(cc.build("autoencoder", width=4), few.train, recipe, [0.5])
+    with pytest.raises(ValueError, match="units are ranked by cross-entropy"):
+        super_tickets(cc.build("conv3", 10, width=4), few.train, recipe, [0.5], objective=cc.KD(cc.build("conv3", 10)))
     with pytest.raises(ValueError, match="unknown order 'best'"):
         super_tickets(cc.build("conv3", 10, width=4), few.train, recipe, [0.5], order="best")
     with pytest.raises(ValueError, match="order"):
@@ -328,6 +330,14 @@ def test_the_best_of_several_is_chosen_by_validation_and_told_by_test():
     assert found["round"].tolist() == [1, 1] and found["gain"].tolist() == pytest.approx([-0.1, -0.5])
     with pytest.raises(ValueError, match="no scores of random"):
         cc.report.best_of(table, "random")
+    other = table.assign(experiment=table["experiment"] + "e", scored_on="e", dataset="e")
+    with pytest.raises(ValueError, match=r"scores on several data sets \(d, e\): take one"):
+        cc.report.best_of(pd.concat([table, other]), "super")
+    with pytest.raises(ValueError, match="several dense networks of one seed"):
+        cc.report.best_of(pd.concat([table, table[:2].assign(experiment=["one", "two"])]), "super")
+    taught = table[:2].assign(experiment=["one", "two"], scored_by="kd", accuracy=0.1)
+    found = cc.report.best_of(pd.concat([taught, table]), "super")
+    assert found["dense"].tolist() == [0.5, 0.6], "the dense network counts as it was scored when the arm was"
 
 
 def test_arms_of_one_method_are_told_apart_where_runs_are_chosen():

@@ -19,6 +19,7 @@ from ..settings import Settings
 from ..tickets import Cost, Round, Ticket
 from ..training import CrossEntropy, Recipe, Training, accuracy
 from ..training.pull import ENOUGH, STRONG, Pull, reach, remains
+from .checks import refuse
 from .cycles import Search, begin, cost_of, provenance
 from .method import Look, Method, Setting
 
@@ -29,6 +30,9 @@ RISING = 5 / 9  # of the steps lambda rises, in the others it stays at 1
 
 class DualOptions(Settings):
     """Which weights are pulled to zero, for how long, and what stands beside it as a control.
+
+    A transformed ticket is scored with the head that was transformed with it, unless its scoring says otherwise. The
+    stem is pulled and cut as every layer is; the paper leaves it out.
 
     Attributes
     ----------
@@ -96,6 +100,9 @@ def _find(setting: Setting) -> Iterator[Round]:
     densities = setting.trajectory()
     given = {"whole": setting.data.train, "validation": [setting.data.validation]} | setting.options
     search = begin(setting.network, [setting.data.train], setting.recipe, 0.5, 0.5, densities, given)
+    refuse(search.options, "dual tickets")
+    if search.options.scope != "global" and own.chosen not in FOLLOWED:
+        raise ValueError("masks that are chosen here have the same share of every layer: scope says nothing of them")
     followed = {found.number: found for found in setting.reference()} if own.chosen in FOLLOWED else {}
 
     def work() -> Iterator[Round]:
@@ -177,6 +184,8 @@ def _transformed(
         alive = goal
     about = provenance(options, number) | {"parent": search.start.ticket.hash}
     ticket = replace(Ticket.of(network.cpu(), kept), provenance=about)
+    if own.control != "untransformed":
+        ticket = replace(ticket, architecture=ticket.architecture | {"own_head": True})
     return Round(number, ticket, cost=cost, measures=measures)
 
 

@@ -46,7 +46,8 @@ def narrow(rounds: Iterable[Round], seed: int = 0, provenance: Mapping[str, Any]
     The strongest objection to a structured ticket: is it more than its widths? It is written as a mask over the whole
     network, of the weights that are left when it is compact, whose channels are silent: the same function. Its weights
     are drawn as the whole network's are, and scaled to the widths that are left; the head that scoring draws is the
-    whole network's, as every arm's. `provenance` as for `random`.
+    whole network's, as every arm's. Its widths are taken as given: it is booked at no cost of finding, though here a
+    search has found them. `provenance` as for `random`.
     """
     for found in rounds:
         about = {**(provenance or {}), "control": "narrow", "drawn": seed}
@@ -57,6 +58,9 @@ def narrow(rounds: Iterable[Round], seed: int = 0, provenance: Mapping[str, Any]
         for name, value in theta0.items():
             if value.ndim > 1:
                 value *= math.sqrt(fan(value) / fan(small[name]))
+                bias, inputs = theta0.get(name.removesuffix("weight") + "bias"), value[0].numel()
+                if bias is not None and float(bias.abs().max()) <= inputs**-0.5:  # PyTorch draws it by the inputs
+                    bias *= math.sqrt(inputs / small[name][0].numel())
         yield Round(found.number, drawn.derived(theta0=theta0, parent=found.ticket.hash), cost=Cost())
 
 

@@ -59,6 +59,8 @@ def structured(
     ------
     ValueError
         At the call: as `colt`; with `silent` for a network whose channels cannot be followed.
+    FloatingPointError
+        As `colt`; where a round's mask has lost a whole layer.
     """
     given = ({"whole": parts[0]} if len(parts) == 1 else {}) | options
     search = begin(network, parts, recipe, rate, target, densities, given)
@@ -73,7 +75,11 @@ def structured(
         return list(kept), combined
 
     def shape(ticket: Ticket, copies: Networks) -> Mask:
-        return reshape(ticket.mask, kept, magnitudes(copies, ticket.mask), int(ticket.provenance["round"]))
+        number = int(ticket.provenance["round"])
+        try:
+            return reshape(ticket.mask, kept, magnitudes(copies, ticket.mask), number)
+        except ValueError as problem:  # an emptied layer: the same search would come to it again
+            raise FloatingPointError(f"the mask of round {number} cannot be reshaped: {problem}") from None
 
     return cycles(search, choose, shape, silent=silent)
 

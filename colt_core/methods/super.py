@@ -70,7 +70,7 @@ def super_tickets(
         raise ValueError(f"unknown order {order!r}; allowed: winning, losing, random")
     if equal not in ("weights", "units"):
         raise ValueError(f"unknown equal {equal!r}; allowed: weights, units")
-    if not isinstance(search.options.objective, CrossEntropy):
+    if type(search.options.objective) is not CrossEntropy:  # KD is one, too
         raise ValueError("units are ranked by cross-entropy: give another objective to scoring")
     layers = _layers(network, search.dense)
 

@@ -1,6 +1,6 @@
 """From records to tables in the paper's shape, with intervals over seeds; to verdicts; to Markdown, LaTeX and CSV."""
 
-from .accuracy import accuracy_table, area, at_sparsities, paper_table, screening
+from .accuracy import accuracy_table, area, at_sparsities, by_rounds, paper_table, screening
 from .agreement import by_side, overlaps, with_theta0
 from .answer import Answer, answer
 from .arms import arms, called, called_by, scored
@@ -39,6 +39,7 @@ __all__ = [
     "at_sparsities",
     "beside",
     "best_of",
+    "by_rounds",
     "by_side",
     "called",
     "called_by",

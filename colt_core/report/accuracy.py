@@ -74,6 +74,23 @@ def accuracy_table(records: pd.DataFrame, sparsities: Iterable[float]) -> pd.Dat
     return mean_scores(at_sparsities(records, sparsities))
 
 
+def by_rounds(records: pd.DataFrame) -> pd.DataFrame:
+    """Return mean scores by arm and round, with the columns of `accuracy_table`: every round that was scored is there.
+
+    Tickets of whole channels come down to no sparsity that was asked for, so a table by levels shows some of their
+    rounds twice and others never. `at` is the mean sparsity reached, which differs between arms of one round.
+
+    Raises
+    ------
+    ValueError
+        As `at_sparsities`.
+    """
+    scores = scores_by_arm(distinct(records))
+    scores = scores[(scores["round"] > 0) | (scores["finder"] == "dense")]
+    table = mean_scores(scores.assign(at=scores["round"]))
+    return table.assign(at=table["sparsity"].where(table["rounds"] > 0, 0.0))
+
+
 def mean_scores(table: pd.DataFrame) -> pd.DataFrame:
     """Return `accuracy_table` of a table of `at_sparsities`."""
     names = ("image_epochs", "score_image_epochs", "chance")

@@ -27,14 +27,24 @@ def best_of(records: pd.DataFrame, arm: str) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        In one line: no scores of the arm, or of the dense network.
+        In one line: no scores of the arm, or of the dense network; scores on several data sets, of several networks
+        or in several ways.
     """
     named = arms(records)
     scores = named[named["kind"] == "score"]
     mine = scores[(scores["arm"] == arm) & (scores["round"] > 0)]
-    dense = scores[scores["method"] == "dense"].groupby("seed").first()
+    for name, several in {"scored_on": "on several data sets", "network": "of several networks"}.items():
+        if name in mine and mine[name].nunique() > 1:
+            raise ValueError(f"the records have scores {several} ({', '.join(sorted(set(mine[name])))}): take one")
+    dense = scores[scores["method"] == "dense"]
+    for name in ("scored_on", "network", "scored_by"):  # the dense network's that were made as the arm's were
+        if name in scores and len(mine):
+            dense = dense[dense[name].fillna("") == mine[name].fillna("").iloc[0]]
     if not len(mine) or not len(dense):
         raise ValueError(f"there are no scores of {arm if not len(mine) else 'the dense network'} to choose among")
+    if dense["seed"].duplicated().any():
+        raise ValueError("the records have several dense networks of one seed: take one")
+    dense = dense.set_index("seed")
     metric, higher_is_better = metric_of(scores)
     best = chosen(mine, metric, higher_is_better).set_index("seed")
     best = best.join(dense[metric].rename("dense"), how="inner").reset_index()

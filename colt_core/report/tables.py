@@ -15,7 +15,7 @@ from ..files import write_text
 from ..methods import recorded
 from ..studies.records import Place
 from ..training import RECIPES
-from .accuracy import all_areas, counted, in_papers_shape, mean_scores, scores_at
+from .accuracy import all_areas, by_rounds, counted, in_papers_shape, mean_scores, scores_at
 from .arms import called, scores_by_arm
 from .compare import differences, with_verdicts
 from .cost import reach
@@ -46,7 +46,8 @@ def tables(
     Returns
     -------
     dict
-        "accuracy-<recipe>" (or another metric): `paper_table`; "reach"; "compare": COLT and other contenders against
+        "accuracy-<recipe>" (or another metric): `paper_table`; "rounds", where channels were cut whole: `by_rounds`;
+        "reach"; "compare": COLT and other contenders against
         the controls, with the verdict; "area": over the sparsities that all runs of a cell cover; "transfer": source
         (rows) by target (columns). Those without rows are left out.
     """
@@ -179,6 +180,8 @@ def _of_one_metric(
     table = scores_at(scores, records, sparsities)
     if len(table) or len(failed):
         yield "means", in_papers_shape(mean_scores(table), sparsities, failed)
+    if "density_effective" in records and records["density_effective"].notna().any() and len(scores):
+        yield "rounds", by_rounds(records).drop(columns="at")
     compared = differences(table, _controls(table), margin, 0.95, scores)
     if len(compared):
         yield "compare", with_verdicts(compared)

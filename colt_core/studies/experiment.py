@@ -53,7 +53,7 @@ class Scoring(Settings):
     objective
         What a scored ticket is trained for; None: as in finding.
     head
-        "fresh" or "own" (theta0's); None: fresh where the network has one.
+        "fresh" or "own" (theta0's); None: fresh where the network has one, but own for weights made to fit a mask.
     """
 
     objective: Annotated[JsonDict | None, BeforeValidator(judged_by)] = None
@@ -94,7 +94,7 @@ class Experiment(Settings):
         In place of rate and target: the density after each round, falling, the same for every method. Copies whose
         masks are combined are each pruned as far as it takes. Who follows COLT for its densities alone follows nobody.
     scope, rewind
-        "global" or "layer"; the step to rewind to.
+        "global" or "layer"; the step to rewind to. Searches train on from that step, scores train the whole recipe.
     early_bird
         None: every training lasts its recipe. Else see `EarlyBird`; scores always last theirs.
     options
@@ -364,6 +364,12 @@ def counts_as(number: int, density: float, densities: Sequence[float] | None) ->
     if densities is not None and 0 < number <= len(densities) and abs(density / densities[number - 1] - 1) < NEAR:
         return 1 - densities[number - 1]
     return 1 - density
+
+
+def reached(record: Mapping[str, Any], densities: Sequence[float] | None) -> float:
+    """Return the sparsity that a round's record counts as; of channels cut whole, by the weights left when compact."""
+    left = record.get("density_effective")
+    return counts_as(record["round"], record["density"] if left is None else left, densities)
 
 
 def settings_in(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from .. import data as datasets
 from ..compute.store import Store, open_store
 from ..methods import method_of
 from ..tickets import Round
-from .experiment import Experiment, counts_as
+from .experiment import Experiment, reached
 from .inputs import prints_of
 
 Place = Store | str | Path | None
@@ -129,8 +129,7 @@ def is_scored(experiment: Experiment, store: Store) -> bool:
     if experiment.scores is None:
         return True
     records = read_records(experiment, store)
-    found = {r["round"]: r["density"] for r in records if r["kind"] == "round"}
-    sparsities = {n: counts_as(n, density, experiment.densities) for n, density in found.items()}
+    sparsities = {r["round"]: reached(r, experiment.densities) for r in records if r["kind"] == "round"}
     firsts = [next((n for n, s in sorted(sparsities.items()) if s >= w - 1e-12), None) for w in experiment.scores]
     wanted = {n for n in firsts if n is not None} if experiment.scores else set(sparsities)
     return wanted <= rounds_scored(experiment, records)

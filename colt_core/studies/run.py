@@ -17,7 +17,7 @@ from ..seeding import choose_device
 from ..settings import first_line, shown
 from ..tickets import Round
 from ..training import History, objective_of
-from .experiment import FORMAT, MEASURED, Experiment, counts_as
+from .experiment import FORMAT, MEASURED, Experiment, reached
 from .inputs import as_seen, dataset_of, prints_of
 from .records import (
     KEY,
@@ -116,7 +116,8 @@ def carry_out(
     ValueError, OSError
         As `run`.
     FloatingPointError
-        Where a training diverges; a record says so ("failed"), for it would again.
+        Where a training diverges, or a mask loses a layer that is to be filled; a record says so ("failed"), for it
+        would again.
     """
     check_stored(experiment, store)
     if is_complete(experiment, store) and is_scored(experiment, store):
@@ -137,10 +138,10 @@ def _find_and_score(
     at: dict[str, str] = {}  # what is being scored: tickets that cannot be scored on one data set may be on another
     try:
         for found in _rounds(experiment, store, device, threads, watch):
+            record = found.record()
             if callback and found.number not in told:
-                callback(_labelled(experiment, "round", found.record()))
-            wanted = experiment.scores == ()
-            sparsity = counts_as(found.number, found.density, experiment.densities)
+                callback(_labelled(experiment, "round", record))
+            wanted, sparsity = experiment.scores == (), reached(record, experiment.densities)
             while open_scores and sparsity >= open_scores[0] - 1e-12:
                 wanted, _ = True, open_scores.pop(0)
             if wanted and found.number not in scored:

@@ -66,8 +66,9 @@ def lesson(
     if called == "self":
         if ticket is None:
             raise ValueError("a ticket is its own teacher when it is scored, not while it is looked for")
-        network = ticket.model(classes if ticket.has_head else None, experiment.seed)
-        mask = ticket.mask_for(network, fresh_head=ticket.has_head)
+        fresh = ticket.scored_anew(classes)
+        network = ticket.model(classes if fresh else None, experiment.seed)
+        mask = ticket.mask_for(network, fresh_head=fresh)
     elif called == "dense":
         network = models.build(experiment.network, classes, experiment.seed, **experiment.network_args)
     else:

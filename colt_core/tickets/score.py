@@ -116,6 +116,7 @@ def evaluate(
 ) -> Score:
     """Train a ticket from theta0 on a full training set, with a fresh head, and test it.
 
+    All of the recipe is trained, also from weights that were rewound to step k: those have k steps more behind them.
     The head, the order of the images and their augmentation come from `seed` alone, so tickets scored with one seed
     differ in nothing but themselves. On data of other classes or another image size this is transfer.
 
@@ -132,7 +133,8 @@ def evaluate(
     objective
         What is learnt, and by which metric it is scored; None: what the network declares, else cross-entropy.
     head
-        "fresh": a new head, drawn from `seed`; "own": theta0's. By default fresh, where the network has a head.
+        "fresh": a new head, drawn from `seed`; "own": theta0's. By default fresh, where the network has a head that is
+        not its ticket's own (`Ticket.scored_anew`).
     drive
         As for `training.train`.
 
@@ -150,7 +152,7 @@ def evaluate(
     if not isinstance(data, Dataset):
         raise ValueError(f"data must be a Dataset, load('cifar10') for example, not {type(data).__name__}")
     ticket = Ticket.of(ticket) if isinstance(ticket, nn.Module) else ticket
-    fresh = head == "fresh" or (head is None and ticket.has_head)
+    fresh = head == "fresh" or (head is None and ticket.scored_anew(len(data.classes)))
     network = ticket.model(len(data.classes) if fresh else None, seed)
     mask = ticket.mask_for(network, fresh_head=fresh)
     objective = (objective or objective_for(network)).fitted(data.train)

@@ -30,7 +30,8 @@ class Ticket:
     ----------
     architecture
         {"name", "classes", "arguments"} of `models.build`; "code", the version of code that is not this package's;
-        "silent", where channels that are cut whole are held at zero, see `silent`: True, or by layer rows that are not.
+        "silent", where channels that are cut whole are held at zero, see `silent`: True, or by layer rows that are not;
+        "own_head", where the head belongs to theta0, as of weights that were made to fit the mask.
     theta0
         The network's whole state dict at the rewind point, BatchNorm statistics included; unmasked.
     mask
@@ -99,6 +100,11 @@ class Ticket:
     def has_head(self) -> bool:
         """Whether its network has a head that can be made anew."""
         return models.head_name(self._skeleton()) is not None
+
+    def scored_anew(self, classes: int) -> bool:
+        """Tell whether scores draw a fresh head: where it has one, which is not its own or tells other classes."""
+        kept = self.architecture.get("own_head") and self.architecture["classes"] == classes
+        return self.has_head and not kept
 
     @property
     def transposed(self) -> frozenset[str]:

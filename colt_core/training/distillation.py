@@ -96,6 +96,8 @@ class KD(CrossEntropy):
     def check(self, network: nn.Module, images: Images) -> None:
         """Raise a `ValueError` where student or teacher has other outputs than there are classes, or is only named."""
         super().check(network, images)
+        if self.wanted and not self.weight:
+            return
         self._check_trained()
         counts = [len(images.classes)] if self.tasks is None else [len(task) for task in self.tasks]
         counts = [len(self.names)] if self.names else counts  # a partition's are picked from all of them by `fitted`
@@ -112,8 +114,8 @@ class KD(CrossEntropy):
             raise ValueError(f"the tasks {self.tasks} are not the images' {len(images.classes)} classes")
 
     def taught(self, made: Made, images: Images) -> "KD":
-        """Return it with its teacher trained, where that was only named."""
-        return self if not self.wanted else self._with(made(self.wanted), images.classes)
+        """Return it with its teacher trained, where that was only named; of weight 0 there is nothing to teach."""
+        return self if not self.wanted or not self.weight else self._with(made(self.wanted), images.classes)
 
     def forwards(self, images: Images) -> float:
         """Return the FLOPs of the teacher's forward pass; of several, their mean."""
