@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any, NoReturn, Self
 
 import numpy as np
@@ -180,12 +181,19 @@ def shown(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:199]}…"
 
 
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return how an error goes on where a name is close to a known one: "; did you mean 'cifar10'?"."""
+    close = get_close_matches(str(name), list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
 def _told(kind: type[BaseModel], problem: ValidationError) -> str:
     lines = []
     for error in problem.errors():
         where = ".".join(str(part) for part in error["loc"])
         if error["type"] == "extra_forbidden":
-            lines.append(f"unknown key {where!r}; allowed: {', '.join(kind.model_fields)}")
+            known = kind.model_fields
+            lines.append(f"unknown key {where!r}; allowed: {', '.join(known)}{meant(where, known)}")
         elif error["type"] == "value_error":
             lines.append(f"{where}: {error['ctx']['error']}" if where else str(error["ctx"]["error"]))
         elif error["type"] == "missing":

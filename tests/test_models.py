@@ -107,7 +107,7 @@ def test_forward_flops_are_pytorchs_count(name):
     ("name", "arguments", "message"),
     [
         ("vgg", {}, "allowed: conv3, resnet18"),
-        ("conv3", {"depth": 4}, r"conv3 does not take the arguments \['depth'\]"),
+        ("conv3", {"depth": 4}, r"conv3 does not take the arguments \['depth'\]; allowed: width, channels$"),
         ("conv3", {"width": "16"}, r"conv3 cannot be built with \{'width': '16'\}: "),
         ("conv3", {"width": 2.5}, r"conv3 cannot be built with \{'width': 2.5\}: "),
         ("torch.nn:Linear", {"out_features": -1}, "torch.nn:Linear cannot be built"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ..files import Damaged, open_tensors, sha256_of
-from ..settings import check_fraction
+from ..settings import check_fraction, meant
 from ..settings import shown as shortened
 from .dataset import Dataset, own_path
 from .folder import raw_folder, stamp_of
@@ -171,7 +171,8 @@ def check_name(name: Name) -> None:
     """Raise a `ValueError` if no data set could have this name; reads nothing, and imports no module of a user's."""
     base, chosen, edge = split_name(name)
     if not (kind := kind_of(base)):
-        raise ValueError(f"unknown data set {shortened(base)}; allowed: {', '.join(BUILT_IN)}, {ELSE}")
+        allowed = f"{', '.join(BUILT_IN)}, {ELSE}"
+        raise ValueError(f"unknown data set {shortened(base)}; allowed: {allowed}{meant(base, BUILT_IN)}")
     if kind == "torchvision":
         torchvision_class(base.partition(":")[2])
     if edge:

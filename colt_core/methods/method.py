@@ -8,7 +8,7 @@ from torch import nn
 
 from ..data import Dataset, Images, partition
 from ..foreign import imported, where_in
-from ..settings import Settings, first_line
+from ..settings import Settings, first_line, meant
 from ..tickets import Round
 from ..training import Recipe
 
@@ -241,7 +241,8 @@ def find_method(name: str, known: dict[str, Method]) -> Method:
     if name in known:
         return known[name]
     if ":" not in name:
-        raise ValueError(f"unknown method {name!r}; allowed: {', '.join(known)}, or package.module:NAME")
+        allowed = f"{', '.join(known)}, or package.module:NAME"
+        raise ValueError(f"unknown method {name!r}; allowed: {allowed}{meant(name, known)}")
     found = imported(name, "the method")
     if not isinstance(found, Method):
         raise ValueError(f"{name} must be a Method, not a {type(found).__name__}")

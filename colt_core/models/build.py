@@ -14,7 +14,7 @@ from torch import nn
 
 from ..foreign import fingerprint, imported, where_in
 from ..seeding import drawing
-from ..settings import first_line, plain_value, shown
+from ..settings import first_line, meant, plain_value, shown
 from .anatomy import UNSAID, Prunable, anatomy_of, declare, outputs_of
 from .architecture import architecture, has_a_name
 from .compacted import PREFIX, maker
@@ -184,7 +184,7 @@ def check_network(name: str) -> Callable[..., nn.Module]:
     library, _, model = name.partition(":")
     if not model:
         others = "torchvision:name, timm:name or package.module:name"
-        raise ValueError(f"unknown network {name!r}; allowed: {', '.join(NETWORKS)}, {others}")
+        raise ValueError(f"unknown network {name!r}; allowed: {', '.join(NETWORKS)}, {others}{meant(name, NETWORKS)}")
     if library in LIBRARIES:
         return LIBRARIES[library](model)
     make = imported(name, "the network")
@@ -323,5 +323,8 @@ def _with_classes(
     except TypeError:
         if not parameters:
             raise ValueError(f"{name} takes no number of classes; name the keyword for it: classes_as=...") from None
-        raise ValueError(f"{name} does not take the arguments {sorted(arguments)}") from None
+        allowed = [k for k, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        allowed = [k for k in allowed if k not in ([keyword] if keyword else allowed[:1])]
+        about = f"allowed: {', '.join(allowed)}" if allowed else "it takes none"
+        raise ValueError(f"{name} does not take the arguments {sorted(arguments)}; {about}") from None
     return given, named
