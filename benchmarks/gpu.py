@@ -11,8 +11,8 @@ Studies of small networks run eight or sixteen trainings side by side: a GPU is 
 well only under NVIDIA's multi-process service (`nvidia-cuda-mps-control -d` beforehand).
 
 `--dry-run` tells on any machine what would be done, and how long it might take. On an H100 (torch 2.11, 2026-11-26) the
-tests passed, most of `cause_resnet20` and `variants` ran and a part of `confirmed`; `bench` and the other studies have not been run on a GPU
-yet.
+tests passed, most of `cause_resnet20` and `variants` ran and a part of `confirmed`; `bench` and the other studies have
+not been run on a GPU yet.
 """
 
 import argparse
@@ -48,9 +48,9 @@ LEAST = 20.0  # seconds; with fewer left nothing is begun
 GRACE = 30.0  # seconds that a process has to end by itself before it is killed
 
 # Network, pixels: training images a second of one H100, all trainings together, in the recipes' float32. Measured on
-# batches of 128 under that service: ResNet-20, eight side by side (16,800 alone, sixteen are no faster); conv3 of width 16,
-# sixteen. The others are assumptions: ResNet-32 by its FLOPs; conv3 at full width (the paper's) and ResNet-18 one at a
-# time, as 7, 10 and 20 % of the 67 TFLOP/s of the card's data sheet.
+# batches of 128 under that service: ResNet-20, eight side by side (16,800 alone, sixteen are no faster); conv3 of width
+# 16, sixteen. The others are assumptions: ResNet-32 by its FLOPs; conv3 at full width (the paper's) and ResNet-18 one
+# at a time, as 7, 10 and 20 % of the 67 TFLOP/s of the card's data sheet.
 RATES = {
     ("resnet20", 32): 35_300.0,
     ("resnet32", 32): 21_900.0,
@@ -69,7 +69,7 @@ STUDIES = {  # by priority; the entry of results/PLAN.md, the file in results, t
     "split_resnet20": ("entry 2: is COLT's deficit in ResNet-20 the split by class?", "split/split_resnet20", 8),
     "elastic": ("entry 16: does a ticket of one depth work at another?", "elastic/elastic", 8),
     "dual": ("entry 15: can any random mask be made a good ticket?", "dual/dual", 16),
-    "structured_resnet20": ("entry 11: whole channels and blocks in ResNet-20", "structured_resnet20/structured_resnet20", 8),
+    "structured_resnet20": ("entry 11: whole channels in ResNet-20", "structured_resnet20/structured_resnet20", 8),
     "floor": ("entry 6: is as good as IMP a floor effect?", "floor/floor", 16),
     "moved": ("entry 7: are COLT's tickets better movers?", "moved/moved", 16),
     "length_full": ("entry 8: the authors' length at full width", "length/length_full", 1),
