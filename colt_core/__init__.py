@@ -41,6 +41,7 @@ from .methods import (
 )
 from .models import NETWORKS, anatomy, build, prunable, with_head
 from .seeding import choose_device
+from .settings import meant
 from .studies.experiment import Experiment, Scoring
 from .studies.plan import Plan, plan, status
 from .studies.records import store_folder
@@ -134,4 +135,8 @@ def __getattr__(name: str) -> Any:
         return import_module(f".{_LAZY[name]}", __name__)
     if name in _FUNCTIONS:
         return getattr(import_module(f".{_FUNCTIONS[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{meant(name, __dir__())}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_LAZY, *_FUNCTIONS, *(name for name in globals() if name.startswith("__"))})

@@ -150,9 +150,15 @@ def plain_number(name: str, value: Any) -> float:
     return float(plain)
 
 
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Raise a `ValueError` unless `value` is a whole number from `least` on."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} must be a whole number from {least}, not {shown(value)}")
+
+
 def check_fraction(name: str, value: float) -> None:
     """Raise a `ValueError` unless `value` lies strictly between 0 and 1."""
-    if not 0 < value < 1:
+    if not 0 < plain_number(name, value) < 1:
         raise ValueError(f"{name} must lie strictly between 0 and 1, not {value}")
 
 

@@ -12,6 +12,7 @@ from .pictures import endings, is_picture, shown
 from .streaming import Item, Part, Raw
 
 VALIDATION = ("val", "valid", "validation")  # what the folder of a validation split may be called
+SPLITS = {"train", "training", "test", "testing", "dev", "eval", *VALIDATION}  # in whatever case
 
 
 def raw_folder(root: Path) -> Raw:
@@ -86,13 +87,17 @@ def _readable(root: Path) -> Iterator[None]:
 
 def _parts(root: Path) -> dict[str, Path]:
     """Return the folders of class folders: "train", and "test" and "validation" where they are."""
-    train, test = root / "train", root / "test"
-    held_out = next((root / name for name in VALIDATION if (root / name).is_dir()), None)
-    if train.is_dir() and test.is_dir():
+    named = {folder.name.lower(): folder for folder in reversed(_class_folders(root))}
+    train, test = named.get("train"), named.get("test")
+    held_out = next((named[name] for name in VALIDATION if name in named), None)
+    if train and test:
         return {"train": train, "test": test} | ({"validation": held_out} if held_out else {})
-    if train.is_dir() and held_out:
+    if train and held_out:
         return {"train": train, "test": held_out}
-    return {"train": train if [folder.name for folder in _class_folders(root)] == ["train"] else root}
+    if len(named) > 1 and named.keys() <= SPLITS and all(any(_class_folders(folder)) for folder in named.values()):
+        about = "are no classes: call the training set's train, the test set's test, a validation set's val"
+        raise ValueError(f"{shown(root)}: the folders {', '.join(f.name for f in _class_folders(root))} {about}")
+    return {"train": train if train and len(named) == 1 else root}
 
 
 def _class_folders(root: Path) -> list[Path]:

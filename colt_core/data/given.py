@@ -1,6 +1,7 @@
 """What users have at hand, recognised: tensors, arrays, lists of pictures, and whatever yields (picture, label)."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,55 @@ def raw_of(train: Any, test: Any = None, validation: Any = None, classes: Any = 
         In one line, for what is none.
     """
     given = {"train": train, "test": test, "validation": validation}
+    if classes is None and (spelled := _spelled(train)):
+        classes = sorted(set(spelled))
+    names = _names(classes) if classes is not None else _own_names(train)
+    given = {what: _numbers(what, one, names) for what, one in given.items()}
     parts = {what: _part(what, one) for what, one in given.items() if one is not None}
     if "train" not in parts:
         raise ValueError(f"train must be {WANTED}, not None")
-    names = _names(classes) if classes is not None else _own_names(train)
+    if classes is None and names:
+        parts = {what: _by_name(what, part, _own_names(given[what]), names) for what, part in parts.items()}
     return Raw(parts["train"], parts.get("test"), parts.get("validation"), names)
+
+
+def _spelled(given: Any) -> list[str] | None:
+    """Return the labels of (images, labels) where they are names."""
+    if not is_pair(given) or given[1] is None or isinstance(given[1], torch.Tensor):
+        return None
+    labels = given[1].tolist() if isinstance(given[1], np.ndarray) else list(given[1])
+    return labels if labels and all(isinstance(one, str) for one in labels) else None
+
+
+def _numbers(what: str, given: Any, names: tuple[str, ...] | None) -> Any:
+    """Return (images, labels) with numbers in place of names."""
+    if names is None or (spelled := _spelled(given)) is None:
+        return given
+    if unknown := [one for one in spelled if one not in names]:
+        raise ValueError(f"{what}: {unknown[0]!r} is none of the classes, {', '.join(names)}")
+    return given[0], [names.index(one) for one in spelled]
+
+
+def _by_name(what: str, part: Part, own: tuple[str, ...] | None, names: tuple[str, ...]) -> Part:
+    """Return a part whose labels count the classes as train does: a data set object may have others, or another order.
+
+    Raises
+    ------
+    ValueError
+        In one line, where it knows a class that train does not.
+    """
+    if own is None or own == names:
+        return part
+    if unknown := [name for name in own if name not in names]:
+        raise ValueError(f"{what} has the class {unknown[0]!r}, which train has not: {', '.join(names)}")
+    order = [names.index(name) for name in own]
+
+    def read() -> Iterator[Item]:
+        for where, picture, label in part.read():
+            known = label is not None and _plain(label) and 0 <= int(label) < len(order)
+            yield where, picture, order[int(label)] if known else label
+
+    return replace(part, read=read)
 
 
 def is_pair(given: Any) -> bool:
@@ -52,6 +97,8 @@ def _part(what: str, given: Any) -> Part:
         raise ValueError(f"{what} must be {WANTED}, not {type(given).__name__}: give its splits one by one")
     if not (hasattr(given, "__len__") and hasattr(given, "__getitem__")) or isinstance(given, str | bytes | dict):
         raise ValueError(f"{what} must be {WANTED}, not {type(given).__name__}")
+    if hasattr(given, "columns") and hasattr(given, "iloc"):
+        raise ValueError(f"{what} is a table: give two of its columns, (list(table.image), table.label.to_numpy())")
     _not_empty(what, len(given))
     return Part(len(given), lambda: _items(what, given))
 
@@ -160,4 +207,7 @@ def _own_names(given: Any) -> tuple[str, ...] | None:
 def _names(classes: Any) -> tuple[str, ...]:
     if isinstance(classes, str) or not isinstance(classes, Sequence | np.ndarray) or len(classes) < 2:
         raise ValueError(f"classes must be the names of at least two classes, not {shown(classes)}")
-    return tuple(str(name) for name in classes)
+    found = tuple(str(name) for name in classes)
+    if twice := [name for i, name in enumerate(found) if name in found[:i]]:
+        raise ValueError(f"classes must be the names of different classes: {twice[0]!r} is there twice")
+    return found

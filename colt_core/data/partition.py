@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from ..seeding import generator
+from ..settings import check_whole
 from .images import Images, check_images
 
 
@@ -41,8 +42,7 @@ def partition(images: Images, parts: int = 2, by: str = "class", seed: int = 0) 
     check_images(images)
     if by not in PARTITIONINGS:
         raise ValueError(f"unknown partitioning {by!r}; allowed: {', '.join(PARTITIONINGS)}")
-    if parts < 1:
-        raise ValueError(f"parts must be at least 1, not {parts}")
+    check_whole("parts", parts, 1)
     if by in ("class", "stratified") and parts > 1 and not images.labelled:
         raise ValueError(f"these images have no labels to be split by {by}; allowed: random, order")
     if parts > (limit := len(images.classes) if by == "class" else len(images)):

@@ -103,6 +103,7 @@ def parts_of(
         held_out = held_out.only(list(chosen)) if held_out else None
     if strict and (empty := [i for i, count in enumerate(train.counts()) if not count]):
         others = "; name the others by their numbers, for example :0-4" if len(train.classes) > 2 else ""
+        others = "; labels count from 0: subtract 1" if empty == [0] and train.classes[0] == "0" else others
         raise ValueError(f"{name}: class {train.classes[empty[0]]!r} has no training image{others}")
     if held_out is None:
         train, held_out = split_validation(train, validation, seed)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..settings import shown
+from ..settings import meant, shown
 
 Mask = dict[str, torch.Tensor]
 
@@ -13,7 +13,10 @@ Weights = Mapping[str, torch.Tensor]
 
 
 def dense(weights: Weights, names: list[str]) -> Mask:
-    """Return the mask that keeps every weight of the named parameters."""
+    """Return the mask that keeps every weight of the named parameters; a `ValueError` for one that is not there."""
+    if missing := [name for name in names if name not in weights]:
+        allowed = f"{', '.join(weights)}{meant(missing[0], weights)}"
+        raise ValueError(f"there is no parameter {missing[0]!r}; allowed: {allowed}")
     return {name: torch.ones_like(weights[name], dtype=torch.bool) for name in names}
 
 

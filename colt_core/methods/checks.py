@@ -8,7 +8,7 @@ from torch import nn
 from .. import masks, models
 from ..data import Images, check_images
 from ..masks import Mask
-from ..settings import check_fraction, check_rounds
+from ..settings import check_fraction, check_rounds, plain_number, shown
 from ..training import Recipe, Training
 from ..training.objective import CROSS_ENTROPY
 from .options import Options
@@ -114,6 +114,10 @@ def stopping_rule(
         does not fall.
     """
     if densities is not None:
+        if not isinstance(densities, list | tuple):
+            raise ValueError(f"densities must be a list of what is left after each round, not {shown(densities)}")
+        for one in densities:
+            plain_number("densities", one)
         if not densities or any(not 0 < b < a <= 1 for a, b in zip([1.0, *densities], densities, strict=False)):
             raise ValueError("densities must fall from one round to the next and lie strictly between 0 and 1")
         return lambda number, _: number >= len(densities)

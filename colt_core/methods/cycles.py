@@ -16,6 +16,7 @@ from ..data import Images
 from ..files import Tensors
 from ..masks import Mask, Overlap
 from ..seeding import choose_device, derive
+from ..settings import meant
 from ..tickets import Cost, Round, Ticket
 from ..training import Recipe, Settling, Training, doubt, objective_for
 from ..version import __version__
@@ -77,16 +78,24 @@ def begin(
     """Check a finder's arguments, so that nothing is refused after a training has begun.
 
     `given` are its keyword options: those of `Options` and of `Where`. Errors are those of `check_inputs` and
-    `stopping_rule`.
+    `stopping_rule`, and a `ValueError` for an option that there is not.
     """
+    models.architecture(network)  # refuses what is none
     places = {one.name for one in fields(Where)}
+    known = [one.name for one in fields(Options)] + sorted(places)
+    if odd := [name for name in given if name not in known]:
+        raise ValueError(f"unknown option {odd[0]!r}; allowed: {', '.join(known)}{meant(odd[0], known)}")
     own = {"objective": objective_for(network)}  # what the network declares, where nothing is said
     options = Options(**own | {name: value for name, value in given.items() if name not in places})
     where = Where(**{name: value for name, value in given.items() if name in places})
     check_inputs(network, parts, recipe, options)
+    if options.resume is not None:
+        options.resume.ticket.check_fit(network)
     names = models.prunable(network, options.stem, options.head)
     if not names:
         raise ValueError(f"{models.architecture(network)['name']} has no prunable weights; name some: prunable=[...]")
+    if not any(network.get_parameter(name).requires_grad for name in names):
+        raise ValueError("every prunable weight is frozen (requires_grad=False): nothing would be learnt")
     dense = masks.dense(dict(network.named_parameters()), names)
     classes = max(len(part.classes) for part in parts)
     share = share_counted(dense, network, classes) if options.count_all else 1.0

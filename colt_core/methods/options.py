@@ -9,9 +9,10 @@ from pydantic import Field, model_validator
 from ..compute.store import Store
 from ..data import Images
 from ..seeding import choose_device
-from ..settings import Settings
+from ..settings import Settings, check_whole, shown
 from ..tickets import Round
 from ..training import CROSS_ENTROPY, EarlyBird, History, Objective
+from ..training.objective import check_objective
 
 Source = Literal["colt", "imp"]
 Fill = Literal["overlap", "copies"]
@@ -71,6 +72,10 @@ class Options:
     def __post_init__(self) -> None:
         if self.scope not in ("global", "layer"):
             raise ValueError(f"unknown scope {self.scope!r}; allowed: global, layer")
+        check_whole("rewind", self.rewind, 0)
+        check_objective(self.objective)
+        if self.resume is not None and not isinstance(self.resume, Round):
+            raise ValueError(f"resume must be the Round to go on from, not {shown(self.resume)}")
         if self.early_bird is not None and not isinstance(self.early_bird, EarlyBird):
             raise ValueError(f"early_bird must be an EarlyBird(delta, window, on) or None, not {self.early_bird!r}")
 

@@ -53,7 +53,7 @@ def anatomy_of(network: nn.Module) -> Anatomy:
     `anatomy(network, head=, prunable=)`. What is not said is guessed. The head is the last linear layer with an output
     a class, else the last convolution that has them, else the last linear layer. Prunable are the weights of all
     convolutions (first, depthwise and 1x1 shortcut convolutions included), of all hidden linear layers, and the
-    projections of attention.
+    projections of attention; but for frozen ones, where others learn.
 
     Raises
     ------
@@ -199,6 +199,10 @@ def _reasons(network: nn.Module, head: str | None) -> dict[str, str]:
                 told[weight] = "the head" if name == head else f"prunable: {kind}"
             elif name != head and not _is_shared(network, weight):
                 told[weight] = f"prunable: {kind}"  # a weight that is no parameter: refused by `_check_weight`
+    guessed = {name for name, why in told.items() if why.startswith("prunable")}
+    frozen = {name for name, weight in network.named_parameters() if name in guessed and not weight.requires_grad}
+    if frozen < guessed:  # else it is not about to learn at all
+        told |= dict.fromkeys(frozen, "frozen")
     return told
 
 

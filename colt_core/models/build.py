@@ -14,7 +14,7 @@ from torch import nn
 
 from ..foreign import fingerprint, imported, where_in
 from ..seeding import drawing
-from ..settings import first_line, meant, plain_value, shown
+from ..settings import check_whole, first_line, meant, plain_value, shown
 from .anatomy import UNSAID, Prunable, anatomy_of, declare, outputs_of
 from .architecture import architecture, has_a_name
 from .compacted import PREFIX, maker
@@ -80,10 +80,12 @@ def build(
     ValueError
         For an unknown name, an argument that it does not take, fewer than one class, weights that do not fit.
     """
+    if not isinstance(name, str):
+        about = "'conv3' or 'package.module:name'; a module that you have is taken as it is, by cc.colt(module, ...)"
+        raise ValueError(f"name must be a network's name, {about}, not {shown(name)}")
     make, arguments = check_network(name), {key: plain_value(value) for key, value in arguments.items()}
     classes = plain_value(classes)
-    if classes < 1:
-        raise ValueError(f"classes must be at least 1, not {classes}")
+    check_whole("classes", classes, 1)
     given, named = _with_classes(name, make, classes, classes_as, arguments)
     with drawing(seed, "init", name):
         try:

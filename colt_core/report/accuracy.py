@@ -39,6 +39,8 @@ def scores_at(scores: pd.DataFrame, records: pd.DataFrame, sparsities: Iterable[
     dense = scores["finder"] == "dense"
     rows = [scores[dense].assign(at=0.0)]
     for at in dict.fromkeys(sparsities):
+        if not 0 <= at <= 1:
+            raise ValueError(f"sparsities are shares of the weights, in 0..1, not {at:g}")
         first = first_rounds(records, at)[["experiment", "round"]]
         rows.append(scores[~dense].merge(first, on=["experiment", "round"]).assign(at=at))
     return pd.concat(rows, ignore_index=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -368,8 +368,25 @@ def counts_as(number: int, density: float, densities: Sequence[float] | None) ->
 
 def reached(record: Mapping[str, Any], densities: Sequence[float] | None) -> float:
     """Return the sparsity that a round's record counts as; of channels cut whole, by the weights left when compact."""
+    return counts_as(record["round"], really_left(record), densities)
+
+
+def really_left(record: Mapping[str, Any]) -> float:
+    """Return the density of a round's record; of channels cut whole, that of the weights left when it is compact."""
     left = record.get("density_effective")
-    return counts_as(record["round"], record["density"] if left is None else left, densities)
+    return float(record["density"] if left is None else left)
+
+
+def listed(experiments: Any) -> list[Experiment]:
+    """Return an experiment, several, or all of a study, as a list; in one line refuse what is none."""
+    if hasattr(experiments, "everything"):
+        return list(experiments.everything())
+    one = isinstance(experiments, Settings | Mapping | str) or not isinstance(experiments, Iterable)
+    given: list[Any] = [experiments] if one else list(experiments)
+    if wrong := [each for each in given if not isinstance(each, Experiment)]:
+        known = "; a study by its name: cc.Study.named('mini')" if isinstance(wrong[0], str) else ""
+        raise ValueError(f"experiments are taken, or a Study, not {shown(wrong[0])}{known}")
+    return given
 
 
 def settings_in(about: Mapping[str, Any]) -> dict[str, Any]:

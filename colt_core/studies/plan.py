@@ -19,7 +19,7 @@ from ..methods.cycles import share_counted
 from ..seeding import choose_device
 from ..training import objective_of
 from .arithmetic import kept_by_round
-from .experiment import Experiment
+from .experiment import Experiment, listed, really_left
 from .foresight import doubts
 from .inputs import as_seen, dataset_of
 from .records import Place, is_complete, is_over, is_scored, read_records, rounds_scored
@@ -29,6 +29,8 @@ from .teachers import by_name, lesson
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from .study import Study
 
 
 Range = tuple[float, float]
@@ -99,7 +101,7 @@ class Plan:
 
 
 def plan(
-    experiments: Experiment | Iterable[Experiment],
+    experiments: "Experiment | Study | Iterable[Experiment]",
     store: Place = None,
     device: str = "auto",
     workers: int | None = None,
@@ -110,7 +112,7 @@ def plan(
     Parameters
     ----------
     experiments
-        One (`run`) or many (`study`). What the store holds already is not counted.
+        One (`run`), many, or a `Study`. What the store holds already is not counted.
     store, device
         As for `run`.
     workers
@@ -125,7 +127,7 @@ def plan(
     """
     check_workers(workers)
     single = isinstance(experiments, Experiment)
-    given = [experiments] if isinstance(experiments, Experiment) else list(experiments)
+    given = listed(experiments)
     where, place = choose_device(device), open_store(store)
     usual = cores() if where.type == "cpu" else 1
     beside = 1 if single and where.type != "cpu" else workers or usual  # copies train one after the other on a GPU
@@ -236,7 +238,7 @@ def together(experiment: Experiment, beside: int) -> float:
     return copies / math.ceil(copies / beside)
 
 
-def status(experiments: Iterable[Experiment], store: Place = None) -> "pd.DataFrame":
+def status(experiments: "Experiment | Study | Iterable[Experiment]", store: Place = None) -> "pd.DataFrame":
     """Return how far each experiment is, a row each; computes nothing.
 
     Returns
@@ -249,7 +251,7 @@ def status(experiments: Iterable[Experiment], store: Place = None) -> "pd.DataFr
     import pandas as pd
 
     place, rows = open_store(store), []
-    for e in experiments:
+    for e in listed(experiments):
         records, holder = read_records(e, place), place.holder(f"{e.hash}/experiment")
         found = [r for r in records if r["kind"] == "round"]
         over = is_over(e, place)
@@ -258,7 +260,7 @@ def status(experiments: Iterable[Experiment], store: Place = None) -> "pd.DataFr
             state = "done" if is_complete(e, place) and is_scored(e, place) else "failed"
         row = {name: getattr(e, name) for name in ("dataset", "network", "method", "parts", "by", "rate", "seed")}
         row |= {"state": state, "rounds": len(found), "scores": sum(r["kind"] == "score" for r in records)}
-        row |= {"sparsity": 1 - found[-1]["density"] if found else None}
+        row |= {"sparsity": 1 - really_left(found[-1]) if found else None}
         on = [r.get("scored_on") or e.dataset for r in records if r["kind"] == "score"]
         on += [e.score_on or e.dataset] if e.scores is not None else []
         row |= {"scored_on": ", ".join(dict.fromkeys(on))}

@@ -16,7 +16,7 @@ from ..methods import METHODS, method_of
 from ..seeding import choose_device
 from ..settings import FrozenDict, JsonDict, Number, Settings, frozen, shown
 from .cluster import work_off_on
-from .experiment import Experiment
+from .experiment import Experiment, listed
 from .queue import work_off
 from .reading import check_name, file_of, on_other_data, parsed, read_text
 from .records import Place, check_stored, is_over, records_of
@@ -222,6 +222,10 @@ class Study(Settings):
         """The data set that all experiments share."""
         return str(self.base.get("dataset", Experiment.model_fields["dataset"].default))
 
+    def everything(self) -> list[Experiment]:
+        """Return all experiments of all pieces, transfers among them."""
+        return [e for one in self.each() for e in one.experiments() + (one.transfers() if one.transfer else [])]
+
     def each(self) -> "list[Study]":
         """Return the study's pieces as studies, in order; a study without pieces is its own only one.
 
@@ -322,7 +326,7 @@ def _reached(levels: list[float], experiments: list[Experiment]) -> list[float]:
 
 
 def study(
-    experiments: Experiment | Iterable[Experiment],
+    experiments: Experiment | Study | Iterable[Experiment],
     store: Place = None,
     device: str = "auto",
     workers: int | None = None,
@@ -334,7 +338,7 @@ def study(
     Parameters
     ----------
     experiments
-        In any order; one that follows a COLT run waits for it. Of none there is a frame without rows.
+        In any order, or a `Study`; one that follows a COLT run waits for it. Of none there is a frame without rows.
     workers
         Processes side by side; by default one a CPU core, or a single one on a GPU. Results do not depend on it.
     progress
@@ -354,7 +358,7 @@ def study(
     import pandas as pd
 
     check_workers(workers)
-    experiments = _listed(experiments)
+    experiments = listed(experiments)
     where, place = str(choose_device(device)) if cluster in (None, "local") else device, open_store(store)
     for experiment in experiments:
         check_stored(experiment, place)
@@ -377,15 +381,6 @@ def study(
 def _but_for_seeds(job: Experiment) -> tuple[Any, ...]:
     """Return what tells apart the experiments that a mistake in one need not be one in the other."""
     return job.changed(seed=0).hash, job.score_on, str(job.scoring), job.scores is None
-
-
-def _listed(experiments: Experiment | Iterable[Experiment]) -> list[Experiment]:
-    """Return one experiment, or many, as a list; in one line refuse what is none."""
-    one = isinstance(experiments, Settings | Mapping | str) or not isinstance(experiments, Iterable)
-    given: list[Any] = [experiments] if one else list(experiments)
-    if wrong := [each for each in given if not isinstance(each, Experiment)]:
-        raise ValueError(f"study takes experiments, not {shown(wrong[0])}")
-    return given
 
 
 def to_do(experiments: list[Experiment], store: Store) -> list[Experiment]:

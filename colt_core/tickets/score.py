@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -11,9 +12,10 @@ from torch import nn
 from .. import models
 from ..data import Dataset
 from ..seeding import choose_device, reproducible
+from ..settings import shown
 from ..training import Drive, Objective, Recipe, Training, epochs, objective_for
 from ..training.loop import followed, plainly
-from ..training.objective import measured, scored
+from ..training.objective import check_objective, measured, scored
 from .ticket import Ticket
 
 Head = Literal["fresh", "own"]
@@ -103,7 +105,7 @@ class Score:
 
 
 def evaluate(
-    ticket: Ticket | nn.Module,
+    ticket: Any,
     data: Dataset,
     recipe: Recipe,
     seed: int = 0,
@@ -123,7 +125,8 @@ def evaluate(
     Parameters
     ----------
     ticket
-        What to score: a ticket, or any module as it stands (the dense ticket at these weights).
+        What to score: a ticket, a round's, the one in a file, or any module as it stands (the dense ticket at these
+        weights).
     data
         Trained on `data.train`; `data.validation` is scored each epoch, `data.test` at the end.
     recipe
@@ -151,7 +154,14 @@ def evaluate(
         raise ValueError(f"unknown head {head!r}; allowed: fresh, own")
     if not isinstance(data, Dataset):
         raise ValueError(f"data must be a Dataset, load('cifar10') for example, not {type(data).__name__}")
-    ticket = Ticket.of(ticket) if isinstance(ticket, nn.Module) else ticket
+    if isinstance(ticket, nn.Module):
+        ticket = Ticket.of(ticket)
+    elif isinstance(ticket, str | Path):
+        ticket = Ticket.load(ticket)
+    elif not isinstance(ticket := getattr(ticket, "ticket", ticket), Ticket):  # of a round
+        raise ValueError(f"ticket must be a Ticket, a Round, a ticket's file or a module, not {shown(ticket)}")
+    if objective is not None:
+        check_objective(objective)
     fresh = head == "fresh" or (head is None and ticket.scored_anew(len(data.classes)))
     network = ticket.model(len(data.classes) if fresh else None, seed)
     mask = ticket.mask_for(network, fresh_head=fresh)

@@ -154,7 +154,7 @@ class Ticket:
             differs; a network that only a file names, whose code is not trusted (see `Ticket.load`).
         """
         network = self._skeleton(network)
-        self._check_fit(network)
+        self.check_fit(network)
         assign = next(network.parameters()).is_meta  # else copied: weights that are shared stay so
         models.fill(network, {name: value.clone() for name, value in self.theta0.items()}, assign=assign)
         if classes is not None:
@@ -162,8 +162,8 @@ class Ticket:
         masks.apply(self.mask_for(network, fresh_head=classes is not None), network)
         return network
 
-    def _check_fit(self, network: nn.Module) -> None:
-        """Refuse a network that theta0 does not fit."""
+    def check_fit(self, network: nn.Module) -> None:
+        """Raise a `ValueError` for a network that theta0 does not fit, with the first layer that differs."""
         own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
         theirs = {name: tuple(value.shape) for name, value in self.theta0.items()}
         for name in [*theirs, *own]:
@@ -259,7 +259,14 @@ class Ticket:
         """Write one safetensors file, whole or not at all: `weight/<name>`, `mask/<name>`, JSON metadata `ticket`.
 
         The same ticket gives the same bytes. Readable with safetensors alone.
+
+        Raises
+        ------
+        ValueError
+            For a file name that says that it is something else.
         """
+        if Path(path).suffix in (".pt", ".pth", ".bin", ".ckpt", ".onnx", ".npz"):
+            raise ValueError(f"a ticket's file is safetensors: let its name end so, not with {Path(path).suffix}")
         tensors = self._tensors() | {k: v.contiguous() for k, v in (extra or {}).items()}
         about: dict[str, Any] = {"architecture": self.architecture, "provenance": self.provenance}
         about |= {"weights": list(self.theta0), "masks": list(self.mask)}  # the network's order: a file has its own

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import nn
 
+from .. import models
 from ..data import Images, check_images
 from ..data.augmentation import augment, draw, epoch_order, normalise
 from ..files import hash_into
@@ -23,9 +24,10 @@ from ..masks import Mask, check
 from ..models import check_output, computes
 from ..progress import bar, left
 from ..seeding import choose_device, derive, drawing, memory_format, reproducible
+from ..settings import meant
 from .history import History
 from .memory import keeping_memory
-from .objective import CROSS_ENTROPY, Objective, batch_loss, described, objective_for, scored
+from .objective import CROSS_ENTROPY, Objective, batch_loss, check_objective, described, objective_for, scored
 from .optimizer import Optimizer
 from .recipe import Recipe
 
@@ -66,6 +68,7 @@ class Training:
     objective: Objective = CROSS_ENTROPY
 
     def __post_init__(self) -> None:
+        check_objective(self.objective)
         object.__setattr__(self, "objective", self.objective.fitted(self.images))
 
     @property
@@ -88,6 +91,8 @@ class Training:
         self.objective.check_recipe(self.recipe)
         if not len(self.images):
             raise ValueError("there are no images to train on")
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            raise ValueError("every weight of the network is frozen (requires_grad=False): nothing would be learnt")
         if self.first_step >= (whole := self.recipe.total(len(self.images))):
             raise ValueError(f"step {self.first_step} is past the recipe's {whole} steps")
         check(self.mask or {}, dict(network.named_parameters()))
@@ -289,6 +294,10 @@ def train(
     FloatingPointError
         If the loss is no longer finite.
     """
+    models.architecture(network)  # refuses what is none
+    known = [one.name for one in fields(Training) if one.name not in ("images", "recipe")]
+    if odd := [name for name in how if name not in known]:
+        raise ValueError(f"unknown option {odd[0]!r}; allowed: {', '.join(known)}{meant(odd[0], known)}")
     how = {"objective": objective_for(network)} | how
     return followed(epochs(network, Training(images, recipe, **how), device, drive), progress)
 

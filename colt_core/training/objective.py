@@ -13,7 +13,7 @@ from ..data import Images, check_images
 from ..data.augmentation import normalise
 from ..files import Tensors
 from ..foreign import imported
-from ..settings import first_line
+from ..settings import first_line, shown
 from .recipe import Recipe
 
 
@@ -251,6 +251,12 @@ def objective_of(about: str | Mapping[str, Any] | None, tensors: Tensors | None 
     if settings and kind.settings is Objective.settings:  # a worker process would make it without them
         raise ValueError(f"the objective {name} is made with {', '.join(settings)}: its settings() must tell them")
     return made
+
+
+def check_objective(objective: Any) -> None:
+    """Raise a `ValueError` for what is no objective: a name, a loss of PyTorch's, a class in place of its instance."""
+    if not isinstance(objective, Objective):
+        raise ValueError(f"objective must be an Objective, cc.KD(teacher) for example, not {shown(objective)}")
 
 
 def objective_for(network: nn.Module | str) -> Objective:
