@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -62,7 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as problem:
         print(f"error: {one_line(problem)}", file=sys.stderr)
         return 2
-    except (RuntimeError, FloatingPointError) as problem:
+    except FloatingPointError as problem:  # it would diverge again
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
+    except RuntimeError as problem:
         print(f"error: {problem}{_kept(arguments)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as problem:
@@ -78,8 +81,9 @@ def _kept(arguments: list[str] | None) -> str:
 
 
 def _carry_out(arguments: list[str] | None) -> int:
-    parser = _parser()
-    chosen = parser.parse_args(arguments)
+    parser, given = _parser(), sys.argv[1:] if arguments is None else arguments
+    parser.named = [word for word in given[:1] if hasattr(commands, word)]
+    chosen = parser.parse_args(given)
     if not hasattr(chosen, "do"):
         parser.print_help()
         return 2
@@ -109,8 +113,10 @@ def _terminable() -> Iterator[None]:
 class _Parser(argparse.ArgumentParser):
     """Mistakes are one line, as all others are."""
 
+    named: Sequence[str] = ()  # the command, where it is not this parser's own: options that no one knows come up here
+
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{one_line(message)}; see {self.prog} --help")
+        raise ValueError(f"{one_line(message)}; see {' '.join([self.prog, *self.named])} --help")
 
 
 def _of_kind(read: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -125,7 +131,7 @@ def _of_kind(read: Callable[[str], Any]) -> Callable[[str], Any]:
     return kind
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> _Parser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = _Parser(prog="colt", description=__doc__, epilog=EXAMPLES, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"colt {__version__}")

@@ -129,7 +129,7 @@ def test_one_experiment_its_card_and_its_push(folder, tmp_path, capsys):
         (["run", "--threads", "1_0"], "argument --threads: must be a whole number, not '1_0'"),
         (["study", "mini", "--workers", "2.5"], "argument --workers: must be a whole number, not '2.5'"),
         (["study", "mini", "--minutes", "nan"], "argument --minutes: must be a number, not 'nan'"),
-        (["study", "mini", "--minuets", "3"], "unrecognized arguments: --minuets 3; see colt --help"),
+        (["study", "mini", "--minuets", "3"], "unrecognized arguments: --minuets 3; see colt study --help"),
         (["studie"], "invalid choice: 'studie'"),
         (["study"], "the following arguments are required: study; see colt study --help"),
         (["run", "--parts", "99"], "parts must be at most 10"),

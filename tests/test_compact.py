@@ -856,6 +856,31 @@ def test_what_cannot_be_written_or_measured_is_one_line_and_leaves_no_file(tmp_p
     assert capfd.readouterr() == ("", "")
 
 
+class Strict(nn.Module):
+    """A network that looks at what it is given: it cannot be followed, hence not be made compact."""
+
+    def __init__(self, classes=10):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, classes)
+
+    def forward(self, pixels):
+        if pixels.shape[1] != 3:
+            raise ValueError("three channels")
+        return self.head(self.conv(pixels).relu().mean((2, 3)))
+
+
+def test_what_cannot_be_made_compact_is_measured_and_written_under_its_mask(tmp_path):
+    ticket = cc.Ticket.of(Strict())
+    with pytest.warns(UserWarning, match="the compact form is left out: the channels of Strict cannot be followed"):
+        table = speed(ticket, batches=(1,), threads=(1,), rounds=1, seconds=0.001, device="cpu")
+    assert table["form"].tolist() == ["dense", "masked"]
+    if importlib.util.find_spec("onnxruntime"):
+        told = cc.export(ticket, tmp_path / "a.onnx", form="masked", timed=False)
+        assert told.startswith("a.onnx: ")
+        with pytest.raises(ValueError, match="the channels of Strict cannot be followed"):
+            cc.export(ticket, tmp_path / "b.onnx", timed=False)
+
+
 def test_an_onnx_file_answers_as_pytorch_does_and_it_is_said_what_is_no_faster(tmp_path, mini):
     pytest.importorskip("onnxruntime")
     network = settled(cc.build("conv3", 10, width=8))

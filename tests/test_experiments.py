@@ -473,7 +473,13 @@ def test_a_training_that_diverges_is_part_of_the_study_and_is_not_tried_again(ma
 def test_a_mistake_in_one_experiment_of_a_study_is_found_before_any_training(make, tmp_path):
     with pytest.raises(ValueError, match="parts must be at most 3"):
         cc.study([make(), make(parts=9, seed=1)], tmp_path)
+    for call in (cc.study, cc.plan, cc.status):
+        with pytest.raises(ValueError, match=r"experiments are taken, or a Study, not 'mini'; .*named\('mini'\)"):
+            call("mini", tmp_path)
     assert not list(tmp_path.iterdir())
+    world = cc.Study.named("world")
+    every = [e.hash for one in world.each() for e in one.experiments() + (one.transfers() if one.transfer else [])]
+    assert cc.status(world, tmp_path)["experiment"].tolist() == every and len(every) > len(world.experiments())
 
 
 def test_a_worker_that_dies_ends_the_study_instead_of_hanging_it(make, tmp_path, monkeypatch):
@@ -592,6 +598,10 @@ def test_the_paper_study_asks_what_a_gpu_is_to_answer_in_order():
         ("title: t\nbase: {}\nmethods: {colt: {}}\nseeds: []", "seeds"),
         ("title: t\nbase: {}\nmethods: {colt: {}}\nseeds: [-1]", "seed"),
         ("title: t\nbase: {}\nmethods: {colt: {}}\ngrid: {colour: [1]}", "unknown key 'colour'"),
+        (
+            "title: t\nbase: {}\nmethods: {colt: {}}\ngrid: {seed: [1]}",
+            "'seed'; seeds stand beside the grid; allowed: d",
+        ),
         ("title: t\nbase: {}\nmethods: {colt: {}}\ngrid: {parts: []}", "parts has no values"),
         ("title: t\nbase: {}\nmethods: {colt: {}}\ngrid: {rate: [0.2, 2]}", "rate must lie strictly"),
         ("title: t\nbase: {recipe: {epochs: 0}}\nmethods: {colt: {}}", "epochs"),

@@ -242,6 +242,16 @@ def test_a_stamp_of_train_and_test_speaks_of_both(folder, tmp_path):
     assert datasets.stamp(tmp_path / "own") != before
 
 
+def test_the_folders_of_splits_are_known_in_any_case_and_are_no_classes(folder, tmp_path):
+    for part in ("Train", "TEST"):
+        shutil.copytree(folder, tmp_path / part)
+    found = cc.load(tmp_path)
+    assert found.classes == ("ant", "bee", "zebra") and len(found.test) == 36
+    (tmp_path / "Train").rename(tmp_path / "training")
+    with pytest.raises(ValueError, match="the folders TEST, training are no classes: call the training set's train"):
+        cc.load(tmp_path)
+
+
 def test_a_stamp_opens_no_picture(own, monkeypatch):
     monkeypatch.setattr("builtins.open", None)
     monkeypatch.setattr(io, "open", None)

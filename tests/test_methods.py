@@ -248,6 +248,19 @@ def test_overlap_statistics_come_with_chance_and_per_layer(colt_rounds):
         ({"network": torch.nn.Sequential(torch.nn.Linear(3, 2))}, "Sequential cannot take images of 32 x 32 pixels"),
         ({"densities": [0.5, 0.6]}, "densities must fall"),
         ({"scope": "filter"}, "allowed: global, layer"),
+        ({"devcie": "cpu"}, "unknown option 'devcie'; allowed: scope, .*; did you mean 'device'\\?$"),
+        ({"rate": "0.3"}, "rate must be a number, not '0.3'"),
+        ({"densities": 0.5}, "densities must be a list of what is left after each round, not 0.5"),
+        ({"densities": ["0.5"]}, "densities must be a number, not '0.5'"),
+        ({"rewind": -1}, "rewind must be a whole number from 0, not -1"),
+        ({"resume": 2}, "resume must be the Round to go on from, not 2"),
+        ({"network": torch.nn.Linear}, "network must be a torch.nn.Module, .* not <class"),
+        ({"objective": torch.nn.CrossEntropyLoss()}, "objective must be an Objective, .* not CrossEntropyLoss"),
+        ({"network": cc.build("conv3", 10, width=4).requires_grad_(False)}, "every prunable weight is frozen"),
+        (
+            {"resume": cc.Round(1, cc.Ticket.of(cc.build("conv3", 10, width=2)))},
+            "the ticket is for another network: conv1.weight is ",
+        ),
     ],
 )
 def test_colt_refuses_bad_input_before_any_training(network, parts, recipe, monkeypatch, arguments, message):
@@ -255,6 +268,15 @@ def test_colt_refuses_bad_input_before_any_training(network, parts, recipe, monk
     with pytest.raises(ValueError, match=message) as caught:
         cc.colt(**({"network": network, "parts": parts, "recipe": recipe} | arguments))  # not even asked for a round
     assert "\n" not in str(caught.value)
+
+
+def test_frozen_weights_stay_whole(few, recipe, options):
+    network = cc.build("conv3", 10, seed=0, width=4)
+    network.conv2.weight.requires_grad_(False)
+    assert cc.anatomy(network).loc["conv2.weight", "why"] == "frozen"
+    last = list(cc.imp(network, few.train, recipe, rate=0.5, target=0.4, **options))[-1].ticket
+    assert "conv2.weight" not in last.mask and len(last.mask) == 2
+    assert torch.equal(last.theta0["conv2.weight"], network.conv2.weight)
 
 
 def test_an_empty_partition_and_images_too_small_are_refused_at_the_call(network, parts, recipe):

@@ -121,6 +121,15 @@ def test_bad_networks_are_refused(name, arguments, message):
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_no_name_and_no_number_of_classes_is_refused():
+    for name, classes, told in (
+        (torch.nn.Linear, 10, "name must be a network's name, .*, not <class"),
+        ("conv3", "10", "classes must be a whole number from 1, not '10'"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            cc.build(name, classes)
+
+
 @pytest.mark.parametrize("wrong", [5, [5], {"conv1": 1}])
 def test_prunable_that_is_no_list_of_names_is_refused_in_one_line(wrong):
     with pytest.raises(ValueError, match="prunable must be names or patterns of parameters, not"):

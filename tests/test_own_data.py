@@ -7,6 +7,7 @@ import sys
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -121,6 +122,47 @@ def test_classes_are_named_by_the_object_by_the_user_or_by_number():
     assert cc.Dataset.of(train=some).classes == ("ant", "bee", "cat")
     assert cc.Dataset.of(train=Listed(), classes=["x", "y", "z"]).classes == ("x", "y", "z")
     assert cc.Dataset.of(train=(PIXELS, LABELS)).classes == ("0", "1", "2")
+
+
+class Shown:
+    """Pictures of an object that names its classes, as torchvision's do."""
+
+    def __init__(self, classes, labels):
+        self.classes, self.labels = classes, labels
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, i):
+        return Image.new("RGB", (8, 8), (i, 40 * self.labels[i], 9)), self.labels[i]
+
+
+def test_parts_agree_on_their_classes_by_name():
+    train = Shown(["a", "b", "c"], [0, 1, 2] * 8)
+    found = cc.Dataset.of(train, Shown(["c", "b"], [0, 1, 0]), validation=Shown(["b", "c", "a"], [2, 0]))
+    assert found.classes == ("a", "b", "c")
+    assert found.test.labels.tolist() == [2, 1, 2] and found.validation.labels.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="test has the class 'd', which train has not: a, b, c"):
+        cc.Dataset.of(train, Shown(["a", "d"], [0, 1]))
+    assert cc.Dataset.of(train, Shown(["c", "b"], [0, 1]), classes=["x", "y", "z"]).test.labels.tolist() == [0, 1]
+
+
+def test_labels_may_be_names():
+    images, names = np.arange(20 * 75, dtype=np.uint8).reshape(20, 5, 5, 3), ["dog", "cat"] * 10
+    found = cc.Dataset.of((images, names), (images[:2], np.array(["cat", "dog"])), validation=0.2)
+    assert found.classes == ("cat", "dog") and found.test.labels.tolist() == [0, 1]
+    assert cc.Dataset.of((images, names), classes=["dog", "cat"]).train.counts() == found.train.counts()
+    for test, classes, told in (
+        ((images[:1], ["cow"]), None, "test: 'cow' is none of the classes, cat, dog"),
+        (None, ["dog", "fox"], "train: 'cat' is none of the classes, dog, fox"),
+        (None, ["dog", "cat", "dog"], "different classes: 'dog' is there twice"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            cc.Dataset.of((images, names), test, classes)
+    with pytest.raises(ValueError, match="labels count from 0: subtract 1"):
+        cc.Dataset.of((images, [1, 2] * 10))
+    with pytest.raises(ValueError, match=r"train is a table: give two of its columns"):
+        cc.Dataset.of(pd.DataFrame({"image": list(images), "label": names}))
 
 
 def test_images_of_several_sizes_need_a_size(tmp_path):

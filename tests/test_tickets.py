@@ -93,6 +93,14 @@ def test_a_ticket_for_another_network_is_refused(ticket):
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="has shape"):
         cc.Ticket.of(cc.build("conv3", 10, width=8), ticket.mask)
+    with pytest.raises(ValueError, match="there is no parameter 'conv1.weigth'; .*; did you mean 'conv1.weight'"):
+        cc.Ticket.of(cc.build("conv3", 10, width=8), names=["conv1.weigth"])
+
+
+def test_the_name_of_a_tickets_file_says_what_it_is(ticket, tmp_path):
+    with pytest.raises(ValueError, match="a ticket's file is safetensors: let its name end so, not with .pt"):
+        ticket.save(tmp_path / "ticket.pt")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unwritable_place_is_one_clear_line_and_leaves_nothing(ticket, tmp_path):

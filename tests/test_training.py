@@ -379,3 +379,15 @@ def test_a_stored_training_is_that_of_what_a_network_computes_not_of_its_weights
 def test_what_is_no_recipe_is_refused_in_one_line(few, network):
     with pytest.raises(ValueError, match="recipe must be a Recipe, for example Recipe.named.'mini'., not 'mini'"):
         cc.train(network, few.train, "mini")
+    recipe = cc.Recipe.named("mini")
+    for other, how, told in (
+        (network, {"maks": None}, "unknown option 'maks'; allowed: mask, validation, .*; did you mean 'mask'\\?$"),
+        (cc.Ticket.of(network), {}, "network must be a torch.nn.Module, .*, not Ticket"),
+        (network, {"objective": cc.KD}, "objective must be an Objective, .* not <class"),
+        (cc.build("conv3", 10).requires_grad_(False), {}, "every weight of the network is frozen"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            cc.train(other, few.train, recipe, **how)
+    for what in (3, "kd"):
+        with pytest.raises((ValueError, FileNotFoundError), match="ticket must be a Ticket, .*, not 3|no ticket at kd"):
+            cc.evaluate(what, few, recipe)

@@ -171,6 +171,9 @@ def check_name(name: Name) -> None:
     """Raise a `ValueError` if no data set could have this name; reads nothing, and imports no module of a user's."""
     base, chosen, edge = split_name(name)
     if not (kind := kind_of(base)):
+        if base.startswith((".", "/", "~")) or base.endswith((".npz", ".safetensors")):
+            about = "" if os.path.isabs(base) else f" in {os.getcwd()}"
+            raise ValueError(f"there is no folder, and no file, {shortened(base)}{about}: no data set")
         allowed = f"{', '.join(BUILT_IN)}, {ELSE}"
         raise ValueError(f"unknown data set {shortened(base)}; allowed: {allowed}{meant(base, BUILT_IN)}")
     if kind == "torchvision":

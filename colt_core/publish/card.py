@@ -267,6 +267,7 @@ With colt_core:
 import colt_core as cc
 ticket = cc.Ticket.load({file!r})
 network = ticket.model()  # theta0 with the masked weights at zero
+cc.train(network, data.train, recipe, mask=ticket.mask)  # without the mask they would grow again; or cc.evaluate
 ```
 
 With safetensors alone:

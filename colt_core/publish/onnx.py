@@ -13,7 +13,7 @@ from ..files import write_whole
 from ..settings import shown
 from ..tickets import Ticket
 from .runtime import check_libraries, session, write
-from .speed import check_takes, forms_of, in_words, speed
+from .speed import FORMS, check_takes, forms_of, in_words, speed
 
 CLOSE = 1e-3  # of the largest output: other kernels sum in another order
 CHECKED = 64  # images
@@ -71,11 +71,10 @@ def export(
     path = Path(path)
     if path.suffix != ".onnx":
         raise ValueError(f"the file must end with .onnx, not {path.name!r}")
-    if form not in ("compact", "masked", "dense"):
+    if form not in FORMS:
         raise ValueError(f"unknown form {form!r}; allowed: compact, masked, dense")
     check_libraries()
-    forms = dict(forms_of(ticket, multiple))
-    network = forms.get(form, next(iter(forms.values())))
+    [(_, network)] = forms_of(ticket, multiple, [form])
     if shape is None:
         images = load("cifar10-mini").test if images is None else images
         check_takes(network, images.shape)

@@ -33,6 +33,8 @@ def file_of(name: str) -> Path:
         there = path.suffix in (".yaml", ".yml", ".json") and path.is_file()
     except OSError:  # longer than a path can be
         there = False
+    if not there and str(name).endswith((".yaml", ".yml", ".json")):
+        raise ValueError(f"there is no study file {shown(str(name))}")
     if not there:
         raise ValueError(f"unknown preset {shown(name)}; allowed: {', '.join(ready)}, or a YAML or JSON file")
     return path

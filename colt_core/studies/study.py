@@ -14,7 +14,7 @@ from ..compute.store import Store, open_store
 from ..foreign import find_beside
 from ..methods import METHODS, method_of
 from ..seeding import choose_device
-from ..settings import FrozenDict, JsonDict, Number, Settings, frozen, shown
+from ..settings import FrozenDict, JsonDict, Number, Settings, frozen, meant, shown
 from .cluster import work_off_on
 from .experiment import Experiment, listed
 from .queue import work_off
@@ -176,9 +176,12 @@ class Study(Settings):
         named = [str(own.get("method", name)) for name, own in info.data.get("methods", {}).items()]
         several = [*METHODS.values(), *(method_of(name) for name in named if ":" in name)]
         options = [name for method in several if method.options for name in method.options.model_fields]
-        allowed = [*(name for name in Experiment.model_fields if name not in ("method", "seed")), *options]
+        allowed = [name for name in Experiment.model_fields if name not in ("method", "seed")]
+        allowed = list(dict.fromkeys([*allowed, *options]))
         if unknown := [name for name in value if name not in allowed]:
-            raise ValueError(f"unknown key {unknown[0]!r}; allowed: {', '.join(allowed)}")
+            beside = {"seed": "seeds stand beside the grid; ", "method": "methods stand beside the grid; "}
+            about = f"{beside.get(unknown[0], '')}allowed: {', '.join(allowed)}{meant(unknown[0], allowed)}"
+            raise ValueError(f"unknown key {unknown[0]!r}; {about}")
         if empty := [name for name, values in value.items() if not values]:
             raise ValueError(f"{empty[0]} has no values")
         return value
