@@ -122,7 +122,7 @@ def test_partitions_depend_on_the_seed_alone():
     ("arguments", "message"),
     [
         ({"parts": 11}, "at most 10, the number of classes, not 11"),
-        ({"parts": 0}, "at least 1"),
+        ({"parts": 0}, "parts must be a whole number from 1, not 0"),
         ({"by": "colour"}, "allowed: class, random, stratified, order"),
     ],
 )

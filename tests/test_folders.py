@@ -245,6 +245,8 @@ def test_a_stamp_of_train_and_test_speaks_of_both(folder, tmp_path):
 def test_the_folders_of_splits_are_known_in_any_case_and_are_no_classes(folder, tmp_path):
     for part in ("Train", "TEST"):
         shutil.copytree(folder, tmp_path / part)
+    for path in (tmp_path / "TEST").rglob("*.png"):
+        Image.open(path).rotate(90).save(path)
     found = cc.load(tmp_path)
     assert found.classes == ("ant", "bee", "zebra") and len(found.test) == 36
     (tmp_path / "Train").rename(tmp_path / "training")

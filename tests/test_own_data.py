@@ -127,14 +127,18 @@ def test_classes_are_named_by_the_object_by_the_user_or_by_number():
 class Shown:
     """Pictures of an object that names its classes, as torchvision's do."""
 
+    made = 0
+
     def __init__(self, classes, labels):
         self.classes, self.labels = classes, labels
+        Shown.made += 1
+        self.colour = Shown.made  # no picture is in two of them
 
     def __len__(self):
         return len(self.labels)
 
     def __getitem__(self, i):
-        return Image.new("RGB", (8, 8), (i, 40 * self.labels[i], 9)), self.labels[i]
+        return Image.new("RGB", (8, 8), (i, 40 * self.labels[i], self.colour)), self.labels[i]
 
 
 def test_parts_agree_on_their_classes_by_name():
@@ -148,10 +152,12 @@ def test_parts_agree_on_their_classes_by_name():
 
 
 def test_labels_may_be_names():
-    images, names = np.arange(20 * 75, dtype=np.uint8).reshape(20, 5, 5, 3), ["dog", "cat"] * 10
-    found = cc.Dataset.of((images, names), (images[:2], np.array(["cat", "dog"])), validation=0.2)
+    images = np.random.default_rng(0).integers(0, 256, (22, 5, 5, 3), dtype=np.uint8)
+    images, others, names = images[:20], images[20:], ["dog", "cat"] * 10
+    found = cc.Dataset.of((images, names), (others, np.array(["cat", "dog"])), validation=0.2)
     assert found.classes == ("cat", "dog") and found.test.labels.tolist() == [0, 1]
-    assert cc.Dataset.of((images, names), classes=["dog", "cat"]).train.counts() == found.train.counts()
+    turned = cc.Dataset.of((images, names), (others, ["cat", "dog"]), classes=["dog", "cat"])
+    assert turned.test.labels.tolist() == [1, 0] and turned.classes == ("dog", "cat")
     for test, classes, told in (
         ((images[:1], ["cow"]), None, "test: 'cow' is none of the classes, cat, dog"),
         (None, ["dog", "fox"], "train: 'cat' is none of the classes, dog, fox"),
@@ -210,13 +216,13 @@ def test_resize_and_crop_are_torchvisions(height, width, size):
         ("train: the labels are missing", {"train": (PIXELS, None)}),
         ("train: 1 of 60 labels are missing", {"train": (PIXELS, [None, *LABELS[1:].tolist()])}),
         ("test: the labels are missing", {"train": (PIXELS, LABELS), "test": torch.from_numpy(PIXELS)}),
-        ("train has 60 images and 59 labels", {"train": (PIXELS, LABELS[1:])}),
+        ("labels must be whole numbers, not <U3", {"train": (PIXELS, LABELS), "test": (FEW[0], ["ant"] * len(FEW[1]))}),
+        ("names of at least two classes, not .*ant", {"train": (PIXELS, ["ant"] * 60)}),
         (r"labels must be 0, 1, \.\.\., not -1\.\.2", {"train": (PIXELS, np.where(LABELS == 0, -1, LABELS))}),
         (r"test: labels must lie in 0\.\.2, .* not 7", {"train": (PIXELS, LABELS), "test": (FEW[0], FEW[1] + 5)}),
         ("train: labels must lie in", {"train": (PIXELS, LABELS), "classes": ["a", "b"]}),
         ("labels must be whole numbers, not float64", {"train": (PIXELS, LABELS / 2)}),
         (r"one an image, not of shape \[60, 3\]", {"train": (PIXELS, np.eye(3)[LABELS])}),
-        ("labels must be whole numbers", {"train": (PIXELS, ["ant"] * 60)}),
         (r"must be uint8, 0\.\.255, not float32", {"train": (PIXELS.astype(np.float32), LABELS)}),
         (
             r"must be uint8, 0\.\.255, not float32",

@@ -267,7 +267,8 @@ With colt_core:
 import colt_core as cc
 ticket = cc.Ticket.load({file!r})
 network = ticket.model()  # theta0 with the masked weights at zero
-cc.train(network, data.train, recipe, mask=ticket.mask)  # without the mask they would grow again; or cc.evaluate
+# cc.evaluate(ticket, data, recipe) trains and tests it; cc.train(network, data.train, recipe, mask=ticket.mask)
+# trains this very network (without the mask what is pruned would grow again).
 ```
 
 With safetensors alone:
