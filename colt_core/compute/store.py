@@ -235,9 +235,12 @@ def open_store(place: "Store | str | Path | None" = None) -> Store:
     Raises
     ------
     ValueError
-        For a URL whose kind is unknown or whose library is not installed.
+        For a URL whose kind is unknown or whose library is not installed; for a file.
     """
-    return place if isinstance(place, Store) else Store(place or os.environ.get("COLT_STORE") or "runs")
+    found = place if isinstance(place, Store) else Store(place or os.environ.get("COLT_STORE") or "runs")
+    if found.local and os.path.isfile(found.url):
+        raise ValueError(f"the store {found.url} is a file, and a folder is needed")
+    return found
 
 
 def _records(text: bytes, place: str) -> list[dict[str, Any]]:

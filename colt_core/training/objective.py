@@ -52,7 +52,9 @@ class Objective(ABC):
         network
             In training mode; calls it.
         pixels, labels
-            Normalised float [B, C, H, W] and int64 [B], on the network's device.
+            Normalised float [B, C, H, W] and int64 [B], on the network's device. Labels are the classes of the images
+            at hand, counted from 0: those of a partition by class are counted anew (`fitted` is told which they are),
+            so what reads values into labels wants parts that are split otherwise.
         """
 
     def taught(self, made: Callable[[str], nn.Module], images: Images) -> "Objective":
