@@ -174,6 +174,8 @@ def test_records_are_json_even_where_a_statistic_is_undefined(make, tmp_path):
 
 
 def test_an_unknown_kind_of_store_is_refused_in_one_line(make):
+    with pytest.raises(ValueError, match=r"the store \S+test_experiments.py is a file, and a folder is needed"):
+        cc.study([make(), make(seed=1)], __file__)
     with pytest.raises(ValueError, match="the store 'nowhere://bucket/x' cannot be opened") as caught:
         cc.run(make(), "nowhere://bucket/x")
     assert "\n" not in str(caught.value)

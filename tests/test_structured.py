@@ -119,6 +119,20 @@ def test_the_papers_rule_is_the_least_width_that_it_allows(seed):
         assert fits(width) and not any(fits(i) for i in range(1, width))
 
 
+def test_rows_of_transposed_convolutions_are_their_output_channels():
+    network = cc.build("autoencoder", 10, width=8)
+    ticket, rng = cc.Ticket.of(network), torch.Generator().manual_seed(0)
+    mask = {name: torch.rand(kept.shape, generator=rng) < 0.4 for name, kept in ticket.mask.items()}
+    turned, known = masks.outputs_first(mask, ticket.transposed), {"transposed": ticket.transposed}
+    plainly = masks.regroup({name: kept.contiguous() for name, kept in turned.items()}, 3)
+    found = masks.outputs_first(masks.regroup(mask, 3, **known), ticket.transposed)
+    assert ticket.transposed and all(torch.equal(kept, plainly[name]) for name, kept in found.items())
+    assert masks.blocks(mask, 3, **known) == masks.blocks(turned, 3)
+    assert any(
+        not torch.equal(kept, masks.regroup(mask, 3)[name]) for name, kept in masks.regroup(mask, 3, **known).items()
+    )
+
+
 def test_planted_groups_are_found_whole():
     rng = torch.Generator().manual_seed(3)
     groups = torch.randperm(32, generator=rng) % 4

@@ -77,21 +77,29 @@ class Block:
 
 
 def regroup(
-    mask: Mask, rows: int | None = None, rule: str = "budget", depthwise: Collection[str] | None = None
+    mask: Mask,
+    rows: int | None = None,
+    rule: str = "budget",
+    depthwise: Collection[str] | None = None,
+    transposed: Collection[str] = (),
 ) -> Mask:
     """Gather the weights of similar rows in dense blocks; see `blocks`, which gives them one by one."""
-    mask = {name: kept.contiguous() for name, kept in mask.items()}
+    mask = {name: kept.contiguous() for name, kept in outputs_first(mask, transposed).items()}
     found = {
         n: kept.clone() if is_depthwise(n, kept, depthwise) else torch.zeros_like(kept) for n, kept in mask.items()
     }
     for block in blocks(mask, rows, rule, depthwise):
         flat = found[block.layer].view(len(found[block.layer]), -1)
         flat[torch.tensor(block.rows)[:, None], torch.tensor(block.columns)] = True
-    return found
+    return {name: kept.contiguous() for name, kept in outputs_first(found, transposed).items()}
 
 
 def blocks(
-    mask: Mask, rows: int | None = None, rule: str = "budget", depthwise: Collection[str] | None = None
+    mask: Mask,
+    rows: int | None = None,
+    rule: str = "budget",
+    depthwise: Collection[str] | None = None,
+    transposed: Collection[str] = (),
 ) -> list[Block]:
     """Return the dense blocks that a mask is regrouped into.
 
@@ -108,8 +116,8 @@ def blocks(
     rule
         How wide a block is: "budget", as wide as its rows keep weights in the mean; "paper", the narrowest that for
         each row is wider than 1.5 times what the row keeps outside of it. The paper's keeps more than the mask did.
-    depthwise
-        As for `refill`.
+    depthwise, transposed
+        As for `refill`: rows are output channels, of transposed convolutions too.
 
     Raises
     ------
@@ -121,7 +129,7 @@ def blocks(
     if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 1):
         raise ValueError(f"rows must be a whole number from 1, not {rows!r}")
     found = []
-    for name, kept in mask.items():
+    for name, kept in outputs_first(mask, transposed).items():
         _check_some(name, kept)
         if is_depthwise(name, kept, depthwise):
             continue

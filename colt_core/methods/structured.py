@@ -161,18 +161,16 @@ def _refill(setting: Setting) -> Iterator[Round]:
 def _regroup(setting: Setting) -> Iterator[Round]:
     own = setting.own
     check_rows(setting.network, own.rows)
-    depthwise = models.depthwise(setting.network)
-    return _find(setting, own.source, lambda mask, *_: masks.regroup(mask, own.rows, own.rule, depthwise))
+    how = {"depthwise": models.depthwise(setting.network), "transposed": models.transposed(setting.network)}
+    return _find(setting, own.source, lambda mask, *_: masks.regroup(mask, own.rows, own.rule, **how))
 
 
 def check_rows(network: nn.Module, rows: int | None) -> None:
     """Raise a `ValueError` where a layer has fewer rows than a block, as `masks.blocks` would after a training."""
     for name in models.prunable(network):
-        weight = network.get_parameter(name)
-        if rows is not None and len(weight) < rows and name not in models.depthwise(network):
-            raise ValueError(
-                f"rows must be at most {len(weight)}, as layer {name.removesuffix('.weight')} has, not {rows}"
-            )
+        count = network.get_parameter(name).shape[name in models.transposed(network)]
+        if rows is not None and count < rows and name not in models.depthwise(network):
+            raise ValueError(f"rows must be at most {count}, as layer {name.removesuffix('.weight')} has, not {rows}")
 
 
 REFILL = Method(
