@@ -128,7 +128,7 @@ def shown(path: Path) -> bytes:
         name = f"{path.parent.name}: {path.stem}" if table else path.stem.capitalize()
         title = "" if text.startswith("# ") else f"# {name}\n\n"
         return (("---\norphan: true\n---\n" if table else "") + title + text).encode()
-    return content
+    return content.replace(b"](site/pages/", b"](") if path == ROOT / "README.md" else content
 
 
 def views(folder: Path) -> Iterator[str]:
