@@ -168,7 +168,7 @@ ROOMS = [
     "compute",
     "methods",
 ]
-ROOMS += ["studies", "report", "text", "plots", "widgets", "publish", "workbook", "cli"]
+ROOMS += ["studies", "report", "text", "plots", "widgets", "publish", "workbook", "commands", "cli"]
 
 
 def modules():
