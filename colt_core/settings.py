@@ -15,7 +15,7 @@ BITS = 1024  # of a whole number: a float has no more, and Python refuses to wri
 MOST_ROUNDS = 10_000
 WANTED = {  # by pydantic's names, in words of a file that people write
     "dict_type": "be a mapping", "list_type": "be a list", "tuple_type": "be a list", "string_type": "be text",
-    "too_short": "name at least 1",
+    "too_short": "name at least 1", "model_type": "be a mapping",
 }  # fmt: skip
 NUMBERS = (int, float, int | float, int | None, float | None)
 
