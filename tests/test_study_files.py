@@ -198,9 +198,7 @@ def test_study_takes_one_experiment_as_a_list_of_one(folder, tmp_path):
     assert frame.equals(cc.study(iter((one,)), tmp_path))
 
 
-@pytest.mark.parametrize(
-    "wrong", [5, [5], "mini", [cc.Experiment(), "colt"], [Study.named("mini")], {"method": "colt"}]
-)
+@pytest.mark.parametrize("wrong", [5, [5], "mini", [cc.Experiment(), "colt"], [Study.named("mini")], {"rate": 1}])
 def test_study_refuses_what_is_no_experiment_in_one_line(wrong, tmp_path):
     with pytest.raises(ValueError, match="experiments are taken, or a Study, not ") as caught:
         cc.study(wrong, tmp_path)
