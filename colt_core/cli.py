@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -82,7 +82,7 @@ def _kept(arguments: list[str] | None) -> str:
 
 def _carry_out(arguments: list[str] | None) -> int:
     parser, given = _parser(), sys.argv[1:] if arguments is None else arguments
-    parser.named = [word for word in given[:1] if hasattr(commands, word)]
+    parser.named = [word for word in given[:1] if word in parser.commands]
     chosen = parser.parse_args(given)
     if not hasattr(chosen, "do"):
         parser.print_help()
@@ -113,6 +113,7 @@ def _terminable() -> Iterator[None]:
 class _Parser(argparse.ArgumentParser):
     """Mistakes are one line, as all others are."""
 
+    commands: Collection[str] = ()
     named: Sequence[str] = ()  # the command, where it is not this parser's own: options that no one knows come up here
 
     def error(self, message: str) -> NoReturn:
@@ -196,6 +197,7 @@ def _parser() -> _Parser:
     fast.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     file.add_argument("path", type=Path, help="the file, which ends with .onnx")
     file.add_argument("--form", default="compact", help="compact, masked or dense")
+    parser.commands = known.choices
     return parser
 
 

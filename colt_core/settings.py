@@ -187,10 +187,10 @@ def shown(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:199]}…"
 
 
-def meant(name: str, known: Iterable[str]) -> str:
-    """Return how an error goes on where a name is close to a known one: "; did you mean 'cifar10'?"."""
-    close = get_close_matches(str(name), list(known), 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def meant(name: str, known: Iterable[str], most: int = 1) -> str:
+    """Return how an error goes on where a name is close to known ones: "; did you mean 'cifar10'?"."""
+    close = get_close_matches(str(name), list(known), most)
+    return f"; did you mean {', '.join(map(repr, close))}?" if close else ""
 
 
 def _told(kind: type[BaseModel], problem: ValidationError) -> str:

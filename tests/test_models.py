@@ -112,7 +112,7 @@ def test_forward_flops_are_pytorchs_count(name):
         ("conv3", {"width": 2.5}, r"conv3 cannot be built with \{'width': 2.5\}: "),
         ("torch.nn:Linear", {"out_features": -1}, "torch.nn:Linear cannot be built"),
         ("conv3", {"width": 0}, "at least 1"),
-        ("conv3", {"classes": 0}, "at least 1"),
+        ("conv3", {"classes": 0}, "classes must be a whole number from 1, not 0"),
     ],
 )
 def test_bad_networks_are_refused(name, arguments, message):

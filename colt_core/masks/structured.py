@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..settings import check_whole
 from .mask import Mask, Weights, check, outputs_first
 
 USUAL = 8  # rows of a block
@@ -126,8 +127,8 @@ def blocks(
     """
     if rule not in ("budget", "paper"):
         raise ValueError(f"unknown rule {rule!r}; allowed: budget, paper")
-    if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 1):
-        raise ValueError(f"rows must be a whole number from 1, not {rows!r}")
+    if rows is not None:
+        check_whole("rows", rows, 1)
     found = []
     for name, kept in outputs_first(mask, transposed).items():
         _check_some(name, kept)

@@ -3,9 +3,8 @@
 import inspect
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -203,7 +202,7 @@ def _torchvision(model: str) -> Callable[..., nn.Module]:
 
     known = models.list_models(module=models)
     if model not in known:
-        raise ValueError(f"torchvision has no classifier {model!r}{_meant(model, known)}")
+        raise ValueError(f"torchvision has no classifier {model!r}{meant(model, known, most=4)}")
     make: Callable[..., nn.Module] = models.get_model_builder(model)
     return make
 
@@ -214,7 +213,7 @@ def _timm(model: str) -> Callable[..., nn.Module]:
     except ImportError:
         raise ValueError("networks of timm need it: pip install 'colt-workbook[models]'") from None
     if not timm.is_model(model):  # a name with a colon would be downloaded and run
-        raise ValueError(f"timm has no network {model!r}{_meant(model, timm.list_models())}")
+        raise ValueError(f"timm has no network {model!r}{meant(model, timm.list_models(), most=4)}")
 
     def make(num_classes: int, **arguments: Any) -> nn.Module:
         return timm.create_model(model, num_classes=num_classes, **arguments)  # type: ignore[no-any-return]
@@ -246,11 +245,6 @@ def code_of(name: str) -> str | None:
     while name.startswith(PREFIX):
         name = name.removeprefix(PREFIX)
     return name if ":" in name and name.partition(":")[0] not in LIBRARIES else None
-
-
-def _meant(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, 4)
-    return f"; did you mean {', '.join(near)}?" if near else ""
 
 
 def declared_objective(network: str | nn.Module) -> str | None:

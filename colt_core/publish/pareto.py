@@ -104,11 +104,12 @@ def _timed(ticket: Ticket, batch: int, threads: int, how: dict[str, Any]) -> dic
         return {"form": "dense", "density_effective": 1.0} | dict.fromkeys(
             ("flops", "faster", "slowest", "fastest"), 1.0
         )
-    table = speed(ticket, batches=[batch], threads=[threads], **how).set_index("form")
     silent = bool(ticket.architecture.get("silent"))
+    # What cannot be made compact is refused here: `speed` would leave that form out.
+    left = masks.count(ticket.effective()) / masks.size(ticket.mask) if silent else ticket.density
+    table = speed(ticket, batches=[batch], threads=[threads], **how).set_index("form")
     form = "compact" if silent else "masked"
     dense, small = table.loc["dense"], table.loc[form]
-    left = masks.count(ticket.effective()) / masks.size(ticket.mask) if silent else ticket.density
     return {
         "form": form,
         "density_effective": left,

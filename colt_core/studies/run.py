@@ -14,7 +14,7 @@ from .. import models
 from ..compute.store import Store, open_store
 from ..methods import Setting, method_of
 from ..seeding import choose_device
-from ..settings import first_line, shown
+from ..settings import check_whole, first_line, shown
 from ..tickets import Round
 from ..training import History, objective_of
 from .experiment import FORMAT, MEASURED, Experiment, reached
@@ -91,8 +91,7 @@ def run(
 def _check_arguments(experiment: Any, threads: Any) -> None:
     if not isinstance(experiment, Experiment):
         raise ValueError(f"an Experiment is run, cc.Experiment(method='imp') for example, not {shown(experiment)}")
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"threads must be a whole number from 1, not {shown(threads)}")
+    check_whole("threads", threads, 1)
 
 
 def rounds(experiment: Experiment, store: Place = None, device: str = "auto", threads: int = 1) -> Iterator[Round]:
@@ -138,10 +137,10 @@ def _find_and_score(
     at: dict[str, str] = {}  # what is being scored: tickets that cannot be scored on one data set may be on another
     try:
         for found in _rounds(experiment, store, device, threads, watch):
-            record = found.record()
             if callback and found.number not in told:
-                callback(_labelled(experiment, "round", record))
-            wanted, sparsity = experiment.scores == (), reached(record, experiment.densities)
+                callback(_labelled(experiment, "round", found.record()))
+            wanted = experiment.scores == ()
+            sparsity = reached(found.record(), experiment.densities) if open_scores else 0.0
             while open_scores and sparsity >= open_scores[0] - 1e-12:
                 wanted, _ = True, open_scores.pop(0)
             if wanted and found.number not in scored:

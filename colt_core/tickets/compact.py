@@ -12,7 +12,7 @@ from ..masks import Mask
 from ..models.channels import losing, rows_of
 from ..models.compacted import PREFIX, WHOLE_CLASSES_AS, packed, unpacked, with_anatomy
 from ..models.shrinking import rounded, shrunk
-from ..settings import shown
+from ..settings import check_whole, shown
 
 
 def compact(network: nn.Module, mask: Mask | None = None, multiple: int = 1) -> nn.Module:
@@ -58,8 +58,7 @@ def _shrunk(
     network: nn.Module, mask: Mask, multiple: int, raw: bool = False
 ) -> tuple[dict[str, torch.Tensor], nn.Module]:
     """Return the rows left of the layers that lose some, and the small network; `raw`: masked weights as they are."""
-    if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
-        raise ValueError(f"multiple must be a whole number from 1, not {multiple!r}")
+    check_whole("multiple", multiple, 1)
     if not isinstance(network, nn.Module):
         raise ValueError(f"a network (torch.nn.Module) is made compact, not {shown(network)}")
     masks.check(mask, dict(network.named_parameters()))
