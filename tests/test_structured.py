@@ -244,6 +244,7 @@ def test_filling_the_overlap_and_overlapping_the_filled_differ_and_no_layer_is_e
     chosen = [masks.refill(own, of)[name] for own, of in zip(kept, sizes, strict=True)]
     expected = chosen[0] & chosen[1]
     assert torch.equal(before[name], expected) or (not expected.any() and int(before[name].any(1).sum()) == 1)
+    assert not torch.equal(after[name], before[name]), "the two orders do not commute"
     shuffled = filled(combined, kept, sizes, rng=torch.Generator().manual_seed(0))
     assert masks.count(shuffled) == masks.count(after), "as many weights a layer, hence as many channels"
 

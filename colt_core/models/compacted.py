@@ -6,10 +6,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..settings import check_whole
 from .anatomy import anatomy_of
 from .shrinking import shrunk
 
 PREFIX = "compact:"
+MULTIPLE = "multiple_of"  # to which the channels are filled up, among the arguments of the compact one
 WHOLE_CLASSES_AS = "whole_classes_as"  # `classes_as` of the whole network, among the arguments of the compact one
 Make = Callable[..., nn.Module]
 
@@ -39,8 +41,13 @@ def maker(make: Callable[[int, str | None, Mapping[str, Any]], nn.Module]) -> Ma
     """
 
     def compacted(
-        num_classes: int, rows: Mapping[str, str], whole_classes_as: str | None = None, **arguments: Any
+        num_classes: int,
+        rows: Mapping[str, str],
+        whole_classes_as: str | None = None,
+        multiple_of: int = 1,
+        **arguments: Any,
     ) -> nn.Module:
+        check_whole(MULTIPLE, multiple_of, 1)
         whole = make(num_classes, whole_classes_as, arguments)
         layers = dict(whole.named_modules())
         alive = {name: unpacked(text, name) for name, text in rows.items()}
@@ -48,7 +55,7 @@ def maker(make: Callable[[int, str | None, Mapping[str, Any]], nn.Module]) -> Ma
             count = getattr(layers.get(name), "weight", torch.empty(0)).shape[0]
             if count != len(kept):
                 raise ValueError(f"layer {name} has {count} rows, not {len(kept)}")
-        return with_anatomy(shrunk(whole, alive), whole)
+        return with_anatomy(shrunk(whole, alive, multiple_of), whole)
 
     return compacted
 

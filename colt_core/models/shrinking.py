@@ -49,12 +49,13 @@ def rounded(rows: Rows, multiple: int) -> dict[str, torch.Tensor]:
     return found
 
 
-def shrunk(network: nn.Module, rows: Rows) -> fx.GraphModule:
+def shrunk(network: nn.Module, rows: Rows, multiple: int = 1) -> fx.GraphModule:
     """Return the network without the rows that are not there, and without all that reads them.
 
     It is the network's own layers, of their own names, smaller; what its graph adds, multiplies or concatenates is
     brought to one set of channels first. Its outputs are those of the network in which those rows, their normalisation
-    and their biases are zero.
+    and their biases are zero. Rows that are `rounded` to a multiple stay one where blocks are added or read by channel:
+    channels of zeros fill them up.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def shrunk(network: nn.Module, rows: Rows) -> fx.GraphModule:
     if network._forward_hooks or network._forward_pre_hooks:
         raise ValueError("the network has forward hooks, which its compact form would not call: remove them first")
     graph = traced(deepcopy(network))
-    small = _Shrinking(graph, rows).run()
+    small = _Shrinking(graph, rows, multiple).run()
     modes = {name: module.training for name, module in network.named_modules()}
     for name, module in small.named_modules():
         module.training = modes.get(name, module.training)
@@ -77,8 +78,8 @@ def shrunk(network: nn.Module, rows: Rows) -> fx.GraphModule:
 class _Shrinking:
     """Goes through a graph once and makes every layer as small as what it reads and gives."""
 
-    def __init__(self, graph: fx.GraphModule, rows: Rows) -> None:
-        self.graph, self.rows = graph, rows
+    def __init__(self, graph: fx.GraphModule, rows: Rows, multiple: int) -> None:
+        self.graph, self.rows, self.multiple = graph, rows, multiple
         self.known = follow(graph, rows)
         self.there: dict[fx.Node, torch.Tensor | None] = {}  # the channels that a tensor has; None: all of them
 
@@ -130,9 +131,10 @@ class _Shrinking:
             return have[0]
         shared = torch.isin(sets[0], sets[1])
         wanted = torch.cat(sets).unique() if adding else sets[0][shared]
-        whole = len(wanted) == wide
         if not len(wanted):
             raise ValueError(f"the mask leaves {node.name}, a product, without a channel")
+        wanted = self._filled(wanted, torch.arange(wide))
+        whole = len(wanted) == wide
         for one in read:
             self._bring(node, one, None if whole else wanted)
         return None if whole else wanted
@@ -203,16 +205,22 @@ class _Shrinking:
     def _depthwise(self, node: fx.Node, read: fx.Node, module: nn.Conv2d, alive: torch.Tensor) -> torch.Tensor | None:
         have = self.there[read]
         wanted = alive.nonzero().flatten() if have is None else have[alive[have]]
-        if len(wanted) == len(alive):
-            return None
         if not len(wanted):
             raise ValueError(f"the mask leaves layer {node.target} without a channel")
+        wanted = self._filled(wanted, torch.arange(len(alive)) if have is None else have)
+        if len(wanted) == len(alive):
+            return None
         self._bring(node, read, wanted)
         module.weight = _some(module.get_parameter("weight"), wanted)
         if isinstance(bias := module.bias, nn.Parameter):
             module.bias = _some(bias, wanted)
         module.in_channels = module.out_channels = module.groups = len(wanted)
         return wanted
+
+    def _filled(self, wanted: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        """Return channels with some of others, that are zero, so that they are a multiple, or as many as there are."""
+        lacking = -len(wanted) % self.multiple
+        return torch.cat([wanted, others[~torch.isin(others, wanted)][:lacking]]).sort().values
 
     def _bring(self, node: fx.Node, read: fx.Node, wanted: torch.Tensor | None) -> None:
         """Give a node what it reads with other channels: fewer, or with zeros where there are none."""

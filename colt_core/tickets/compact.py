@@ -10,7 +10,7 @@ from torch import nn
 from .. import masks, models
 from ..masks import Mask
 from ..models.channels import losing, rows_of
-from ..models.compacted import PREFIX, WHOLE_CLASSES_AS, packed, unpacked, with_anatomy
+from ..models.compacted import MULTIPLE, PREFIX, WHOLE_CLASSES_AS, packed, unpacked, with_anatomy
 from ..models.shrinking import rounded, shrunk
 from ..settings import check_whole, shown
 
@@ -32,7 +32,8 @@ def compact(network: nn.Module, mask: Mask | None = None, multiple: int = 1) -> 
     mask
         Over its weights. Without a channel to cut the network comes back as large as it was.
     multiple
-        Leave each layer a multiple of so many rows, for kernels that like that; the additional ones are zero.
+        Leave each layer a multiple of so many rows, and of so many channels to read wherever blocks are added, for
+        kernels that like that; the additional ones are zero.
 
     Returns
     -------
@@ -70,10 +71,10 @@ def _shrunk(
     if not raw:
         masks.apply(mask, whole)
     masks.apply(masks.silenced(mask, whole), whole)
-    small = with_anatomy(shrunk(whole, rows), whole) if rows else whole
+    small = with_anatomy(shrunk(whole, rows, multiple), whole) if rows else whole
     about = models.architecture(network)
     if rows and models.is_a_name(about["name"]) and not about["name"].startswith(PREFIX):
-        about |= {"name": PREFIX + about["name"], "arguments": _with_rows(about["arguments"], rows)}
+        about |= {"name": PREFIX + about["name"], "arguments": _with_rows(about["arguments"], rows, multiple)}
     if models.is_a_name(about["name"]):
         vars(small)["architecture"] = about
     return rows, small
@@ -100,10 +101,11 @@ def effective_mask(network: nn.Module, mask: Mask) -> Mask:
     return found
 
 
-def _with_rows(arguments: dict[str, Any], rows: dict[str, torch.Tensor]) -> dict[str, Any]:
+def _with_rows(arguments: dict[str, Any], rows: dict[str, torch.Tensor], multiple: int) -> dict[str, Any]:
     """Return what a compact network is built from: the whole one's arguments, and the rows of it that are left."""
     told = {WHOLE_CLASSES_AS if name == "classes_as" else name: value for name, value in arguments.items()}
-    return told | {"rows": {name: packed(alive) for name, alive in rows.items()}}
+    told |= {"rows": {name: packed(alive) for name, alive in rows.items()}}
+    return told | ({MULTIPLE: multiple} if multiple > 1 else {})
 
 
 @torch.no_grad()
@@ -115,11 +117,12 @@ def _made_whole(network: nn.Module, mask: Mask) -> tuple[nn.Module, Mask]:
     about = models.architecture(network)
     told = {"classes_as" if name == WHOLE_CLASSES_AS else name: value for name, value in about["arguments"].items()}
     rows = {name: unpacked(text, name) for name, text in told.pop("rows").items()}
+    multiple = told.pop(MULTIPLE, 1)
     whole = models.build(about["name"].removeprefix(PREFIX), about["classes"], **told)
     numbered = deepcopy(whole).double()
     for value in numbered.state_dict().values():
         value.copy_(torch.arange(value.numel()).view(value.shape))
-    places = {name: value.long().flatten() for name, value in shrunk(numbered, rows).state_dict().items()}
+    places = {name: value.long().flatten() for name, value in shrunk(numbered, rows, multiple).state_dict().items()}
 
     def spread(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         found = {}
