@@ -246,9 +246,20 @@ def test_the_scored_network_is_the_transformed_one(base, found, tmp_path):
     assert all(one.ticket.scored_anew(4) for one in found[2]["none"]), "no step was taken: its head is theta0's"
 
 
+@pytest.mark.parametrize("steps", [130, 150, 400, 1500])
+def test_the_rate_that_is_advised_is_one_that_ends(steps):
+    with pytest.raises(ValueError, match="shrink a weight by exp") as refused:
+        DualOptions(steps=steps, learning_rate=1e-6)
+    advised = float(str(refused.value).split(": take ")[1].split(", or more steps")[0])
+    assert DualOptions(steps=steps, learning_rate=advised).schedule()[2] == advised
+
+
 def test_mistakes_are_one_line(base, tmp_path):
     for options, told in (
-        ({"steps": 40, "learning_rate": 1e-3}, "40 steps at learning rate 0.001 shrink a weight by exp"),
+        (
+            {"steps": 40, "learning_rate": 1e-3},
+            r"learning rate 0.001 shrink a weight by exp\(-0.3\) only: take more steps",
+        ),
         ({"steps": 100}, "100 steps at learning rate 0.014 leave 0.004 of a weight: take more steps"),
         ({"steps": 120, "learning_rate": 0.5}, "of a weight: take more steps"),  # swings past zero for too long
         ({"steps": 1500, "learning_rate": 100.0}, "leave nan of a weight"),

@@ -43,11 +43,12 @@ class DualOptions(Settings):
     complement
         Fit what that mask leaves out.
     steps
-        Optimiser steps of a transformation, on batches of 64: about 120 a cycle at the least, by when momentum lets go.
+        Optimiser steps of the whole transformation, on batches of 64, shared out to the cycles (what does not divide is
+        left out): about 120 a cycle at the least, by when momentum lets go.
     learning_rate
         Constant; None: what the steps need, by the scaling law.
     cycles
-        In so many transformations, of nested sets (the paper's iterative variant: 5).
+        In so many parts, of nested sets, each with its own ramp (the paper's iterative variant: 5).
     control
         "plain": the same steps without a pull, then the same cut; "cut": cut first, then as many steps;
         "untransformed": the mask over theta0 as it is, no step taken.
@@ -83,12 +84,27 @@ def _schedule(steps: int, cycles: int, learning_rate: float | None) -> tuple[int
     hold = each - ramp
     rate = learning_rate or STRONG * (1 - MOMENTUM) / ((ramp + 1) / 2 + hold)
     if (found := reach(rate, MOMENTUM, ramp, hold)) < ENOUGH:
-        needed = ENOUGH / found * rate
         about = f"{each} steps at learning rate {rate:g} shrink a weight by exp(-{found:.1f}) only"
-        raise ValueError(f"{about}: take {needed:.2g} or more, or more steps")
-    if not (left := remains(rate, MOMENTUM, ramp, hold)) <= math.exp(-ENOUGH):  # NaN: it diverges
+        raise ValueError(f"{about}: take {_advice(ramp, hold)}")
+    if not _ends(rate, ramp, hold):
+        left = remains(rate, MOMENTUM, ramp, hold)
         raise ValueError(f"{each} steps at learning rate {rate:.2g} leave {left:.2g} of a weight: take more steps")
     return ramp, hold, rate
+
+
+def _ends(rate: float, ramp: int, hold: int) -> bool:
+    """Tell whether a pulled weight is near zero in this time, by the law and by its motion."""
+    near = remains(rate, MOMENTUM, ramp, hold) <= math.exp(-ENOUGH)  # not where it is NaN: it diverges
+    return near and reach(rate, MOMENTUM, ramp, hold) >= ENOUGH
+
+
+def _advice(ramp: int, hold: int) -> str:
+    """Return what ends in this time: the lowest learning rate of two digits, where there is one, or more steps."""
+    least = ENOUGH / reach(1.0, MOMENTUM, ramp, hold)
+    rates = (float(f"{1.05**k * least:.1e}") for k in range(40))
+    # Twice: a swing of momentum may be at zero just then.
+    fitting = next((rate for rate in rates if _ends(rate, ramp, hold) and _ends(1.1 * rate, ramp, hold)), None)
+    return "more steps" if fitting is None else f"{fitting:g}, or more steps"
 
 
 def _find(setting: Setting) -> Iterator[Round]:
