@@ -54,8 +54,9 @@ def elastic(ticket: Ticket, network: str, order: Order = "append") -> Ticket:
         )
     if network == about["name"]:
         return ticket
-    source, target = ticket.model(), _built(network, ticket)
-    before, after = (_depths(one, name) for one, name in ((source, about["name"]), (target, network)))
+    before = _depths(ticket.model(), about["name"])  # first: a network without stages takes other arguments, too
+    target = _built(network, ticket)
+    after = _depths(target, network)
     if before.keys() != after.keys():
         stages = ", ".join(before), ", ".join(after)
         raise ValueError(f"{network} is of another family: its stages are {stages[1]}, the ticket's {stages[0]}")
