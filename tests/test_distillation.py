@@ -67,7 +67,26 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(few, batch):
     student = cc.build("lenet5", 10, seed=0)  # no normalisation: in training mode it answers as in evaluation
     loss, _ = cc.KD(student, weight=1.0).loss(student, pixels, labels)
     loss.backward()
-    assert abs(loss.item()) < 1e-5 and max(float(p.grad.abs().max()) for p in student.parameters()) < 1e-5
+    assert abs(loss.item()) < 1e-6 and max(float(p.grad.abs().max()) for p in student.parameters()) < 1e-6
+
+
+def test_the_authors_mean_over_images_and_classes_is_a_classth_of_it(batch):
+    pixels, labels = batch
+    z, t = scores(len(labels), 0), scores(len(labels), 1)
+    loss = cc.KD(Fixed(t), temperature=5.0, weight=1.0).loss(Fixed(z), pixels, labels)[0].item()
+    theirs = nn.functional.kl_div((z / 5).log_softmax(1), (t / 5).softmax(1), reduction="none").mean()
+    assert loss == pytest.approx(10 * 25 * theirs.item(), rel=1e-5)
+
+
+def test_under_autocast_the_softened_answers_are_still_compared_in_single_precision(batch, few):
+    pixels, labels = batch
+    student, teacher = (cc.build("lenet5", 10, seed=seed) for seed in (0, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = cc.KD(teacher, weight=1.0).loss(student, pixels, labels)
+        z = student(pixels)
+    assert z.dtype == torch.bfloat16 and loss.dtype == torch.float32
+    p, q = ((s.detach().double() / 5).softmax(1).numpy() for s in (teacher(pixels), z))
+    assert loss.item() == pytest.approx(25 * rel_entr(p, q).sum() / len(labels), rel=1e-3)
 
 
 def test_at_a_high_temperature_the_gradient_is_the_difference_of_centred_scores(batch):
