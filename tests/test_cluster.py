@@ -79,6 +79,30 @@ def test_another_processs_scheduler_is_joined_and_a_reference_is_done_first(make
     cc.study(jobs, tmp_path / "there", device="cpu", cluster="tcp://127.0.0.1:1")  # nothing is left to do
 
 
+def test_taught_transformed_and_stretched_tickets_go_through_a_cluster_and_into_every_view(make, tmp_path, address):
+    """No method has a case of its own outside its file: what is true of COLT is true of the three that came later."""
+    taught = make(scoring={"objective": {"name": "kd", "temperature": 4}}, target=0.5)
+    moved = make(method="dual", densities=(0.5,), target=0.5, options={"steps": 120}, scoring={"head": "own"})
+    deeper = {"network": "resnet20", "network_args": {}, "options": {"source": "resnet14"}}
+    jobs = [taught, moved, make(method="elastic", **deeper, target=0.3, scores=(0.3,))]
+    frame = cc.study(jobs, tmp_path, device="cpu", cluster=address)
+    compare, explorer = cc.widgets.compare(store=tmp_path), cc.widgets.explorer(jobs, tmp_path)
+    compare.singles.value = True
+    for job in jobs:
+        scored = frame[frame["experiment"].eq(job.hash) & frame["kind"].eq("score") & frame["round"].gt(0)]
+        (row,) = scored.to_dict("records")
+        assert "Done" in cc.widgets.cockpit(job, tmp_path).words.value
+        explorer.run, explorer.round = job.hash, row["round"]
+        explorer.other = "before"
+        file = tmp_path / job.hash / f"round-{row['round']:02d}.safetensors"
+        ticket = cc.Ticket.load(file)
+        assert cc.masks.count(explorer.masks()[0]) == cc.masks.count(ticket.mask), job.method
+        assert len(explorer.sheet["cells"]) == len(ticket.mask)
+        said = f"{row['accuracy']:.1%} accuracy at {1 - row['density']:.2%} sparsity"
+        assert any(said in text for _, _, text in compare.picture.spots)
+        assert f"| {row['accuracy']:.4f} | {row['validation_accuracy']:.4f} |" in cc.cards.card(file)
+
+
 def test_a_killed_worker_costs_nothing_but_time(make, tmp_path, address, hold, monkeypatch):
     """It dies in the middle of a round: one copy is trained, it has come to the other."""
     monkeypatch.setenv("COLT_WORKERS", "1")

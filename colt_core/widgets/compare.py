@@ -95,9 +95,10 @@ class Compare(View):
                 table = table[table[name].isin(value)]
 
     def _usual(self, name: str, options: list[Any]) -> list[Any]:
-        """Return what a filter opens with: one data set, one network, COLT and its controls, every seed."""
-        if name == "arm":
-            return [arm for arm in options if arm in OPENS_WITH]
+        """Return what a filter opens with: one data set, one network, COLT and its controls, every seed; or nothing."""
+        if name == "arm":  # a run that others follow may be unscored: a view of it alone would be empty
+            scored = set(self.scores["arm"]) if len(self.scores) else set(options)
+            return [arm for arm in options if arm in OPENS_WITH and arm in scored]
         if name == "seed" or not len(self.scores):
             return options
         known = self.scores[self.scores["arm"].isin(OPENS_WITH)]
