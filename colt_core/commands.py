@@ -160,8 +160,10 @@ def status(chosen: argparse.Namespace) -> None:
     import pandas as pd
 
     problems: list[str] = []
+    names: dict[str, str] = {}
     if chosen.study:
         experiments = _experiments(chosen)
+        names = _arms_where_methods_repeat(chosen, experiments)
     else:
         _check_unfiltered(chosen)
         found, problems = runs_in(chosen.store)
@@ -176,7 +178,8 @@ def status(chosen: argparse.Namespace) -> None:
     store, rows = open_store(chosen.store), []
     for experiment in experiments:
         try:
-            rows.append(status_of([experiment], store))
+            row = status_of([experiment], store)
+            rows.append(row.rename(columns={"method": "arm"}).assign(arm=names[_key(experiment)]) if names else row)
         except ValueError as damaged:  # the others are told
             problems.append(one_line(damaged))
     if not rows:
@@ -190,6 +193,20 @@ def status(chosen: argparse.Namespace) -> None:
         print(f"warning: {problem}", file=sys.stderr)
     counts = table["state"].value_counts()
     print(", ".join(f"{counts.get(name, 0)} {name}" for name in STATES if name in counts or name != "failed"))
+
+
+def _arms_where_methods_repeat(chosen: argparse.Namespace, experiments: list[Experiment]) -> dict[str, str]:
+    """Return by what names the study knows these experiments; nothing, where its arms are methods."""
+    names = {_key(experiment): experiment.method for experiment in experiments}
+    plain, seeds = dict(names), numbers(chosen.seeds) or None
+    for piece in Study.named(chosen.study, chosen.data).each():
+        for name, own in reversed(piece.methods.items()):  # of arms that are the same experiment, the first
+            names |= {_key(one): name for one in piece.changed(methods={name: own}).experiments(seeds)}
+    return names if any(names[key] != method for key, method in plain.items()) else {}
+
+
+def _key(experiment: Experiment) -> str:
+    return experiment.model_dump_json()
 
 
 def _check_unfiltered(chosen: argparse.Namespace) -> None:

@@ -45,7 +45,10 @@ def test_a_study_from_plan_to_tables(study_file, tmp_path, capsys):
     assert main(["plan", str(study_file), *place, "--workers", "1"]) == 0
     assert "7 experiments" in capsys.readouterr().out, "dense knows no partitions: one, and three methods by two"
     assert main(["status", str(study_file), *place[:2]]) == 0
-    assert "0 done, 0 running, 0 begun, 7 waiting" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "0 done, 0 running, 0 begun, 7 waiting" in shown
+    arms = [line.split()[0] for line in shown.splitlines() if "waiting 0" in line]
+    assert sorted(set(arms)) == sorted(cc.Study.named(str(study_file)).methods), "as the study calls them"
     assert main(["study", str(study_file), *place, "--workers", "1", "--methods", "colt,dense", "--seeds", "0"]) == 0
     assert "3 experiments done" in capsys.readouterr().out
     assert main(["study", str(study_file), *place, "--workers", "2"]) == 0
