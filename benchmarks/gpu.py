@@ -69,7 +69,6 @@ STUDIES = {  # by priority; the entry of results/PLAN.md, the file in results, t
     "split_resnet20": ("entry 2: is COLT's deficit in ResNet-20 the split by class?", "split/split_resnet20", 8),
     "elastic": ("entry 16: does a ticket of one depth work at another?", "elastic/elastic", 8),
     "dual": ("entry 15: can any random mask be made a good ticket?", "dual/dual", 16),
-    "structured_resnet20": ("entry 11: whole channels in ResNet-20", "structured_resnet20/structured_resnet20", 8),
     "floor": ("entry 6: is as good as IMP a floor effect?", "floor/floor", 16),
     "moved": ("entry 7: are COLT's tickets better movers?", "moved/moved", 16),
     "length_full": ("entry 8: the authors' length at full width", "length/length_full", 1),

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .compute.store import open_store
+from .compute.store import Store, open_store
 from .foreign import find_beside, is_trusted
 from .models import code_of
 from .seeding import choose_device
@@ -20,6 +20,7 @@ from .settings import one_line
 from .studies.experiment import Experiment, reached
 from .studies.plan import plan as plan_of
 from .studies.plan import status as status_of
+from .studies.records import has_failed
 from .studies.run import run as run_experiment
 from .studies.saved import runs_in
 from .studies.study import Study
@@ -98,18 +99,19 @@ def study(chosen: argparse.Namespace) -> None:
         for name, experiments in pieces:
             planned, begun = plan_of(experiments, chosen.store, _here(chosen), chosen.workers), time.perf_counter()
             records = run_study(experiments, chosen.store, chosen.device, chosen.workers, cluster=chosen.cluster)
-            for line in _outcome(records, len(experiments), open_store(chosen.store).url):
+            for line in _outcome(records, experiments, open_store(chosen.store)):
                 print(f"{name}: {line}", flush=True)
             if told := planned.against(time.perf_counter() - begun):
                 print(f"{name}: {told}", flush=True)
 
 
-def _outcome(records: Any, experiments: int, store: str) -> list[str]:
+def _outcome(records: Any, experiments: list[Experiment], store: Store) -> list[str]:
     """Say what a study has come to: what is done, which trainings diverged, how many records carry warnings."""
     kinds = records["kind"].value_counts() if len(records) else {}
     failed = records[records["kind"] == "failed"] if len(records) else records
-    found = f"{kinds.get('round', 0)} rounds, {kinds.get('score', 0)} scores in {store}"
-    lines = [f"{experiments - len(failed)} experiments done: {found}"]
+    found = f"{kinds.get('round', 0)} rounds, {kinds.get('score', 0)} scores in {store.url}"
+    done = sum(not has_failed(experiment, store) for experiment in experiments)
+    lines = [f"{done} experiments done: {found}"]
     lines += [f"failed: {r.method} on {r.dataset}, seed {r.seed}: {r.problem}" for r in failed.itertuples()]
     if "warnings" in records and (count := int(records["warnings"].notna().sum())):
         lines.append(f"{count} of {len(records)} records carry warnings: see cc.report.warnings(records)")

@@ -188,6 +188,9 @@ def is_ours(method: cc.Method) -> bool:
     return not method.papers and method.trains != "never"
 
 
+ONE_HEAD = ("soup", "crossfit")  # what their copies share before they part: refused for partitions by class
+
+
 def page(method: cc.Method, held: Counter) -> str:
     """Return the page of a method: law, paper, record, reference runs, code."""
     module = sys.modules[method.find.__module__]
@@ -198,6 +201,7 @@ def page(method: cc.Method, held: Counter) -> str:
     found = [*used(method.find, module), *record(method, module)]
     code = [f"```{{literalinclude}} ../{file}\n:lines: {first}-{last}\n:lineno-match:\n```" for first, last in found]
     about = module.__doc__.partition("\n\n")[0].replace("\n", " ")
+    by = " --by random" if method.name in ONE_HEAD else ""
     return "\n\n".join(
         [
             f"# {method.look.name}",
@@ -213,7 +217,7 @@ def page(method: cc.Method, held: Counter) -> str:
             table(method),
             "## In the reference runs",
             "Experiments: " + ", ".join(runs) + "." if runs else "Not yet.",
-            f"    colt run --method {method.name} --target 0.9",
+            f"    colt run --method {method.name}{by} --target 0.9",
             f"## The code\n\n{about} [All of {Path(file).name}](../{file})",
             *code,
         ]

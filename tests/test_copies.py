@@ -103,6 +103,8 @@ def test_a_worker_that_is_killed_is_one_line_and_the_next_call_starts_a_new_one(
     with pytest.raises(RuntimeError, match="the worker process died"), pool.lend(1) as (one,):
         with pytest.raises(ValueError, match="unknown network 'vgg'"):
             list(one.call("colt_core.models:build", name="vgg"))
+        with pytest.raises(RuntimeError, match="can't decode byte"):  # an error that cannot be made of its words alone
+            list(one.call("urllib.parse:unquote", string="%ff", errors="strict"))
         assert one.process.poll() is None, "a mistake does not end it"
         list(one.call("os:abort"))
 

@@ -8,6 +8,7 @@ import torch
 import colt_core as cc
 from colt_core import masks
 from colt_core.methods.dual import DualOptions, _kept, _part_way
+from colt_core.studies.teachers import head_of, lesson
 from colt_core.training.pull import Pull, reach, remains
 
 
@@ -240,6 +241,15 @@ def test_the_scored_network_is_the_transformed_one(base, found, tmp_path):
     again = cc.evaluate(ticket, cc.load(job.dataset), job.recipe, job.seed, device="cpu", head="own")
     assert score["accuracy"] == again.value
     assert cc.evaluate(ticket, cc.load(job.dataset), job.recipe, job.seed, device="cpu").value == again.value
+    small = ticket.compact()
+    assert not small.scored_anew(4) and torch.equal(small.theta0["head.bias"], ticket.theta0["head.bias"])
+    assert ticket.redraw(1).scored_anew(4) and ticket.redraw(1).mask == ticket.mask, "what it drew is no learnt head"
+    elsewhere = job.changed(dataset="cifar10-mini@16:4-7", score_on=job.dataset, scoring=None)
+    assert (head_of(elsewhere, ticket), head_of(job.changed(scoring=None), ticket)) == ("fresh", None)
+    taught = job.changed(scoring={"objective": {"name": "kd", "teacher": "self"}, "head": "own"})
+    for how, head in ((taught, "own"), (taught.changed(scoring={"head": "fresh"}), "fresh")):
+        network, _ = lesson("self", how, cc.load(job.dataset), 1, ticket)
+        assert torch.equal(network.head.weight, ticket.theta0["head.weight"]) == (head == "own"), "as it is scored"
     anew = cc.evaluate(ticket, cc.load(job.dataset), job.recipe, job.seed, device="cpu", head="fresh")
     assert anew.curve != again.curve and not ticket.scored_anew(4) and ticket.scored_anew(3), "of other classes"
     assert cc.Ticket.load(ticket.save(tmp_path / "dual.safetensors")).hash == ticket.hash
@@ -262,7 +272,7 @@ def test_mistakes_are_one_line(base, tmp_path):
         ),
         ({"steps": 100}, "100 steps at learning rate 0.014 leave 0.004 of a weight: take more steps"),
         ({"steps": 120, "learning_rate": 0.5}, "of a weight: take more steps"),  # swings past zero for too long
-        ({"steps": 1500, "learning_rate": 100.0}, "leave nan of a weight"),
+        ({"steps": 1500, "learning_rate": 100.0}, "leave nan of a weight: take a lower learning rate"),
         ({"steps": 500, "cycles": 5}, "100 steps"),
         ({"steps": 1}, "steps"),
         ({"chosen": "best"}, "chosen"),
@@ -292,3 +302,13 @@ def test_mistakes_are_one_line(base, tmp_path):
         ValueError, match="keeps all of conv1, so its complement would leave that layer without a weight"
     ):
         _kept(own, search, 0.5, cc.Round(1, search.derived(mask=whole)), 0)
+
+
+def test_a_complement_without_a_layer_is_found_once_and_told_as_a_failure(base, tmp_path, monkeypatch):
+    def refused(*_):
+        raise ValueError("the mask keeps all of conv1")
+
+    monkeypatch.setattr("colt_core.methods.dual._kept", refused)
+    job = cc.Experiment(**base, options={"steps": 120, "complement": True})
+    cc.study([job], tmp_path, device="cpu", workers=1)
+    assert list(cc.status([job], tmp_path)["state"]) == ["failed"]

@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -412,6 +413,23 @@ def test_worker_processes_give_the_same_bytes_as_this_one(make, tmp_path):
         assert files(tmp_path / "one", job) == files(tmp_path / "two", job)
 
 
+def test_who_takes_a_dead_workers_place_is_ended_with_the_others(make, tmp_path, monkeypatch):
+    from colt_core.studies import queue as queues
+
+    class Fake:
+        def __init__(self, ended=None):
+            self.process = SimpleNamespace(poll=lambda: ended)
+
+        def call(self, *_, **__):
+            return iter(())
+
+    monkeypatch.setattr(queues, "Worker", Fake)
+    workers, store, done = [Fake(ended=-9)], cc.compute.store.open_store(tmp_path), []
+    queue = queues._Queue([make(seed=seed) for seed in (1, 2)], store)
+    queues._feed(queue, workers[0], workers, store, "cpu", done.append)
+    assert len(done) == 2 and len(workers) == 2, "an interrupt ends all that are in this list"
+
+
 def test_a_score_that_diverges_on_one_data_set_is_taken_on_another(make, tmp_path, monkeypatch):
     """They share a folder: what is scored is no part of the hash."""
     away, home = make(method="dense", scores=(), score_on="cifar10-mini:0-2"), make(method="dense", scores=())
@@ -428,6 +446,16 @@ def test_a_score_that_diverges_on_one_data_set_is_taken_on_another(make, tmp_pat
     frame = cc.study([away, home], tmp_path, workers=1)
     assert set(frame[frame["kind"] == "score"]["scored_on"]) == {home.dataset}
     assert list(cc.status([away, home], tmp_path)["state"]) == ["failed", "done"]
+    own = cc.run(home, tmp_path)
+    assert "failed" not in set(own["kind"]), "what another way of scoring came to is none of this one's"
+    assert "failed" in set(cc.study([away], tmp_path, workers=1)["kind"])
+
+
+def test_a_file_in_the_way_of_another_store_does_not_matter(make, tmp_path, monkeypatch):
+    (tmp_path / "runs").write_text("no folder")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLT_STORE", raising=False)
+    assert len(cc.run(make(method="dense"), tmp_path / "own", device="cpu"))
 
 
 def test_a_batch_of_one_image_that_only_scoring_has_is_refused_before_any_training(make, tmp_path, few, monkeypatch):

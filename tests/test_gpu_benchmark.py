@@ -13,7 +13,7 @@ from colt_core.data.load import COUNTS
 
 ROOT = Path(__file__).parent.parent
 LENGTH = ["length_full", "length_resnet18", "length_tiny"]
-SMALL = ["split_resnet20", "elastic", "dual", "structured_resnet20", "floor", "moved"]
+SMALL = ["split_resnet20", "elastic", "dual", "floor", "moved"]
 NAMES = ["tests", "bench", *SMALL, *LENGTH]
 
 
@@ -63,7 +63,7 @@ def test_the_dry_run_lists_every_piece_in_order_and_touches_nothing(gpu, tmp_pat
     assert any("tests/test_cuda.py" in line for line in lines)
     assert sum("bench.py --device cuda:1 --only" in line for line in lines) == 9
     ends = [line.split("--device cuda:1 --workers ")[1] for line in lines if "colt_core.cli study results/" in line]
-    assert ends == ["8", "8", "16", "8", "16", "16", *("1" for _ in LENGTH)]
+    assert ends == ["8", "8", "16", "16", "16", *("1" for _ in LENGTH)]
     # Each seed: COLT's two copies and IMP in three rounds; dense, COLT, IMP, random and initial scored once.
     assert sum("27 trainings find its tickets" in line for line in lines) == 4, "and elastic's own searches"
     assert sum("15 scores, 74,250,000 image passes" in line for line in lines) == 2

@@ -67,6 +67,18 @@ def test_what_follows_colt_counts_colt_once_and_knows_its_rounds_afterwards(make
     assert after.rounds == (len(found), len(found))
 
 
+def test_what_refills_imps_masks_trains_one_network_and_is_planned_as_imp(make):
+    from colt_core.studies.foresight import doubts
+    from colt_core.studies.plan import together
+
+    imp, colt = (make(method="refill", parts=3, options={"source": source}) for source in ("imp", "colt"))
+    assert (together(imp, 3), together(colt, 3)) == (1, 3)
+    assert doubts(imp) == [] and doubts(colt), "three copies of a single class each"
+    own = {"method": "dual", "densities": (0.5,), "target": 0.5, "options": {"steps": 120}}
+    images = {rewind: cc.plan(make(**own, rewind=rewind, scores=None)).image_epochs for rewind in (0, 1)}
+    assert images[1][0] >= images[0][0] == 120 * 64, "a transformation is no training that rewinding shortens"
+
+
 def test_time_is_images_over_speed_and_side_by_side(make, tmp_path, slow):
     colt = make(method="colt", scores=None)
     alone, beside = (cc.plan(colt, tmp_path, "cpu", workers=n) for n in (1, 2))

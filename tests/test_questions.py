@@ -206,6 +206,15 @@ def test_an_arm_may_count_by_its_rounds_or_by_the_ticket_that_validation_chose(s
         assert table.loc[counts, "p"] == pytest.approx(stats.ttest_1samp(gap, 0).pvalue)
 
 
+def test_of_a_metric_of_ones_own_validation_chooses_by_its_direction(study):
+    values = accuracies()
+    records = made_up(study, values).assign(metric="slips", higher_is_better=False)
+    records = records.rename(columns={"accuracy": "slips"}).assign(validation_slips=lambda t: t["slips"])
+    asked = Question(says="c", of={"colt": 1, "half": -1}, expect="above", counts="chosen", metric="slips")
+    table = report.decided(study, records, Questions(questions={"A": asked}))
+    assert table["estimate"].iloc[0] == pytest.approx((values["colt"].min(1) - values["half"].min(1)).mean())
+
+
 def test_what_is_described_is_the_mean_of_common_rounds_with_its_interval_and_no_test(study):
     values = accuracies()
     records = made_up(study, values)

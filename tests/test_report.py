@@ -868,6 +868,25 @@ def test_another_way_of_scoring_bends_no_curve_between_whose_scores_is_interpola
         assert again_plain["difference"].to_numpy() == pytest.approx(plain["difference"].to_numpy(), abs=1e-9)
 
 
+def test_a_network_of_which_nothing_is_left_is_compared_as_it_is(small):
+    gone = (small["method"] == "colt") & (small["round"] == small["round"].max()) & (small["kind"] == "score")
+    collapsed = small.assign(density=small["density"].where(~gone, 0.0))
+    levels = [0.5, 0.7, 0.9]
+    found = report.compare(collapsed, "colt", "imp", levels)
+    assert found["difference"].notna().all()
+    alone = report.compare(small[~gone], "colt", "imp", levels)
+    low = found["sparsity"] < 0.9
+    assert found.loc[low, "difference"].to_list() == pytest.approx(alone.loc[low, "difference"].to_list())
+
+
+def test_what_validation_chooses_is_one_ticket_whole():
+    from colt_core.report.choice import chosen
+
+    rows = [(0, 1, 21.0, 20.0), (0, 2, None, 25.0), (1, 1, 3.0, 9.0)]
+    best = chosen(pd.DataFrame(rows, columns=["seed", "round", "psnr", "validation_psnr"]), "psnr", True)
+    assert best["round"].to_list() == [2, 1] and math.isnan(best["psnr"][0]) and best["psnr"][1] == 3.0
+
+
 def test_the_mean_over_all_pairs_is_that_of_the_pairs_at_equal_density():
     world = report.load(ROOT / "results" / "world" / "store")
     found = report.transfer_gains(world, [0.7])

@@ -103,6 +103,16 @@ def test_a_study_needs_no_title_a_method_no_changes_and_a_grid_takes_options_of_
     ]  # fmt: skip
 
 
+def test_an_option_that_an_arm_gives_itself_stays_however_it_is_written():
+    plain, nested = {"pooling": "smallest"}, {"options": {"pooling": "smallest"}}
+    for own in (plain, nested):
+        arms = {"smallest": {"method": "consensus", **own}, "consensus": {}}
+        study = Study(name="s", title="s", base={}, methods=arms, grid={"pooling": ["mean"]})
+        assert [e.options["pooling"] for e in study.experiments()] == ["smallest", "mean"]
+        study = Study(name="s", title="s", base={"pooling": "mean"}, methods={"smallest": arms["smallest"]})
+        assert [e.options["pooling"] for e in study.experiments()] == ["smallest"]
+
+
 def test_code_beside_a_study_is_found_wherever_the_study_is_read_and_hides_nothing(folder, tmp_path, places):
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "beside_it.py").write_text(OWN)

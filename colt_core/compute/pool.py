@@ -125,6 +125,9 @@ def _forked() -> Process | None:
     return None
 
 
+_OF_MORE_THAN_A_TEXT = (UnicodeError, BaseExceptionGroup)  # they cannot be made again of their words
+
+
 class Worker:
     """A process that carries out one call at a time."""
 
@@ -146,7 +149,9 @@ class Worker:
             answer = self._ask({"send": (yield answer["yield"])})
         if "error" in answer:
             kind = getattr(builtins, answer["type"], RuntimeError)
-            raise (kind if isinstance(kind, type) and issubclass(kind, Exception) else RuntimeError)(answer["error"])
+            if not (isinstance(kind, type) and issubclass(kind, Exception)) or issubclass(kind, _OF_MORE_THAN_A_TEXT):
+                kind = RuntimeError
+            raise kind(answer["error"])
         return answer["return"]
 
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:

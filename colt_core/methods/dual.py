@@ -88,7 +88,9 @@ def _schedule(steps: int, cycles: int, learning_rate: float | None) -> tuple[int
         raise ValueError(f"{about}: take {_advice(ramp, hold)}")
     if not _ends(rate, ramp, hold):
         left = remains(rate, MOMENTUM, ramp, hold)
-        raise ValueError(f"{each} steps at learning rate {rate:.2g} leave {left:.2g} of a weight: take more steps")
+        wild = learning_rate is not None and rate >= 2 * (1 + MOMENTUM)  # there a pull of 1 diverges, however long
+        advice = "a lower learning rate" if wild else "more steps"
+        raise ValueError(f"{each} steps at learning rate {rate:.2g} leave {left:.2g} of a weight: take {advice}")
     return ramp, hold, rate
 
 
@@ -128,7 +130,10 @@ def _find(setting: Setting) -> Iterator[Round]:
         for number, density in enumerate(densities, 1):
             if number > done:
                 found = followed.get(number)
-                kept = _kept(own, dense.ticket, density, found, setting.seed)
+                try:
+                    kept = _kept(own, dense.ticket, density, found, setting.seed)
+                except ValueError as problem:  # the same search would come to it again
+                    raise FloatingPointError(f"round {number}: {problem}") from None
                 spent = found.cost if found else dense.cost  # a mask that was searched for is not free
                 yield _transformed(search, own, kept, number, (ramp, hold, rate), spent)
 

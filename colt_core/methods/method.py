@@ -135,6 +135,8 @@ class Method:
     trains
         What finding costs: "copies", a training a round on each partition; "rounds", one a round on everything;
         "once", a single one; "never".
+    copies
+        From an experiment, whether it trains copies, where `trains` says so and its options may say otherwise.
     passes
         From an experiment, the passes over the training set that a round of it takes; None: one, or one a copy where
         every copy sees all images.
@@ -164,6 +166,7 @@ class Method:
     follows: str | Callable[[Any], Any] | None = None
     takes: Takes = "masks"
     trains: Trains = "rounds"
+    copies: Callable[[Any], bool] | None = None
     passes: Callable[[Any], float] | None = None
     images: Callable[[Any], int] | None = None
     rate: float = 0.15
@@ -184,11 +187,16 @@ class Method:
         """Whether it trains in every round."""
         return self.trains in ("copies", "rounds")
 
+    def copies_of(self, experiment: Any) -> int:
+        """Return how many copies an experiment trains in each round: one a partition, or a single network."""
+        copies = self.trains == "copies" and (self.copies is None or self.copies(experiment))
+        return int(experiment.parts) if copies else 1
+
     def passes_of(self, experiment: Any) -> float:
         """Return the passes over the training set of one of an experiment's rounds."""
         if self.passes is not None:
             return self.passes(experiment)
-        return float(experiment.parts if self.trains == "copies" and experiment.by == "order" else 1)
+        return float(self.copies_of(experiment) if experiment.by == "order" else 1)
 
     def begin(self, setting: Setting) -> Iterator[Round]:
         """Return the rounds of a setting, none of them found yet.

@@ -142,10 +142,8 @@ def _find(setting: Setting, source: Source, reshape: Reshaped, silent: bool = Fa
     return setting.over_everything(finder, setting.rate, setting.target, **how)
 
 
-def _passes(experiment: Any) -> float:
-    """Copies that see everything in another order see it once each."""
-    whole = experiment.by == "order" and experiment.options.get("source", "colt") == "colt"
-    return float(experiment.parts if whole else 1)
+def _trains_copies(experiment: Any) -> bool:
+    return bool(experiment.options.get("source", "colt") == "colt")
 
 
 def _refill(setting: Setting) -> Iterator[Round]:
@@ -182,7 +180,7 @@ REFILL = Method(
     find=_refill,
     look=Look("refill", "#0F5E2B", (5, 1, 180)),
     trains="copies",
-    passes=_passes,
+    copies=_trains_copies,
     options=RefillOptions,
 )
 REGROUP = Method(
@@ -194,6 +192,6 @@ REGROUP = Method(
     find=_regroup,
     look=Look("regroup", "#6A3D9A", (6, 0, 30)),
     trains="copies",
-    passes=_passes,
+    copies=_trains_copies,
     options=RegroupOptions,
 )

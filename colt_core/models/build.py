@@ -40,9 +40,9 @@ def build(
     ----------
     name
         One of `NETWORKS`: conv3, resnet18, mobilenetv2, shufflenetv2, densenet121, alexnet, lenet5, fc1 (the official
-        code's eight, with stems for small images), resnet20, resnet32, resnet44, resnet56 (for CIFAR); autoencoder,
-        vae, dcgan, which give images. Or
-        "torchvision:resnet50", "timm:resnet26" (the extra `models`): any classifier of these libraries, as it is there.
+        code's eight, with stems for small images), resnet14, resnet20, resnet32, resnet44, resnet56 (for CIFAR);
+        autoencoder, vae, dcgan, which give images. Or "torchvision:resnet50", "timm:resnet26" (the extra `models`): any
+        classifier of these libraries, as it is there.
         Or "compact:" before any of these, as `compact` left it.
         Or "package.module:name": anything that takes the number of classes and returns a module.
     classes
@@ -63,9 +63,9 @@ def build(
         dict. The head is fresh where theirs has other outputs. Of `torchvision:` networks the name of its published
         weights too ("DEFAULT"), which are downloaded; nothing else is.
     **arguments
-        Of the network: `width` for conv3 (channels width, 2 width, 4 width; 64 is the paper's), `image_size` for fc1,
-        `latent` and `side` for
-        autoencoder, vae and dcgan, `channels` of the images for all of `NETWORKS` (3; 1 is grey).
+        Of the network: `width` for conv3 (channels width, 2 width, 4 width; 64 is the paper's), autoencoder, vae (16)
+        and dcgan (64), `image_size` for fc1, `latent` and `side` for autoencoder, vae and dcgan, `channels` of the
+        images for all of `NETWORKS` (3; 1 is grey).
 
     Returns
     -------

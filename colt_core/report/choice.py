@@ -58,4 +58,4 @@ def chosen(scores: pd.DataFrame, metric: str, higher_is_better: bool) -> pd.Data
     cut = scores[scores["round"] > 0]
     validation = cut[f"validation_{metric}"] if higher_is_better else -cut[f"validation_{metric}"]
     order = cut.assign(rank=validation).sort_values(["rank", "round"], ascending=[False, True], kind="stable")
-    return order.groupby("seed").first().reset_index()
+    return order.drop_duplicates("seed").sort_values("seed", ignore_index=True)

@@ -280,8 +280,8 @@ def at_equal_density(both: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
         low, high = row[f"sparsity{less}"], row[f"sparsity{more}"]
         arm = row["other" if less else "method"]
         places, scores = curves[row[f"experiment{less}"], arm, row["scored_on"], row["seed"]]
-        wanted = -math.log1p(-high)
-        if 0 < low < high - TINY and wanted <= places[-1]:
+        met = not 0 < low < high - TINY or high >= 1  # of a network of which nothing is left there is no log density
+        if not met and len(places) and (wanted := -math.log1p(-high)) <= places[-1]:
             row[f"{metric}{less}"], row[f"sparsity{less}"] = float(np.interp(wanted, places, scores)), high
             row["difference"] = row[metric] - row[f"{metric}_other"]
     return pd.DataFrame(rows, columns=both.columns)
@@ -289,6 +289,7 @@ def at_equal_density(both: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 
 def _curve(rows: pd.DataFrame, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Return a run's scores over minus log density, each place once."""
+    rows = rows[rows["sparsity"] < 1]
     places, first = np.unique(-np.log1p(-rows["sparsity"].to_numpy(dtype=float)), return_index=True)
     return places, rows[metric].to_numpy(dtype=float)[first]
 

@@ -17,7 +17,7 @@ from ..studies.records import scored_by
 from ..studies.study import Study
 from .accuracy import first_rounds
 from .choice import chosen
-from .records import LOWER, distinct
+from .records import LOWER, distinct, metrics
 from .statistics import TINY, holm, interval
 from .words import ACCURACY, count_seeds, points, spread, unit
 
@@ -247,7 +247,9 @@ def _values(
     if experiment.method == "dense":
         return dict(enumerate(scores[metric][:1].astype(float)))
     if counts == "chosen":
-        best = chosen(scores, metric, metric not in LOWER) if f"validation_{metric}" in scores else scores[:0]
+        own = scores.loc[metrics(scores).eq(metric), "higher_is_better"] if "higher_is_better" in scores else scores[:0]
+        higher = bool(own.iloc[0]) if len(own) and metric != ACCURACY else metric not in LOWER
+        best = chosen(scores, metric, higher) if f"validation_{metric}" in scores else scores[:0]
         return dict(enumerate(best[metric].astype(float)))
     if counts == "rounds":
         first = scores[scores["round"] > 0].drop_duplicates("round")

@@ -18,7 +18,7 @@ def doubts(experiment: Experiment, load: bool = True) -> list[str]:
         Whether to load the data to count its classes; else only sets whose names tell are looked at.
     """
     e = [experiment, *experiment.references()][-1]
-    if e.parts < 2 or method_of(e.method).trains != "copies":
+    if method_of(e.method).copies_of(e) < 2:
         return []
     found = []
     classes = datasets.count_classes(e.dataset) or (len(dataset_of(e.dataset).classes) if load else 0)

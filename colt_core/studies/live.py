@@ -299,7 +299,7 @@ def serve(
 
     def work() -> None:
         try:
-            check(described, device)
+            check(described, device, store)
             events.put({"left": remaining(described, store, beside)})
             carry_out(described, open_store(store), device, 1, tell, watch)
             events.put(None)

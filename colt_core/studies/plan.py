@@ -229,7 +229,7 @@ def _one_by_one(work: "_Work", end: int, beside: int) -> float:
 
 def _copies(experiment: Experiment) -> int:
     """Return how many copies train in each round."""
-    return experiment.parts if method_of(experiment.method).trains == "copies" else 1
+    return method_of(experiment.method).copies_of(experiment)
 
 
 def together(experiment: Experiment, beside: int) -> float:
@@ -316,7 +316,8 @@ def _work(e: Experiment, store: Store, finding: bool, networks: dict[str, nn.Mod
     trainings = [max(0, n - max(1, found)) if finding else 0 for n in every]  # the dense round needs none
     most = {"never": 0, "once": 1}.get(method.trains, math.inf)
     begun = rewound * whole if finding and not found else 0.0
-    first, at_most = (begun if most else 0.0, begun), [min(n, most) * training * (1 - rewound) for n in trainings]
+    rest = 1.0 if method.images else 1 - rewound  # what is no training of the recipe has nothing of it behind it
+    first, at_most = (begun if most else 0.0, begun), [min(n, most) * training * rest for n in trainings]
     find = [at_most[0] * early + first[0], at_most[1] + first[1]]
     judge = [n * len(target.train) * e.recipe.epochs for n in scores]
     find_teacher, taught_by = _beside(e.objective, data.train, network) if find[1] else (0.0, [])
@@ -347,7 +348,7 @@ def _rounds(e: Experiment, network: nn.Module, store: Store, density: float, fou
     if e.densities is not None:
         return (left := len(e.densities) + 1 - max(1, found)), left
     slow = _rounds_at(1 - e.rate, e, network, density)
-    copies = e.parts if method_of(e.method).split else 1
+    copies = e.parts if method_of(e.method).follows is not None else _copies(e)
     return _rounds_at((1 - e.rate) ** copies, e, network, density), slow
 
 

@@ -31,7 +31,7 @@ def work_off(jobs: list[Experiment], store: Store, device: str, count: int) -> I
         queue.raise_problems()
         return
     with lend(min(count, len(jobs))) as workers, ThreadPoolExecutor(len(workers)) as pool:
-        feeders = [pool.submit(_feed, queue, worker, store, device, finished.put) for worker in workers]
+        feeders = [pool.submit(_feed, queue, worker, workers, store, device, finished.put) for worker in list(workers)]
         for feeder in feeders:
             feeder.add_done_callback(lambda _: finished.put(None))
         try:
@@ -94,20 +94,25 @@ class _Queue:
             raise RuntimeError(f"{len(self.problems)} of {self.count} experiments failed: {'; '.join(self.problems)}")
 
 
-def _feed(queue: _Queue, worker: Worker, store: Store, device: str, report: Callable[[Experiment], None]) -> None:
-    """Feed one worker with jobs, and report each when it is done; where its process dies, another takes its place."""
-    replaced: list[Worker] = []
-    try:
-        while job := queue.take():
-            if worker.process.poll() is not None:
-                replaced.append(worker := Worker())
-            about = {"experiment": job.model_dump(mode="json"), "store": store.url, "device": device}
-            call = worker.call("colt_core.studies.run:carry_out_described", **about)
-            _attempt(job, queue, partial(list, call))
-            report(job)
-    finally:
-        for one in replaced:
-            one.stop()
+def _feed(
+    queue: _Queue,
+    worker: Worker,
+    workers: list[Worker],
+    store: Store,
+    device: str,
+    report: Callable[[Experiment], None],
+) -> None:
+    """Feed one worker with jobs, and report each when it is done.
+
+    Where its process dies another takes its place, among `workers` too: who ends those ends it.
+    """
+    while job := queue.take():
+        if worker.process.poll() is not None:
+            workers.append(worker := Worker())
+        about = {"experiment": job.model_dump(mode="json"), "store": store.url, "device": device}
+        call = worker.call("colt_core.studies.run:carry_out_described", **about)
+        _attempt(job, queue, partial(list, call))
+        report(job)
 
 
 def _attempt(job: Experiment, queue: _Queue, work: Callable[[], object]) -> None:

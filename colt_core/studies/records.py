@@ -101,8 +101,13 @@ def records_of(experiments: Iterable[Experiment], store: Place = None) -> list[d
         record
         for name, ways in asked.items()
         for record in read_records(name, store)
-        if record["kind"] != "score" or {k: record[k] for k in ("scored_on", "scored_by") if record.get(k)} in ways
+        if (record["kind"] != "score" and "scored_on" not in record) or _way_of(record) in ways
     ]
+
+
+def _way_of(record: dict[str, Any]) -> dict[str, str]:
+    """Return of a score, or of one whose training diverged, on what and how it was made; see `scored_as`."""
+    return {name: record[name] for name in ("scored_on", "scored_by") if record.get(name)}
 
 
 def is_complete(experiment: Experiment, store: Store) -> bool:
@@ -114,7 +119,7 @@ def has_failed(experiment: Experiment, store: Store) -> bool:
     """Tell whether a run diverged, and would again: in finding, or in the scoring that the experiment asks for."""
     asked = scored_as(experiment)
     failed = [r for r in read_records(experiment, store) if r["kind"] == "failed"]
-    return any("scored_on" not in r or {k: r[k] for k in ("scored_on", "scored_by") if k in r} == asked for r in failed)
+    return any("scored_on" not in record or _way_of(record) == asked for record in failed)
 
 
 def is_over(experiment: Experiment, store: Store) -> bool:

@@ -82,7 +82,7 @@ def run(
     place = open_store(store)
     check_stored(experiment, place)
     if not (is_complete(experiment, place) and is_scored(experiment, place)):
-        check(experiment, device)
+        check(experiment, device, place)
     with watched([experiment], place, progress):
         carry_out(experiment, place, str(choose_device(device)), threads, callback)
     return pd.DataFrame(records_of([experiment], place))
@@ -198,22 +198,22 @@ def _complete(store: Store, experiment: Experiment, last: Round | None) -> None:
     store.write(f"{experiment.hash}/complete", f"{told} rounds\n")
 
 
-def check(experiment: Experiment, device: str = "auto") -> None:
+def check(experiment: Experiment, device: str = "auto", store: Place = None) -> None:
     """Refuse, before any training, what only the data and the network can tell: see the errors of `run`."""
     plain = [experiment, *experiment.references()][-1]
     if experiment.scores is not None:
         check_scoring(experiment)
-    where = str(choose_device(device))
-    method_of(plain.method).begin(_checked(plain, where))
+    where, place = str(choose_device(device)), open_store(store)
+    method_of(plain.method).begin(_checked(plain, where, place))
     if plain is not experiment:
         # What it will follow is not there yet; any densities do to see whether it takes what it is given.
-        setting = replace(_checked(experiment, where), reference=list)
+        setting = replace(_checked(experiment, where, place), reference=list)
         method_of(experiment.method).begin(replace(setting, densities=setting.densities or (0.5,)))
 
 
-def _checked(experiment: Experiment, device: str) -> Setting:
+def _checked(experiment: Experiment, device: str, store: Store) -> Setting:
     """Return the setting of a run that only looks whether it could begin: its teachers are not trained."""
-    setting = _setting(experiment, open_store(), device, 1, None)
+    setting = _setting(experiment, store, device, 1, None)
     _teach(setting, lambda called: untrained(called, experiment, setting.data))
     return setting
 

@@ -21,7 +21,7 @@ from .experiment import FORMAT, Experiment
 from .fields import PLAIN, versions
 from .inputs import as_seen, dataset_of, prints_of
 from .records import scored_by
-from .teachers import teacher, untrained
+from .teachers import head_of, teacher, untrained
 
 RECORDED = {"kind", "round", "density", "density_all", "image_epochs", "flops", "seconds", "steps", "curves", "overlap"}
 
@@ -56,7 +56,7 @@ def check_scoring(experiment: Experiment) -> None:
     classes = len(dataset_of(experiment.dataset).classes)
     data = as_seen(experiment.score_on or experiment.dataset, experiment.official, scoring=True)
     network = models.build(experiment.network, classes, experiment.seed, **experiment.network_args)
-    objective, head = _way(experiment)
+    objective, head = scored_with(experiment), head_of(experiment)
     if head == "fresh" or (head is None and models.head_name(network) is not None):
         network = models.replace_head(network, len(data.classes), experiment.seed)
     taught = objective_of(objective).taught(
@@ -114,7 +114,7 @@ def _score_name(
     ticket: Ticket, experiment: Experiment, data: Dataset, device: str, threads: int
 ) -> tuple[str, dict[str, Any] | None, Head | None]:
     """Return the name of a score in the store, which says all that fixes it, with the objective and the head."""
-    objective, head = _way(experiment)
+    objective, head = scored_with(experiment), head_of(experiment, ticket)
     prints = [part.fingerprint() for part in (data.train, data.validation, data.test)]
     where = {"device": device, "threads": threads}
     recipe = experiment.recipe.model_dump(mode="json")
@@ -125,12 +125,6 @@ def _score_name(
         about.append({"objective": objective, "head": head} | code | ({"versions": further} if further else {}))
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
     return f"scores/{key}", objective, head
-
-
-def _way(experiment: Experiment) -> tuple[dict[str, Any] | None, Head | None]:
-    """Return the objective and the head of an experiment's scores."""
-    scoring = experiment.scoring
-    return scored_with(experiment), scoring.head if scoring else None
 
 
 def scored_with(experiment: Experiment) -> dict[str, Any] | None:

@@ -290,7 +290,8 @@ class Study(Settings):
     def experiment(self, method: str, seed: int = 0, **fields: Any) -> Experiment:
         """Return the study's experiment for one method and seed, some fields changed."""
         own = {"method": method} | (self.methods.get(method) or {})
-        return Experiment(**(self.base | own | {"seed": seed} | fields))
+        base = {name: value for name, value in self.base.items() if name not in _options_of(own)}
+        return Experiment(**(base | own | {"seed": seed} | fields))
 
     def experiments(self, seeds: tuple[int, ...] | list[int] | None = None) -> list[Experiment]:
         """Return all of them, for the given seeds or the study's own."""
@@ -299,7 +300,8 @@ class Study(Settings):
             point = dict(zip(self.grid, values, strict=True))
             for seed in self.seeds if seeds is None else seeds:
                 for method, own in self.methods.items():
-                    fields = {k: v for k, v in point.items() if k not in (own or {}) and self._matters(k, method, own)}
+                    itself = {*(own or {}), *_options_of(own or {})}
+                    fields = {k: v for k, v in point.items() if k not in itself and self._matters(k, method, own)}
                     one = self.experiment(method, seed, **fields)
                     found.setdefault((one.hash, one.scores, one.score_on, str(one.scoring)), one)
         return list(found.values())
@@ -311,6 +313,12 @@ class Study(Settings):
         if field in ("parts", "by"):
             return method.split
         return field in Experiment.model_fields or bool(method.options and field in method.options.model_fields)
+
+
+def _options_of(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that an arm gives in a mapping of their own; Experiment says what is wrong with others."""
+    options = fields.get("options")
+    return dict(options) if isinstance(options, dict) else {}
 
 
 def _reaches(experiment: Experiment, level: float) -> bool:
@@ -368,7 +376,7 @@ def study(
     jobs = to_do(experiments, place)
     alike = {_but_for_seeds(job): job for job in jobs}
     for job in alike.values():  # all mistakes before any training; and a data set is prepared once, not by every worker
-        check(job, "cpu" if cluster else where)
+        check(job, "cpu" if cluster else where, place)
     if cluster:
         done = work_off_on(cluster, jobs, place, where, workers)
     else:

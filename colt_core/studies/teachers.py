@@ -8,6 +8,7 @@ from ..compute.store import Store
 from ..data import Dataset, Shape
 from ..seeding import choose_device
 from ..tickets import Ticket
+from ..tickets.score import Head
 from ..training import Training
 from .experiment import Experiment
 
@@ -58,6 +59,18 @@ def by_name(called: str, classes: int, shape: Shape, seed: int = 0) -> nn.Module
     return models.build(called, classes, seed)
 
 
+def head_of(experiment: Experiment, ticket: Ticket | None = None) -> Head | None:
+    """Return the head of an experiment's scores: what its `scoring` says, else the usual one (None).
+
+    A head that a ticket has learnt with its weights knows the classes of that data set: on another a fresh one.
+    """
+    if experiment.scoring and experiment.scoring.head:
+        return experiment.scoring.head
+    elsewhere = experiment.score_on not in (None, experiment.dataset)
+    own = ticket is not None and ticket.architecture.get("own_head") and ticket.has_head
+    return "fresh" if elsewhere and own else None
+
+
 def lesson(
     called: str, experiment: Experiment, data: Dataset, threads: int, ticket: Ticket | None
 ) -> tuple[nn.Module, Training]:
@@ -66,7 +79,8 @@ def lesson(
     if called == "self":
         if ticket is None:
             raise ValueError("a ticket is its own teacher when it is scored, not while it is looked for")
-        fresh = ticket.scored_anew(classes)
+        head = head_of(experiment, ticket)
+        fresh = ticket.scored_anew(classes) if head is None else head == "fresh"
         network = ticket.model(classes if fresh else None, experiment.seed)
         mask = ticket.mask_for(network, fresh_head=fresh)
     elif called == "dense":

@@ -23,7 +23,8 @@ def compact(network: nn.Module, mask: Mask | None = None, multiple: int = 1) -> 
     them. Inner channels of residual blocks go always; into the residual stream a block adds by index. Chains, residual
     networks, depthwise convolutions, concatenations and squeeze-and-excitation are followed. A layer that is called
     more than once or computes in a way of its own, and a linear layer that reads more than [N, C] (tokens), stay whole.
-    It takes images alone: what else a forward pass may be given is left at its defaults.
+    It takes images alone: what else a forward pass may be given is left at its defaults. Of a network that was trained
+    without `Ticket.silent` it is another function: what the normalisation of its cut channels has learnt is dropped.
 
     Parameters
     ----------

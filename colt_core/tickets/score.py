@@ -148,7 +148,7 @@ def evaluate(
 
     References
     ----------
-    arXiv 2212.12770, section III; ALGORITHMS: steps 6 (evaluation) and 7 (transfer).
+    arXiv 2212.12770, section III.
     """
     if head not in (None, "fresh", "own"):
         raise ValueError(f"unknown head {head!r}; allowed: fresh, own")

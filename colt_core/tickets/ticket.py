@@ -216,14 +216,18 @@ class Ticket:
         return Ticket(self.architecture, weights, kept, self.provenance | about, self.template)
 
     def redraw(self, seed: int, **about: Any) -> "Ticket":
-        """Return the same mask over another random initialisation: the control for theta0; `about` as for `derived`."""
+        """Return the same mask over another random initialisation: the control for theta0; `about` as for `derived`.
+
+        Whatever head this one had learnt, the other's scores draw a fresh one.
+        """
         arch = self.architecture
         if self.template is not None or not models.is_a_name(arch["name"]):
             raise ValueError(f"a {arch['name']} has no name to build another by: it cannot be drawn again")
         check_code(arch["name"], arch.get("code"))
         with named_by_a_file():
             other = models.build(arch["name"], arch["classes"], seed, **arch["arguments"])
-        return self.derived(theta0=Ticket.of(other, self.mask).theta0, **(about or {"redrawn": seed}))
+        drawn = self.derived(theta0=Ticket.of(other, self.mask).theta0, **(about or {"redrawn": seed}))
+        return replace(drawn, architecture={name: value for name, value in arch.items() if name != "own_head"})
 
     def compact(self, multiple: int = 1) -> "Ticket":
         """Return the same function as a ticket of a physically smaller network: see `compact`.
@@ -242,8 +246,10 @@ class Ticket:
         if not models.is_as_built(small):
             raise ValueError(f"a {self.architecture['name']} has no name to build its compact form by: use compact()")
         found = replace(Ticket.of(small, mask), provenance=self.provenance | {"parent": self.hash, "compact": multiple})
-        silent = multiple > 1 and self.architecture.get("silent")  # else nothing is left that could be
-        return replace(found, architecture=found.architecture | {"silent": emptied or True}) if silent else found
+        kept: dict[str, Any] = {"own_head": True} if self.architecture.get("own_head") else {}
+        if multiple > 1 and self.architecture.get("silent"):  # else nothing is left that could be
+            kept["silent"] = emptied or True
+        return replace(found, architecture=found.architecture | kept) if kept else found
 
     def to_torch_prune(self, classes: int | None = None, seed: int = 0) -> nn.Module:
         """Return the network pruned by `torch.nn.utils.prune` (parameters `weight_orig`, buffers `weight_mask`)."""

@@ -86,7 +86,7 @@ _OFFICIAL = Recipe()
 _SHORT = _OFFICIAL.changed(epochs=8, batch_size=128, schedule="cosine", rotation=0.0)
 
 RECIPES = {
-    # The COLT authors' settings (ALGORITHMS.md section 1). Their conv3 runs Adam at 0.1; see README.
+    # The COLT authors' settings. Their conv3 runs Adam at 0.1: notebook 13.
     "official": _OFFICIAL,
     "official-adam": _OFFICIAL.changed(optimizer="adam", learning_rate=3e-3, weight_decay=1e-4),
     "official-tiny": _OFFICIAL.changed(crop=0, rotation=20.0),

@@ -306,7 +306,7 @@ class Cockpit(View):
         found = [record for record in records if record["kind"] == "round"]
         epochs = plots.epochs_table(found, live.running)
         rounds = plots.rounds_table({e.method: found or [_EMPTY]}).head(len(found))
-        parts = e.parts if method_of(e.method).trains == "copies" else 1
+        parts = method_of(e.method).copies_of(e)
         self._tell(records)
         with collecting_young():
             figure = plots.progress(epochs, rounds, e.rate, parts)
