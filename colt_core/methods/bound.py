@@ -42,7 +42,8 @@ def bound(
         The fraction of the remaining weights that goes each round.
     of
         "growth": |w_i| - |theta0|, what training has added to a weight. "magnitude": |w_i|. "signed": w_i times the
-        sign that most copies gave it, so that copies which disagree in sign take from each other.
+        sign that most copies gave it, so that copies which disagree in sign take from each other; where as many gave
+        either it is 0 in all copies, above a bound below 0: with an even number of copies prefer another.
     spread
         How many standard deviations (over the copies) the bound lies below the mean; 0 is the mean.
 
